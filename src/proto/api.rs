@@ -1,0 +1,156 @@
+//! The JSON of the REST API, with the types that the public clients decode (`protocol.md`, section "REST").
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Version of the API, sent as `X-NullBore-API` and in `/health`.
+pub const API_VERSION: &str = "1";
+
+/// `POST /v1/tunnels`. Unknown fields are ignored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct CreateTunnel {
+    /// Port of the target on the client's machine, for display only; 1 to 65535.
+    pub local_port: i64,
+    /// The wanted name; absent or empty: the relay makes one up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// How long the tunnel lives, such as `1h30m`; absent, empty or `0`: until it is deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<String>,
+    /// Name of the client's machine, for display.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_name: Option<String>,
+    /// What made the tunnel, such as `cli`, for display.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// User that viewers must give (HTTP basic authentication); only together with `auth_pass`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth_user: Option<String>,
+    /// Password that viewers must give.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth_pass: Option<String>,
+    /// `Host` that the target sees instead of the viewer's; absent: the viewer's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_header: Option<String>,
+    /// `false`: each data socket carries one request only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reuse: Option<bool>,
+}
+
+/// A tunnel as its owner sees it. Times are RFC 3339 strings, durations Go's notation, counters integers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct Tunnel {
+    /// UUID of the tunnel; names its control socket.
+    pub id: String,
+    /// The name in the URL.
+    pub slug: String,
+    /// Name of the owning key.
+    pub client_id: String,
+    /// As given at creation.
+    pub local_port: i64,
+    /// The name that was asked for; absent when it was made up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Lifetime; `0s` is none.
+    pub ttl: String,
+    /// Always `relay`.
+    pub mode: String,
+    /// When it was created.
+    pub created_at: String,
+    /// When it ends; `0001-01-01T00:00:00Z` is never.
+    pub expires_at: String,
+    /// Bytes from viewers to the target.
+    pub bytes_in: u64,
+    /// Bytes from the target to viewers.
+    pub bytes_out: u64,
+    /// Requests of viewers.
+    pub requests: u64,
+    /// When the last request came; `0001-01-01T00:00:00Z` is never.
+    pub last_active: String,
+    /// Viewers get 503 while it is set.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub suspended: bool,
+    /// A client holds its control socket.
+    pub connected: bool,
+    /// As given at creation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_name: Option<String>,
+    /// As given at creation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Where viewers go: always absolute.
+    pub public_url: String,
+}
+
+/// The time that stands for "never" in this API: Go's zero time.
+pub const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// `POST /v1/tunnels/{id}/suspend`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Suspend {
+    /// Whether viewers are turned away with 503.
+    pub suspended: bool,
+}
+
+/// Answer to [`Suspend`]; both values are strings, as the public clients read them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Suspended {
+    /// `suspended` or `resumed`.
+    pub status: String,
+    /// `true` or `false`.
+    pub suspended: String,
+}
+
+/// `POST /v1/tunnels/{id}/extend`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Extend {
+    /// The tunnel ends this long from now; `0`: never.
+    pub ttl: String,
+}
+
+/// `POST /v1/tunnels/{id}/inspection`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Inspection {
+    /// Whether requests are to be recorded; this relay records none, so only `false` succeeds.
+    pub enabled: bool,
+}
+
+/// Answer to [`Inspection`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InspectionState {
+    /// Whether requests are recorded.
+    pub inspection_enabled: bool,
+}
+
+/// `GET /health`: flat, all values strings, as the public clients read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Health {
+    /// `ok`.
+    pub status: String,
+    /// Version of the relay.
+    pub version: String,
+    /// [`API_VERSION`].
+    pub api_version: String,
+}
+
+/// `GET /v1/version`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Version {
+    /// Version of the relay.
+    pub version: String,
+    /// [`API_VERSION`].
+    pub api_version: String,
+}
+
+/// Every error of the API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ApiError {
+    /// What happened and what to do, for people.
+    pub error: String,
+    /// What happened, for programs; one of the codes in `protocol.md`.
+    pub code: String,
+    /// Also in the header `X-Request-ID` and in the relay's log.
+    pub request_id: String,
+}

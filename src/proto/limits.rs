@@ -1,0 +1,146 @@
+//! Every limit and deadline of the relay in one place, each with its reason.
+
+use std::time::Duration;
+
+/// What one relay allows. All of it is configurable; the defaults are the published contract (`protocol.md`,
+/// section "Limits").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a viewer's request head (request line and headers). 64 KiB holds the largest cookies and tokens
+    /// seen in practice; beyond it the viewer gets 431.
+    pub head_bytes: usize,
+    /// Header lines of one head; as many as hyper and HAProxy take. Beyond it 431.
+    pub headers: usize,
+    /// Bytes of a request target, beyond which the viewer gets 414.
+    pub target_bytes: usize,
+    /// From the first byte of a head to its end; a slower one gets 408.
+    pub head_wait: Duration,
+    /// A new connection that says nothing is closed after this, without an answer.
+    pub first_byte_wait: Duration,
+    /// A keep-alive connection may be silent this long after a complete exchange.
+    pub keep_alive: Duration,
+    /// A client has this long to open its data socket after a notification; then the viewer gets 504.
+    pub claim_wait: Duration,
+    /// Viewers of one tunnel that may wait for a claim at the same time; the next one gets 503 with Retry-After.
+    pub waiting_per_tunnel: usize,
+    /// Bytes of one message on a control socket; a larger one closes it with 1009.
+    pub control_message_bytes: usize,
+    /// Payload bytes of one data message to a base client: such clients hold each message whole in memory.
+    pub data_message_bytes: usize,
+    /// Bytes under way in one direction of one stream. The read buffers start at 8 KiB and grow to this.
+    pub in_flight_bytes: usize,
+    /// Between two pings on a control socket.
+    pub ping_every: Duration,
+    /// A control socket without a pong for this long is dead.
+    pub pong_wait: Duration,
+    /// An exchange on which no byte moves in either direction ends after this.
+    pub idle_exchange: Duration,
+    /// An upgraded connection (WebSocket and others) on which no byte moves ends after this.
+    pub idle_upgraded: Duration,
+    /// Bytes of a request body; `None` is no limit. Beyond it the viewer gets a 413 that names the limit.
+    pub body_bytes: Option<u64>,
+    /// Requests still running at a shutdown may go on for this long.
+    pub drain: Duration,
+    /// Connections of viewers and clients together; `None` leaves it to the operating system.
+    pub connections: Option<usize>,
+    /// Tunnels of one key; `None` is no quota.
+    pub tunnels_per_key: Option<usize>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_bytes: 64 * 1024,
+            headers: 100,
+            target_bytes: 16 * 1024,
+            head_wait: Duration::from_secs(10),
+            first_byte_wait: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(60),
+            claim_wait: Duration::from_secs(10),
+            waiting_per_tunnel: 256,
+            control_message_bytes: 64 * 1024,
+            data_message_bytes: 64 * 1024,
+            in_flight_bytes: 1024 * 1024,
+            ping_every: Duration::from_secs(30),
+            pong_wait: Duration::from_secs(60),
+            idle_exchange: Duration::from_secs(300),
+            idle_upgraded: Duration::from_secs(3600),
+            body_bytes: None,
+            drain: Duration::from_secs(30),
+            connections: None,
+            tunnels_per_key: None,
+        }
+    }
+}
+
+/// Rules for keeping a data socket, with the client's connection to the target behind it, for a next request.
+pub mod reuse {
+    use std::time::Duration;
+
+    /// No idle data socket is used after this; targets commonly close after 60 s or more.
+    pub const MAX_IDLE: Duration = Duration::from_secs(55);
+    /// Taken off the target's own `Keep-Alive: timeout`, so that we never race its close.
+    pub const MARGIN: Duration = Duration::from_secs(1);
+    /// A request that is not safe to resend takes only a socket that was in use this recently.
+    pub const UNSAFE_MAX_IDLE: Duration = Duration::from_secs(1);
+    /// Idle sockets are pinged this often.
+    pub const PING_EVERY: Duration = Duration::from_secs(15);
+    /// An idle socket whose pong is later than this is dropped.
+    pub const PONG_WAIT: Duration = Duration::from_secs(5);
+    /// A socket idle for longer than this is pinged along with the request it is given.
+    pub const PROBE_AFTER: Duration = Duration::from_secs(5);
+    /// Neither byte nor pong within this after such a request: a fresh claim is raced against it.
+    pub const PROBE_WAIT: Duration = Duration::from_secs(2);
+    /// Idle data sockets kept for one tunnel; above it the oldest goes.
+    pub const PER_TUNNEL: usize = 128;
+}
+
+/// Rules for viewers that left while their request was under way.
+pub mod viewer {
+    use std::time::Duration;
+
+    /// A viewer that shut its sending side before the response head is served for this much longer.
+    pub const SERVED_AFTER_FIN: Duration = Duration::from_secs(30);
+    /// A viewer that shut its sending side and whose response has been silent for this long is taken as gone.
+    pub const SILENT_AFTER_FIN: Duration = Duration::from_secs(5);
+    /// A target that ignores `Expect: 100-continue` gets the body after this.
+    pub const EXPECT_WAIT: Duration = Duration::from_secs(1);
+    /// HTTP/2 streams a viewer may have open on one connection.
+    pub const H2_STREAMS: u32 = 100;
+}
+
+/// How long a name stays its key's after it was last in use.
+pub mod reservation {
+    use std::time::Duration;
+
+    /// A name that its owner chose.
+    pub const CHOSEN: Duration = Duration::from_secs(30 * 24 * 3600);
+    /// A name that the relay made up.
+    pub const GENERATED: Duration = Duration::from_secs(24 * 3600);
+}
+
+/// What a client does to notice a dead relay and to come back.
+pub mod client {
+    use std::time::Duration;
+
+    /// Between two pings of the client on its control socket.
+    pub const PING_EVERY: Duration = Duration::from_secs(10);
+    /// No pong within this: the relay is taken as gone.
+    pub const PONG_WAIT: Duration = Duration::from_secs(10);
+    /// After a jump of the wall clock (sleep), a pong must come within this.
+    pub const WAKE_PONG_WAIT: Duration = Duration::from_secs(2);
+    /// A wall clock this far ahead of the monotonic one means that the machine slept.
+    pub const SLEEP_JUMP: Duration = Duration::from_secs(5);
+    /// The first try after a loss comes within this.
+    pub const FIRST_RETRY: Duration = Duration::from_secs(1);
+    /// Tries are at most this far apart in the first minute.
+    pub const EARLY_RETRY: Duration = Duration::from_secs(10);
+    /// Tries are at most this far apart after the first minute.
+    pub const LATE_RETRY: Duration = Duration::from_secs(30);
+    /// Connecting to the relay, TLS and the WebSocket handshake together.
+    pub const CONNECT_WAIT: Duration = Duration::from_secs(10);
+    /// One REST call.
+    pub const REST_WAIT: Duration = Duration::from_secs(15);
+    /// Connecting to the target.
+    pub const TARGET_WAIT: Duration = Duration::from_secs(5);
+}

@@ -1,0 +1,10 @@
+//! The wire, pure: messages, names, frames, HTTP/1 heads, limits. Nothing here knows a socket, a task or a clock.
+
+pub mod api;
+pub mod close;
+pub mod duration;
+pub mod frame;
+pub mod http1;
+pub mod limits;
+pub mod message;
+pub mod name;

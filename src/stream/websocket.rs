@@ -1,0 +1,334 @@
+//! A WebSocket as a byte stream: payload goes through as it comes, frame by frame, without gathering messages.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::io::poll_read_buf;
+
+use super::{Duplex, ReadBuffer};
+use crate::proto::close;
+use crate::proto::frame::{Decoder, Event, HeaderBytes, MAX_CONTROL, MAX_HEADER, Opcode, Role, apply_mask};
+
+/// Payload up to this is copied behind its header; more goes out by a vectored write.
+const COPY_UP_TO: usize = 16 * 1024;
+/// Frames put into one vectored write.
+const FRAMES_AT_ONCE: usize = 16;
+
+/// How much the two directions may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Read and fill buffers grow to this.
+    pub buffer: usize,
+    /// Payload bytes of one message that we send.
+    pub message: usize,
+}
+
+/// A WebSocket after its handshake, as a stream of bytes. Text and binary messages are read alike, binary ones
+/// written; empty messages are skipped (they have a meaning only under `adit.1`); pings are answered.
+///
+/// The end of the TCP stream between messages is a normal end, as the public clients send no close frame; inside
+/// one it is an error.
+pub struct WebSocket<S> {
+    io: S,
+    role: Role,
+    sizes: Sizes,
+    decoder: Decoder,
+    input: ReadBuffer,
+    /// Payload that an `AsyncRead` caller had no room for.
+    leftover: Bytes,
+    /// Encoded bytes on their way out, from `output_at` on.
+    output: BytesMut,
+    output_at: usize,
+    /// Payload bytes that a header already sent still promises.
+    owed: usize,
+    fill: usize,
+    pong_due: Option<Bytes>,
+    pings: Pings,
+    read_ended: bool,
+    close_sent: bool,
+}
+
+#[derive(Debug, Default)]
+struct Pings {
+    sent: u32,
+    due: bool,
+    answered: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
+    /// Wraps `io` after the handshake; `already` is what was read behind it (the first frame often comes along).
+    pub fn new(io: S, role: Role, already: BytesMut, sizes: Sizes) -> Self {
+        Self {
+            io,
+            role,
+            sizes,
+            decoder: Decoder::new(role),
+            input: ReadBuffer::new(already, sizes.buffer),
+            leftover: Bytes::new(),
+            output: BytesMut::new(),
+            output_at: 0,
+            owed: 0,
+            fill: ReadBuffer::START,
+            pong_due: None,
+            pings: Pings::default(),
+            read_ended: false,
+            close_sent: false,
+        }
+    }
+
+    fn next_event(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        loop {
+            if self.read_ended {
+                return Poll::Ready(Ok(None));
+            }
+            match self.decoder.next(&mut self.input.bytes) {
+                Ok(Some(Event::Data(data))) => return Poll::Ready(Ok(Some(data))),
+                Ok(Some(Event::EmptyMessage)) => {}
+                // Only the newest ping is answered (RFC 6455, section 5.5.3), so a flood of them stays bounded.
+                Ok(Some(Event::Ping(payload))) => self.pong_due = Some(payload),
+                Ok(Some(Event::Pong(payload))) => {
+                    self.pings.answered |= payload[..] == self.pings.sent.to_be_bytes();
+                }
+                Ok(Some(Event::Close(code))) => {
+                    self.read_ended = true;
+                    self.queue_close(code.unwrap_or(close::DONE));
+                }
+                Ok(None) => {
+                    let read = self.input.poll_read_from(cx, Pin::new(&mut self.io));
+                    if read.is_pending() && (self.pong_due.is_some() || self.close_sent) {
+                        // The pong waits for no data of ours.
+                        let _ = self.drain(cx)?;
+                    }
+                    if ready!(read)? == 0 {
+                        self.read_ended = true;
+                        if !self.decoder.at_rest() || !self.input.bytes.is_empty() {
+                            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                        }
+                    }
+                }
+                Err(error) => {
+                    self.read_ended = true;
+                    self.queue_close(close::PROTOCOL_ERROR);
+                    let _ = self.drain(cx)?;
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+                }
+            }
+        }
+    }
+
+    fn mask(&self) -> Option<[u8; 4]> {
+        (self.role == Role::Client).then(random_mask)
+    }
+
+    fn queue_frame(&mut self, opcode: Opcode, payload: &[u8]) {
+        let mask = self.mask();
+        self.output.extend_from_slice(HeaderBytes::new(opcode, true, payload.len(), mask).as_ref());
+        let start = self.output.len();
+        self.output.extend_from_slice(payload);
+        if let Some(mask) = mask {
+            apply_mask(&mut self.output[start..], mask, 0);
+        }
+    }
+
+    fn queue_close(&mut self, code: u16) {
+        // A frame that was begun and not finished cannot be followed by a close frame.
+        if !self.close_sent && self.owed == 0 {
+            self.close_sent = true;
+            self.queue_frame(Opcode::Close, &code.to_be_bytes());
+        }
+    }
+
+    /// Writes out all that is queued, with the pong or ping that is due where a frame boundary allows one.
+    fn drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.owed == 0 && !self.close_sent {
+            if let Some(payload) = self.pong_due.take() {
+                self.queue_frame(Opcode::Pong, &payload[..payload.len().min(MAX_CONTROL)]);
+            }
+            if std::mem::take(&mut self.pings.due) {
+                let payload = self.pings.sent.to_be_bytes();
+                self.queue_frame(Opcode::Ping, &payload);
+            }
+        }
+        while self.output_at < self.output.len() {
+            let count = ready!(Pin::new(&mut self.io).poll_write(cx, &self.output[self.output_at..]))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.output_at += count;
+        }
+        self.output.clear();
+        self.output_at = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// A vectored write of frames whose payload stays where it is: how many bytes of `data` went out.
+    fn write_frames(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.drain(cx))?;
+        let owed = self.owed.min(data.len());
+        let mut parts = [None; FRAMES_AT_ONCE];
+        let mut rest = &data[owed..];
+        if owed == self.owed {
+            for part in &mut parts {
+                if rest.is_empty() {
+                    break;
+                }
+                let (payload, after) = rest.split_at(rest.len().min(self.sizes.message));
+                *part = Some((HeaderBytes::new(Opcode::Binary, true, payload.len(), None), payload));
+                rest = after;
+            }
+        }
+        let mut slices = [IoSlice::new(&[]); 2 * FRAMES_AT_ONCE + 1];
+        slices[0] = IoSlice::new(&data[..owed]);
+        let mut used = 1;
+        for (header, payload) in parts.iter().flatten() {
+            slices[used] = IoSlice::new(header.as_ref());
+            slices[used + 1] = IoSlice::new(payload);
+            used += 2;
+        }
+        let mut sent = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &slices[..used]))?;
+        if sent == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        // What went out, counted in payload; a header cut in the middle is finished by `drain`.
+        let mut written = sent.min(owed);
+        sent -= written;
+        self.owed -= written;
+        for (header, payload) in parts.iter().flatten() {
+            if sent == 0 {
+                break;
+            }
+            let header = header.as_ref();
+            let of_header = sent.min(header.len());
+            self.output.extend_from_slice(&header[of_header..]);
+            let of_payload = (sent - of_header).min(payload.len());
+            self.owed = payload.len() - of_payload;
+            written += of_payload;
+            sent -= of_header + of_payload;
+        }
+        if written == 0 {
+            // Only header bytes went out; the caller must not see a zero.
+            return self.write_frames(cx, data);
+        }
+        Poll::Ready(Ok(written))
+    }
+}
+
+/// A mask that nobody outside can foresee (RFC 6455, section 10.3): a keyed hash of a counter, the key random.
+fn random_mask() -> [u8; 4] {
+    use std::hash::{BuildHasher, RandomState};
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let hash = SEED.hash_one(COUNT.fetch_add(1, Ordering::Relaxed)).to_ne_bytes();
+    [hash[0], hash[1], hash[2], hash[3]]
+}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for WebSocket<S> {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        if !self.leftover.is_empty() {
+            return Poll::Ready(Ok(Some(std::mem::take(&mut self.leftover))));
+        }
+        self.next_event(cx)
+    }
+
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut (dyn AsyncRead + Send + Unpin),
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.drain(cx))?;
+        // The payload is read behind a gap that the longest header fits in; the header is then written against it.
+        let room = self.fill.min(self.sizes.message);
+        self.output.resize(MAX_HEADER, 0);
+        self.output.reserve(room);
+        let read = poll_read_buf(Pin::new(source), cx, &mut (&mut self.output).limit(room));
+        let count = match read {
+            Poll::Ready(Ok(count)) if count > 0 => count,
+            other => {
+                self.output.clear();
+                return other;
+            }
+        };
+        self.fill = match count {
+            _ if count == room => (self.fill * 4).min(self.sizes.buffer),
+            _ if count < self.fill / 8 => (self.fill / 2).max(ReadBuffer::START),
+            _ => self.fill,
+        };
+        let mask = self.mask();
+        if let Some(mask) = mask {
+            apply_mask(&mut self.output[MAX_HEADER..], mask, 0);
+        }
+        let header = HeaderBytes::new(Opcode::Binary, true, count, mask);
+        self.output_at = MAX_HEADER - header.as_ref().len();
+        self.output[self.output_at..].copy_from_slice(header.as_ref());
+        Poll::Ready(Ok(count))
+    }
+
+    fn ping(&mut self) {
+        self.pings = Pings { sent: self.pings.sent.wrapping_add(1), due: true, answered: false };
+    }
+
+    fn ponged(&self) -> bool {
+        self.pings.sent == 0 || self.pings.answered
+    }
+
+    fn rest(&mut self) {
+        self.input.rest();
+        if self.output.is_empty() {
+            self.output = BytesMut::new();
+        }
+        self.fill = ReadBuffer::START;
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if data.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        if this.close_sent {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if this.role == Role::Server && (data.len() > COPY_UP_TO || this.owed > 0) {
+            return this.write_frames(cx, data);
+        }
+        ready!(this.drain(cx))?;
+        let take = data.len().min(this.sizes.message);
+        this.queue_frame(Opcode::Binary, &data[..take]);
+        // The bytes are ours now: an error shows at the next call, pending at the flush.
+        let _ = this.drain(cx)?;
+        Poll::Ready(Ok(take))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.drain(cx))?;
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    /// Sends the close frame and ends the TCP direction.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.queue_close(close::DONE);
+        ready!(self.drain(cx))?;
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> AsyncRead for WebSocket<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Some(mut chunk) = ready!(self.poll_chunk(cx))? else { return Poll::Ready(Ok(())) };
+        let take = chunk.len().min(out.remaining());
+        out.put_slice(&chunk[..take]);
+        chunk.advance(take);
+        self.leftover = chunk;
+        Poll::Ready(Ok(()))
+    }
+}
