@@ -1,3 +1,9 @@
 //! Adit: a relay, its clients and the protocol between them.
+pub mod auth;
+pub mod cli;
+pub mod link;
 pub mod proto;
+pub mod relay;
+pub mod store;
 pub mod stream;
+pub mod tunnel;

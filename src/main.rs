@@ -1,1 +1,6 @@
-fn main() {}
+//! The program.
+
+#[tokio::main]
+async fn main() -> anyhow::Result<std::process::ExitCode> {
+    adit::cli::main().await
+}

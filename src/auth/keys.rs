@@ -1,0 +1,281 @@
+//! API keys: how they are made, hashed and checked against the configured and the stored ones.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::HeaderValue;
+
+use super::{NoRandom, Owner, Secret, hex, random, sha256};
+use crate::store::{Store, StoreError};
+
+/// Keys remembered for the time in which the store cannot be asked. Each is known to be good, so this bounds
+/// memory and nothing else.
+const REMEMBERED: usize = 10_000;
+
+/// A key from the configuration. Several may have one name, so that a secret can be changed without a gap.
+#[derive(Debug, Clone)]
+pub struct StaticKey {
+    /// Name of the key, which owns its tunnels; the same name in the store is the same owner.
+    pub name: String,
+    /// What clients send as bearer token.
+    pub secret: Secret,
+}
+
+/// Why a request was not let in; the text is for whoever sent it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// No `Authorization` (401).
+    #[error("a key is needed: send the header \"Authorization: Bearer KEY\"")]
+    Missing,
+    /// Another scheme than `Bearer`, no token, or characters that no key has (401).
+    #[error("the Authorization header is not readable: write \"Bearer\", a space and the key")]
+    Malformed,
+    /// No live key has this secret (401).
+    #[error("this key is unknown or was revoked: check it, or ask the operator of the relay for a new one")]
+    Unknown,
+    /// The store cannot be asked, and this key was not seen before (503).
+    #[error("keys cannot be checked at present: try again in a few seconds")]
+    Unavailable,
+}
+
+/// SHA-256 of a key: all that is stored of it. Keys are long and random, so a fast hash is enough.
+pub fn hash_key(key: &str) -> [u8; 32] {
+    sha256(key.as_bytes())
+}
+
+/// A new key: `nbk_` and 48 hex digits, 192 random bits. Tools that look for leaked secrets know the prefix.
+pub fn generate_key() -> Result<Secret, NoRandom> {
+    Ok(Secret::new(format!("nbk_{}", hex(&random::<24>()?))))
+}
+
+/// The keys that are let in: those of the configuration and the live ones of the store, in one space of
+/// names.
+pub struct Keys {
+    store: Arc<dyn Store>,
+    fixed: HashMap<[u8; 32], Owner>,
+    /// Stored keys that were good when last checked, for when the store does not answer.
+    known: Mutex<HashMap<[u8; 32], Known>>,
+    /// The store did not answer last time; so that this is logged once and not for each request.
+    down: AtomicBool,
+}
+
+struct Known {
+    owner: Owner,
+    /// Unix milliseconds.
+    checked_at: i64,
+}
+
+impl Keys {
+    /// Keys of `store` together with those of the configuration.
+    pub fn new(store: Arc<dyn Store>, static_keys: Vec<StaticKey>) -> Self {
+        let fixed = static_keys
+            .into_iter()
+            .map(|key| (hash_key(key.secret.expose()), Owner::from(key.name)))
+            .collect();
+        Self { store, fixed, known: Mutex::default(), down: AtomicBool::new(false) }
+    }
+
+    /// Whose key a request carries in its `Authorization` header. Stored keys are looked up each time, so
+    /// that one created or revoked by another process counts at once.
+    pub async fn authenticate(&self, authorization: Option<&HeaderValue>) -> Result<Owner, Refused> {
+        let hash = hash_key(bearer(authorization)?);
+        // By hash: the time of the look-up says nothing of the secret.
+        if let Some(owner) = self.fixed.get(&hash) {
+            return Ok(owner.clone());
+        }
+        let found = self.store.find_key(hash).await;
+        self.note(found.as_ref().err());
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match found {
+            Ok(Some(name)) => {
+                if known.len() >= REMEMBERED && !known.contains_key(&hash) {
+                    known.clear();
+                }
+                let owner = Owner::from(name);
+                known.insert(hash, Known { owner: owner.clone(), checked_at: now() });
+                Ok(owner)
+            }
+            Ok(None) => {
+                known.remove(&hash);
+                Err(Refused::Unknown)
+            }
+            Err(_) => known.get(&hash).map(|known| known.owner.clone()).ok_or(Refused::Unavailable),
+        }
+    }
+
+    /// Everybody who has a live key; sessions of others are to be closed. Call it when [`Store::changed`]
+    /// says so.
+    pub async fn live_owners(&self) -> Result<HashSet<Owner>, StoreError> {
+        let keys = self.store.keys().await;
+        self.note(keys.as_ref().err());
+        let live: HashMap<_, _> = keys?
+            .into_iter()
+            .filter(|key| key.revoked_at.is_none())
+            .map(|key| (key.name, key.created_at))
+            .collect();
+        // What is remembered must not outlive its key, nor pass for a newer key of the same name.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, known| {
+            live.get(known.owner.as_str()).is_some_and(|&created_at| created_at <= known.checked_at)
+        });
+        Ok(live.into_keys().map(Owner::from).chain(self.fixed.values().cloned()).collect())
+    }
+
+    fn note(&self, error: Option<&StoreError>) {
+        let was_down = self.down.swap(error.is_some(), Ordering::Relaxed);
+        match error {
+            Some(error) if !was_down => tracing::error!(%error, "stored keys cannot be checked"),
+            None if was_down => tracing::info!("stored keys can be checked again"),
+            _ => {}
+        }
+    }
+}
+
+/// The token of `Authorization: Bearer TOKEN` (RFC 6750); the scheme is read without regard to case (RFC
+/// 9110).
+fn bearer(authorization: Option<&HeaderValue>) -> Result<&str, Refused> {
+    let value = authorization.ok_or(Refused::Missing)?.to_str().map_err(|_| Refused::Malformed)?.trim();
+    let (scheme, token) = value.split_once(' ').ok_or(Refused::Malformed)?;
+    let token = token.trim_start();
+    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() || token.contains([' ', '\t']) {
+        return Err(Refused::Malformed);
+    }
+    Ok(token)
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Activity, KeyRow, Put, Reply, Sqlite, TunnelRow};
+
+    fn header(text: &str) -> HeaderValue {
+        HeaderValue::from_str(text).unwrap()
+    }
+
+    fn keys(store: Arc<dyn Store>) -> Keys {
+        let fixed = StaticKey { name: "alice".into(), secret: Secret::new("nbk_alice") };
+        Keys::new(store, vec![fixed])
+    }
+
+    async fn ask(keys: &Keys, text: &str) -> Result<Owner, Refused> {
+        keys.authenticate(Some(&header(text))).await
+    }
+
+    /// A store that fails while it is told to.
+    struct Flaky(Sqlite, AtomicBool);
+
+    impl Flaky {
+        fn check<T: Send + 'static>(&self, reply: impl FnOnce(&Sqlite) -> Reply<'_, T>) -> Reply<'_, T> {
+            if self.1.load(Ordering::Relaxed) {
+                return Box::pin(std::future::ready(Err(StoreError::Unavailable("told to".into()))));
+            }
+            reply(&self.0)
+        }
+    }
+
+    impl Store for Flaky {
+        fn load_tunnels(&self) -> Reply<'_, Vec<TunnelRow>> {
+            self.check(Store::load_tunnels)
+        }
+        fn put_tunnel(&self, row: TunnelRow) -> Reply<'_, Put> {
+            self.check(|store| store.put_tunnel(row))
+        }
+        fn save_activity(&self, rows: Vec<Activity>) -> Reply<'_, ()> {
+            self.check(|store| store.save_activity(rows))
+        }
+        fn create_key(&self, name: String, hash: [u8; 32]) -> Reply<'_, bool> {
+            self.check(|store| store.create_key(name, hash))
+        }
+        fn revoke_key(&self, name: String) -> Reply<'_, bool> {
+            self.check(|store| store.revoke_key(name))
+        }
+        fn keys(&self) -> Reply<'_, Vec<KeyRow>> {
+            self.check(Store::keys)
+        }
+        fn find_key(&self, hash: [u8; 32]) -> Reply<'_, Option<String>> {
+            self.check(|store| store.find_key(hash))
+        }
+        fn changed(&self) -> Reply<'_, bool> {
+            self.check(Store::changed)
+        }
+    }
+
+    fn flaky() -> Arc<Flaky> {
+        Arc::new(Flaky(Sqlite::memory().unwrap(), AtomicBool::new(false)))
+    }
+
+    #[test]
+    fn a_generated_key_has_192_random_bits() {
+        let (one, two) = (generate_key().unwrap(), generate_key().unwrap());
+        assert_ne!(one.expose(), two.expose());
+        let digits = one.expose().strip_prefix("nbk_").unwrap();
+        assert_eq!(digits.len(), 48);
+        assert!(digits.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')));
+    }
+
+    #[tokio::test]
+    async fn the_header_is_read_strictly_and_its_scheme_in_any_case() {
+        let keys = keys(flaky());
+        for good in ["Bearer nbk_alice", "bearer nbk_alice", "BEARER  nbk_alice "] {
+            assert_eq!(ask(&keys, good).await, Ok("alice".into()), "{good:?}");
+        }
+        for bad in
+            ["", "Bearer", "Bearer ", "nbk_alice", "Basic nbk_alice", "Bearer nbk_alice x", "Bearernbk_alice"]
+        {
+            assert_eq!(ask(&keys, bad).await, Err(Refused::Malformed), "{bad:?}");
+        }
+        let binary = HeaderValue::from_bytes(b"Bearer \xff").unwrap();
+        assert_eq!(keys.authenticate(Some(&binary)).await, Err(Refused::Malformed));
+        assert_eq!(keys.authenticate(None).await, Err(Refused::Missing));
+        assert_eq!(ask(&keys, "Bearer nbk_alicia").await, Err(Refused::Unknown));
+    }
+
+    #[tokio::test]
+    async fn a_stored_key_counts_from_its_creation_to_its_revocation() {
+        let store = flaky();
+        let keys = keys(store.clone());
+        assert_eq!(ask(&keys, "Bearer nbk_bob").await, Err(Refused::Unknown));
+        store.create_key("bob".into(), hash_key("nbk_bob")).await.unwrap();
+        assert_eq!(ask(&keys, "Bearer nbk_bob").await, Ok("bob".into()));
+        assert_eq!(keys.live_owners().await, Ok(HashSet::from(["alice".into(), "bob".into()])));
+        store.revoke_key("bob".into()).await.unwrap();
+        assert_eq!(ask(&keys, "Bearer nbk_bob").await, Err(Refused::Unknown));
+        assert_eq!(keys.live_owners().await, Ok(HashSet::from(["alice".into()])));
+    }
+
+    #[tokio::test]
+    async fn keys_seen_before_are_let_in_while_the_store_fails() {
+        let store = flaky();
+        let keys = keys(store.clone());
+        for name in ["seen", "unseen", "revoked", "renewed"] {
+            store.create_key(name.into(), hash_key(name)).await.unwrap();
+        }
+        for name in ["seen", "revoked", "renewed"] {
+            ask(&keys, &format!("Bearer {name}")).await.unwrap();
+        }
+        store.revoke_key("revoked".into()).await.unwrap();
+        store.revoke_key("renewed".into()).await.unwrap();
+        let checked = now();
+        while now() <= checked {
+            std::hint::spin_loop();
+        }
+        store.create_key("renewed".into(), hash_key("other")).await.unwrap();
+        keys.live_owners().await.unwrap();
+
+        store.1.store(true, Ordering::Relaxed);
+        assert_eq!(ask(&keys, "Bearer nbk_alice").await, Ok("alice".into()));
+        assert_eq!(ask(&keys, "Bearer seen").await, Ok("seen".into()));
+        for gone in ["unseen", "revoked", "renewed"] {
+            assert_eq!(ask(&keys, &format!("Bearer {gone}")).await, Err(Refused::Unavailable), "{gone}");
+        }
+        assert!(keys.live_owners().await.is_err());
+        store.1.store(false, Ordering::Relaxed);
+        assert_eq!(ask(&keys, "Bearer unseen").await, Ok("unseen".into()));
+    }
+}

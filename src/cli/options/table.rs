@@ -1,0 +1,358 @@
+//! The one table of the relay's options: flags, environment, file keys, help and `--check` are made from it.
+
+use std::time::Duration;
+
+use super::values::{
+    HIDDEN, address, count, count_or_none, network, one, show_or_none, show_size, show_switch, show_wait,
+    size, size_or_none, static_key, switch, wait,
+};
+use crate::relay::config::{LogFormat, PublicUrl, RelayConfig, base_domain};
+
+/// Where an option can be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Places {
+    /// Flag, environment and file.
+    All,
+    /// Not in the file.
+    FlagAndEnv,
+    /// Not as a flag: other users of a machine see the command lines.
+    EnvAndFile,
+}
+
+/// One option of the relay.
+pub struct Opt {
+    /// Key in the file; the flag is `--` and this, the variable `ADIT_` and this in capitals.
+    pub key: &'static str,
+    /// What stands for the value in the help.
+    pub value: &'static str,
+    /// One or two sentences.
+    pub help: &'static str,
+    /// May be given several times, or as a list with commas.
+    pub repeat: bool,
+    /// Is never shown.
+    pub secret: bool,
+    /// Where it can be given.
+    pub places: Places,
+    /// Reads the values into the configuration; the error says what is expected.
+    pub set: fn(&mut RelayConfig, &[String]) -> Result<(), String>,
+    /// Writes the values so that `set` reads them again; secrets are hidden. Empty: not set.
+    pub show: fn(&RelayConfig) -> Vec<String>,
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Shorter deadlines than this are met by chance only; tests use it.
+const SHORT: Duration = Duration::from_millis(100);
+const MINUTE: u64 = 60;
+const HOUR: u64 = 3600;
+const DAY: u64 = 24 * HOUR;
+const KIB: usize = 1024;
+const MIB: usize = 1024 * 1024;
+
+/// An option that is given once, in any place.
+const fn option(
+    key: &'static str,
+    value: &'static str,
+    help: &'static str,
+    set: fn(&mut RelayConfig, &[String]) -> Result<(), String>,
+    show: fn(&RelayConfig) -> Vec<String>,
+) -> Opt {
+    Opt { key, value, help, repeat: false, secret: false, places: Places::All, set, show }
+}
+
+/// A deadline among the limits.
+macro_rules! wait {
+    ($key:literal, $field:ident, $range:expr, $help:literal) => {
+        option(
+            $key,
+            "DURATION",
+            $help,
+            |config, values| put(&mut config.limits.$field, wait(one(values)?, $range)),
+            |config| vec![show_wait(config.limits.$field)],
+        )
+    };
+}
+
+/// A number of bytes among the limits.
+macro_rules! size {
+    ($key:literal, $field:ident, $range:expr, $help:literal) => {
+        option(
+            $key,
+            "SIZE",
+            $help,
+            |config, values| put(&mut config.limits.$field, size(one(values)?, $range)),
+            |config| vec![show_size(config.limits.$field as u64)],
+        )
+    };
+}
+
+/// A number of things among the limits.
+macro_rules! count {
+    ($key:literal, $field:ident, $range:expr, $help:literal) => {
+        option(
+            $key,
+            "NUMBER",
+            $help,
+            |config, values| put(&mut config.limits.$field, count(one(values)?, $range)),
+            |config| vec![config.limits.$field.to_string()],
+        )
+    };
+    ($key:literal, $field:ident, $help:literal) => {
+        option(
+            $key,
+            "NUMBER",
+            $help,
+            |config, values| put(&mut config.limits.$field, count_or_none(one(values)?)),
+            |config| show_or_none(config.limits.$field, |count| count.to_string()),
+        )
+    };
+}
+
+fn each<T>(values: &[String], read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    values.iter().map(|value| read(value)).collect()
+}
+
+/// For readers whose errors do not name the value.
+fn reason<T>(text: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<T, String> {
+    read(text).map_err(|error| format!("{text:?}: {error}"))
+}
+
+fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
+    *place = value?;
+    Ok(())
+}
+
+/// Every option of the relay, in the order of the help.
+pub static OPTIONS: &[Opt] = &[
+    Opt {
+        places: Places::FlagAndEnv,
+        // Read before all others, see `options::merge`.
+        ..option(
+            "config",
+            "FILE",
+            "File with options in TOML; flags and environment go before it",
+            |_, _| Ok(()),
+            |_| vec![],
+        )
+    },
+    Opt {
+        repeat: true,
+        ..option(
+            "listen",
+            "ADDRESS:PORT",
+            "Where viewers and clients come in; may be repeated",
+            |config, values| put(&mut config.listen, each(values, address)),
+            |config| config.listen.iter().map(ToString::to_string).collect(),
+        )
+    },
+    option(
+        "admin-listen",
+        "ADDRESS:PORT",
+        "Where the operator comes in",
+        |config, values| put(&mut config.admin_listen, address(one(values)?)),
+        |config| vec![config.admin_listen.to_string()],
+    ),
+    option(
+        "base-domain",
+        "HOST",
+        "Tunnels are reached at NAME.HOST; its DNS entry *.HOST points here",
+        |config, values| put(&mut config.base_domain, reason(one(values)?, base_domain).map(Some)),
+        |config| config.base_domain.iter().cloned().collect(),
+    ),
+    option(
+        "public-url",
+        "URL",
+        "How the relay is reached from outside, such as https://relay.example.com",
+        |config, values| put(&mut config.public_url, reason(one(values)?, PublicUrl::parse).map(Some)),
+        |config| config.public_url.iter().map(ToString::to_string).collect(),
+    ),
+    option(
+        "data-dir",
+        "DIRECTORY",
+        "Holds the database; made if it is missing",
+        |config, values| match one(values)? {
+            "" => Err("expected a directory".into()),
+            text => put(&mut config.data_dir, Ok(text.into())),
+        },
+        |config| vec![config.data_dir.display().to_string()],
+    ),
+    option(
+        "log",
+        "FORMAT",
+        "How log records are written: text or json; ADIT_LOG_FILTER sets how many (info, debug, adit::relay=trace)",
+        |config, values| match one(values)? {
+            "text" => put(&mut config.log, Ok(LogFormat::Text)),
+            "json" => put(&mut config.log, Ok(LogFormat::Json)),
+            text => Err(format!("{text:?}: expected text or json")),
+        },
+        |config| vec![if config.log == LogFormat::Json { "json" } else { "text" }.into()],
+    ),
+    Opt {
+        repeat: true,
+        ..option(
+            "trusted-proxy",
+            "NETWORK",
+            "Address or network whose X-Forwarded-* headers are believed; may be repeated",
+            |config, values| put(&mut config.trusted_proxies, each(values, network)),
+            |config| config.trusted_proxies.iter().map(ToString::to_string).collect(),
+        )
+    },
+    option(
+        "path-routing",
+        "on|off",
+        "Whether tunnels are also reached at /t/NAME/ on the relay's own host",
+        |config, values| put(&mut config.path_routing, switch(one(values)?)),
+        |config| vec![show_switch(config.path_routing)],
+    ),
+    option(
+        "log-exchanges",
+        "on|off",
+        "One log record per request at level info",
+        |config, values| put(&mut config.log_exchanges, switch(one(values)?)),
+        |config| vec![show_switch(config.log_exchanges)],
+    ),
+    Opt {
+        repeat: true,
+        secret: true,
+        places: Places::EnvAndFile,
+        ..option(
+            "keys",
+            "NAME:SECRET,…",
+            "Keys beside those that `adit key create` makes",
+            |config, values| {
+                let keys = values.iter().zip(1..).map(|(text, position)| static_key(text, position));
+                put(&mut config.static_keys, keys.collect())
+            },
+            |config| config.static_keys.iter().map(|key| format!("{}:{HIDDEN}", key.name)).collect(),
+        )
+    },
+    size!("head-bytes", head_bytes, KIB..=MIB, "Largest request head; beyond it 431"),
+    count!("headers", headers, 10..=1000, "Most header lines of a request; beyond it 431"),
+    size!("target-bytes", target_bytes, 256..=MIB, "Longest request target; beyond it 414"),
+    wait!(
+        "head-wait",
+        head_wait,
+        SHORT..=seconds(10 * MINUTE),
+        "From the first byte of a head to its end; then 408"
+    ),
+    wait!(
+        "first-byte-wait",
+        first_byte_wait,
+        SHORT..=seconds(10 * MINUTE),
+        "A new connection may say nothing this long"
+    ),
+    wait!(
+        "keep-alive",
+        keep_alive,
+        SHORT..=seconds(HOUR),
+        "A connection may be idle this long between requests"
+    ),
+    wait!(
+        "claim-wait",
+        claim_wait,
+        SHORT..=seconds(5 * MINUTE),
+        "A client has this long to take up a viewer; then 504"
+    ),
+    count!(
+        "waiting-per-tunnel",
+        waiting_per_tunnel,
+        1..=65536,
+        "Viewers of one tunnel that may wait for its client; then 503"
+    ),
+    size!("control-message-bytes", control_message_bytes, KIB..=MIB, "Largest message on a control socket"),
+    size!(
+        "data-message-bytes",
+        data_message_bytes,
+        KIB..=MIB,
+        "Largest message to clients that hold each one in memory"
+    ),
+    size!(
+        "in-flight-bytes",
+        in_flight_bytes,
+        8 * KIB..=64 * MIB,
+        "Bytes under way in one direction of one stream"
+    ),
+    wait!("ping-every", ping_every, SHORT..=seconds(10 * MINUTE), "Between two pings on a control socket"),
+    wait!("pong-wait", pong_wait, SHORT..=seconds(HOUR), "A client without a pong for this long is dead"),
+    wait!(
+        "idle-exchange",
+        idle_exchange,
+        SHORT..=seconds(7 * DAY),
+        "A request on which no byte moves ends after this"
+    ),
+    wait!(
+        "idle-upgraded",
+        idle_upgraded,
+        SHORT..=seconds(30 * DAY),
+        "A WebSocket on which no byte moves ends after this"
+    ),
+    option(
+        "body-bytes",
+        "SIZE",
+        "Largest request body, or none for no limit; beyond it 413",
+        |config, values| put(&mut config.limits.body_bytes, size_or_none(one(values)?)),
+        |config| show_or_none(config.limits.body_bytes, show_size),
+    ),
+    wait!(
+        "drain",
+        drain,
+        Duration::ZERO..=seconds(HOUR),
+        "Running requests may go on for this long after a stop signal"
+    ),
+    count!("connections", connections, "Most connections at the same time, or none for no limit"),
+    count!("tunnels-per-key", tunnels_per_key, "Most tunnels of one key, or none for no limit"),
+];
+
+impl Opt {
+    /// The environment variable.
+    pub fn env(&self) -> String {
+        format!("ADIT_{}", self.key.to_ascii_uppercase().replace('-', "_"))
+    }
+
+    /// The option with that key.
+    pub fn find(key: &str) -> Option<&'static Opt> {
+        OPTIONS.iter().find(|option| option.key == key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_read_back_as_it_is_shown() {
+        let default = RelayConfig::default();
+        for option in OPTIONS {
+            let shown = (option.show)(&default);
+            let mut config = RelayConfig::default();
+            if option.repeat || !shown.is_empty() {
+                assert_eq!((option.set)(&mut config, &shown), Ok(()), "{}", option.key);
+            }
+            assert_eq!((option.show)(&config), shown, "{}", option.key);
+            assert_eq!(config.limits, default.limits, "{}", option.key);
+        }
+    }
+
+    #[test]
+    fn keys_and_variables_are_told_apart() {
+        let mut keys: Vec<_> = OPTIONS.iter().map(|option| option.key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), OPTIONS.len());
+        assert_eq!(Opt::find("trusted-proxy").unwrap().env(), "ADIT_TRUSTED_PROXY");
+        // Taken by the filter of log records.
+        assert!(OPTIONS.iter().all(|option| option.env() != "ADIT_LOG_FILTER"));
+    }
+
+    #[test]
+    fn a_secret_has_no_flag_and_is_not_shown() {
+        let mut config = RelayConfig::default();
+        for option in OPTIONS.iter().filter(|option| option.secret) {
+            assert_eq!(option.places, Places::EnvAndFile);
+            (option.set)(&mut config, &["alice:s3cret".into()]).unwrap();
+            assert_eq!((option.show)(&config), ["alice:***"]);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! `adit relay`: resolves the configuration, sees that there is a key, and serves.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::log;
+use super::options::{self, Env};
+use crate::auth::keys::{generate_key, hash_key};
+use crate::auth::{Keys, Secret, StaticKey};
+use crate::relay::Relay;
+use crate::relay::config::RelayConfig;
+use crate::store::{Sqlite, Store};
+
+/// Exit code for options that cannot be used, as clap has it.
+const USAGE: u8 = 2;
+
+/// Name of the key that is made when there is none.
+const FIRST_KEY: &str = "default";
+
+/// A static secret shorter than this can be guessed; 20 random characters cannot.
+const SHORT_SECRET: usize = 20;
+
+/// The subcommand with all its options.
+pub fn command() -> Command {
+    let about = "Runs a relay: viewers come in here, clients connect to it";
+    let command = Command::new("relay").about(about).after_help(
+        "Each option can also be a key of the file, without the dashes. A flag goes before the environment, \
+         the environment before the file. Keys of clients are made with `adit key create`, or given as \
+         ADIT_KEYS or the file's `keys`, as NAME:SECRET,…",
+    );
+    options::add(command, |_| true).arg(
+        Arg::new("check")
+            .long("check")
+            .action(ArgAction::SetTrue)
+            .help("Only read the configuration and print it as a file, with the origin of each value"),
+    )
+}
+
+/// Runs the relay until it is stopped. Errors in the options are printed here, all of them, with exit code 2.
+pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let resolved = match options::resolve(matches, &Env::process()) {
+        Ok(resolved) => resolved,
+        Err(errors) => {
+            for error in errors {
+                eprintln!("adit relay: {error}");
+            }
+            return Ok(ExitCode::from(USAGE));
+        }
+    };
+    if matches.get_flag("check") {
+        std::io::stdout().write_all(resolved.to_toml().as_bytes()).context("stdout")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let config = resolved.config;
+    log::init(config.log)?;
+    let store: Arc<dyn Store> = Arc::new(Sqlite::open(&config.data_dir)?);
+    match first_key(&config, store.as_ref()).await? {
+        FirstKey::Present => {}
+        FirstKey::Made(secret) => eprintln!("{}", greeting(&config, &secret)),
+        FirstKey::Missing => {
+            eprintln!(
+                "adit relay: there are no keys, and other machines could reach this relay: run `adit key \
+                 create NAME --data-dir {}`, or set ADIT_KEYS to NAME:SECRET",
+                config.data_dir.display()
+            );
+            return Ok(ExitCode::from(USAGE));
+        }
+    }
+    for name in guessable(&config) {
+        tracing::warn!(
+            key = name,
+            "the secret of this key is shorter than {SHORT_SECRET} characters and may be guessed"
+        );
+    }
+    let keys = Keys::new(Arc::clone(&store), config.static_keys.clone());
+    let relay = Relay::bind(config, keys, store).await?;
+    for address in relay.addresses() {
+        tracing::info!(%address, "listening");
+    }
+    tracing::info!(url = relay.public_url(), version = env!("CARGO_PKG_VERSION"), "relay ready");
+    let mut signals = Signals::new()?;
+    signals.next().await;
+    tracing::info!("stopping: requests under way may finish; another signal stops at once");
+    tokio::select! {
+        () = relay.shutdown() => {}
+        () = signals.next() => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The signals that ask for an end: SIGTERM and Ctrl-C.
+pub struct Signals {
+    term: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on these signals no longer end the process by themselves.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The next one.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+enum FirstKey {
+    /// There are keys.
+    Present,
+    /// There were none, and only this machine reaches the relay: this one was made.
+    Made(Secret),
+    /// There are none, and one that is made unasked might be read by others.
+    Missing,
+}
+
+/// A relay without keys would let nobody in or, worse, anybody.
+async fn first_key(config: &RelayConfig, store: &dyn Store) -> anyhow::Result<FirstKey> {
+    if !config.static_keys.is_empty() || store.keys().await?.iter().any(|key| key.revoked_at.is_none()) {
+        return Ok(FirstKey::Present);
+    }
+    if !config.is_loopback_only() {
+        return Ok(FirstKey::Missing);
+    }
+    let secret = generate_key()?;
+    // Another process may have been faster; then there is a key.
+    let made = store.create_key(FIRST_KEY.into(), hash_key(secret.expose())).await?;
+    Ok(if made { FirstKey::Made(secret) } else { FirstKey::Present })
+}
+
+/// Shows the first key, for the only time.
+fn greeting(config: &RelayConfig, secret: &Secret) -> String {
+    let server = match (&config.public_url, config.listen.first()) {
+        (Some(url), _) => url.to_string(),
+        (None, Some(address)) if address.port() != 0 => format!("http://{address}"),
+        _ => "http://127.0.0.1:PORT".into(),
+    };
+    format!(
+        "There was no key yet, so one named \"{FIRST_KEY}\" was made. It is shown only now:\n\n    {key}\n\n\
+         Use it so:\n\n    ADIT_RELAY={server} ADIT_KEY={key} adit http 3000\n",
+        key = secret.expose()
+    )
+}
+
+/// Names of the static keys that others may try to guess, and can.
+fn guessable(config: &RelayConfig) -> Vec<&str> {
+    let short = |key: &&StaticKey| !config.is_loopback_only() && key.secret.expose().len() < SHORT_SECRET;
+    config.static_keys.iter().filter(short).map(|key| key.name.as_str()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open_to_all() -> RelayConfig {
+        RelayConfig { listen: vec!["0.0.0.0:80".parse().unwrap()], ..RelayConfig::default() }
+    }
+
+    #[test]
+    fn the_command_is_sound() {
+        command().debug_assert();
+    }
+
+    #[tokio::test]
+    async fn a_loopback_relay_without_keys_makes_one_once() {
+        let store = Sqlite::memory().unwrap();
+        let config = RelayConfig::default();
+        let FirstKey::Made(secret) = first_key(&config, &store).await.unwrap() else {
+            panic!("no key was made")
+        };
+        assert_eq!(store.find_key(hash_key(secret.expose())).await, Ok(Some("default".into())));
+        let shown = greeting(&config, &secret);
+        assert!(
+            shown.contains(&format!("ADIT_RELAY=http://127.0.0.1:8080 ADIT_KEY={}", secret.expose())),
+            "{shown}"
+        );
+        assert!(matches!(first_key(&config, &store).await.unwrap(), FirstKey::Present));
+        store.revoke_key("default".into()).await.unwrap();
+        assert!(matches!(first_key(&config, &store).await.unwrap(), FirstKey::Made(_)));
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_others_reach_needs_a_key() {
+        let store = Sqlite::memory().unwrap();
+        assert!(matches!(first_key(&open_to_all(), &store).await.unwrap(), FirstKey::Missing));
+        assert_eq!(store.keys().await, Ok(vec![]));
+        store.create_key("alice".into(), [1; 32]).await.unwrap();
+        assert!(matches!(first_key(&open_to_all(), &store).await.unwrap(), FirstKey::Present));
+    }
+
+    #[tokio::test]
+    async fn static_keys_are_enough_and_short_ones_are_named() {
+        let store = Sqlite::memory().unwrap();
+        let key = |name: &str, secret: &str| StaticKey { name: name.into(), secret: Secret::new(secret) };
+        let static_keys = vec![key("short", "nineteen-characters"), key("long", "twenty-characters-ok")];
+        let config = RelayConfig { static_keys, ..open_to_all() };
+        assert!(matches!(first_key(&config, &store).await.unwrap(), FirstKey::Present));
+        assert_eq!(guessable(&config), ["short"]);
+        let local = RelayConfig { listen: RelayConfig::default().listen, ..config };
+        assert!(guessable(&local).is_empty());
+    }
+}

@@ -1,0 +1,87 @@
+//! Links: ways to open a byte stream to a target. Fronts ask, links answer; neither knows the other's wire.
+
+pub mod sockets;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::stream::Duplex;
+
+/// What a front needs of the stream it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ask {
+    /// The request may be sent a second time if the stream turns out dead: only then may it get a stream that has
+    /// waited for long, or one of a client that has not yet shown that it serves more than one request a stream.
+    pub resendable: bool,
+}
+
+/// Why no stream could be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The client was told and did not open a data socket in time.
+    #[error("the client did not take up the connection in time")]
+    NotClaimed,
+    /// The client left, or is not reading what it is told.
+    #[error("the client went away")]
+    ClientGone,
+    /// As many viewers wait for this client as may.
+    #[error("too many viewers are waiting for this client")]
+    TooManyWaiting,
+}
+
+/// The future of [`Link::open`].
+pub type Opening<'a> = Pin<Box<dyn Future<Output = Result<Lane, OpenError>> + Send + 'a>>;
+
+/// A way to open byte streams to one target.
+pub trait Link: Send + Sync {
+    /// A stream that already waits and suits `ask`.
+    fn ready(&self, ask: Ask) -> Option<Lane>;
+
+    /// A stream of its own for the caller, however long that takes within the link's deadline.
+    fn open(&self) -> Opening<'_>;
+}
+
+/// Where a stream came from, and may go back to.
+pub trait Home: Send + Sync {
+    /// Takes back a stream that stands between two exchanges, to be used within `keep`.
+    fn take_back(&self, stream: Box<dyn Duplex>, keep: Duration);
+
+    /// Tells how the first use of a waiting stream went.
+    fn reuse_answered(&self, answered: bool);
+}
+
+/// A stream to a target, lent by a link.
+pub struct Lane {
+    /// The bytes.
+    pub stream: Box<dyn Duplex>,
+    /// For how long it waited since its last exchange; `None` if it is fresh.
+    pub waited: Option<Duration>,
+    /// A first use that shows whether the client serves more than one request a stream.
+    pub trial: bool,
+    home: Option<Arc<dyn Home>>,
+}
+
+impl Lane {
+    /// A fresh stream; `home` is where it may go back to.
+    pub fn new(stream: Box<dyn Duplex>, home: Option<Arc<dyn Home>>) -> Self {
+        Self { stream, waited: None, trial: false, home }
+    }
+
+    /// Gives the stream back for the next exchange of any viewer, within `keep`. The caller vouches that both sides
+    /// are between two messages.
+    pub fn give_back(self, keep: Duration) {
+        if let Some(home) = self.home {
+            home.take_back(self.stream, keep);
+        }
+    }
+
+    /// Tells the link how a lane that had waited did.
+    pub fn answered(&self, answered: bool) {
+        if self.waited.is_some()
+            && let Some(home) = &self.home
+        {
+            home.reuse_answered(answered);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Errors of the API: one closed list, each with a status, a code for programs and a sentence for people.
+
+use axum::Json;
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+
+use crate::auth::Refused;
+use crate::link::sockets::ClaimError;
+use crate::proto::api::ApiError;
+use crate::store::StoreError;
+use crate::stream::handshake::NotWebSocket;
+use crate::tunnel::CreateError;
+
+/// Why the API refused or failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApiFailure {
+    /// No key, or none that is valid.
+    #[error("{0}")]
+    Key(#[from] Refused),
+    /// The body is not what the call takes.
+    #[error("invalid request body: {0}")]
+    Body(String),
+    /// The tunnel cannot be created as asked.
+    #[error("{0}")]
+    Create(#[from] CreateError),
+    /// No tunnel of the caller with that id.
+    #[error("tunnel not found")]
+    NoTunnel,
+    /// The tunnel is another key's.
+    #[error("this tunnel belongs to another key")]
+    Foreign,
+    /// A query parameter is missing.
+    #[error("{0} required")]
+    Missing(&'static str),
+    /// The connection cannot be claimed.
+    #[error("{0}")]
+    Claim(#[from] ClaimError),
+    /// The request is no WebSocket handshake.
+    #[error("{0}")]
+    NotWebSocket(#[from] NotWebSocket),
+    /// Requests are not recorded.
+    #[error("this relay records no requests; inspection cannot be switched on")]
+    NoInspection,
+    /// Nothing can be read or written now.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// No such path.
+    #[error("there is nothing at this path")]
+    NotFound,
+    /// The path takes other methods.
+    #[error("the path does not take this method")]
+    MethodNotAllowed,
+}
+
+impl ApiFailure {
+    /// Status and code.
+    pub fn status(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Key(Refused::Unavailable) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
+            Self::Key(_) => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::Body(_) => (StatusCode::BAD_REQUEST, "invalid_body"),
+            Self::Create(error) => match error {
+                CreateError::Port => (StatusCode::BAD_REQUEST, "invalid_port"),
+                CreateError::Name(_) => (StatusCode::BAD_REQUEST, "invalid_name"),
+                CreateError::Ttl(_) => (StatusCode::BAD_REQUEST, "invalid_ttl"),
+                CreateError::Auth | CreateError::Password(_) => (StatusCode::BAD_REQUEST, "invalid_auth"),
+                CreateError::HostHeader => (StatusCode::BAD_REQUEST, "invalid_host_header"),
+                CreateError::Taken(_) => (StatusCode::CONFLICT, "name_taken"),
+                CreateError::TooMany(_) => (StatusCode::FORBIDDEN, "too_many_tunnels"),
+                CreateError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
+            },
+            Self::NoTunnel => (StatusCode::NOT_FOUND, "tunnel_not_found"),
+            Self::Foreign => (StatusCode::FORBIDDEN, "foreign_tunnel"),
+            Self::Missing(_) => (StatusCode::BAD_REQUEST, "missing_parameter"),
+            Self::Claim(ClaimError::Unknown) => (StatusCode::NOT_FOUND, "connection_not_found"),
+            Self::Claim(ClaimError::Foreign) => (StatusCode::FORBIDDEN, "foreign_connection"),
+            Self::NotWebSocket(NotWebSocket::Version) => (StatusCode::UPGRADE_REQUIRED, "websocket_version"),
+            Self::NotWebSocket(_) => (StatusCode::BAD_REQUEST, "not_websocket"),
+            Self::NoInspection => (StatusCode::NOT_IMPLEMENTED, "not_implemented"),
+            Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+        }
+    }
+}
+
+impl IntoResponse for ApiFailure {
+    fn into_response(self) -> Response {
+        let (status, code) = self.status();
+        let mut response = status.into_response();
+        let headers = response.headers_mut();
+        match status {
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            StatusCode::UPGRADE_REQUIRED => {
+                headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+                headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+            }
+            _ => {}
+        }
+        let error = ApiError { error: self.to_string(), code: code.to_owned(), request_id: String::new() };
+        response.extensions_mut().insert(Pending(error));
+        response
+    }
+}
+
+/// The body of an error, which still lacks the id of its request.
+#[derive(Clone)]
+struct Pending(ApiError);
+
+/// Fills the bodies of errors: only here is the request's id known.
+pub async fn with_request_id(request: Request, next: Next) -> Response {
+    let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+    let mut response = next.run(request).await;
+    let Some(Pending(mut error)) = response.extensions_mut().remove::<Pending>() else { return response };
+    error.request_id = id;
+    let (status, mut headers) = (response.status(), std::mem::take(response.headers_mut()));
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::CONTENT_TYPE);
+    (status, headers, Json(error)).into_response()
+}

@@ -1,0 +1,121 @@
+//! The REST API under `/v1` and the WebSocket endpoints of clients.
+
+mod error;
+mod sockets;
+mod tunnels;
+
+pub use error::ApiFailure;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::routing::{get, post};
+use http::HeaderMap;
+use tokio_util::task::TaskTracker;
+use utoipa::OpenApi;
+
+use super::route::Routes;
+use crate::auth::{Keys, Owner, Refused};
+use crate::link::sockets::Pending;
+use crate::proto::api::{API_VERSION, Health, Version};
+use crate::proto::limits::Limits;
+use crate::tunnel::Registry;
+
+/// What the handlers need.
+#[derive(Clone)]
+pub struct Api {
+    /// The tunnels.
+    pub registry: Arc<Registry>,
+    /// The keys.
+    pub keys: Arc<Keys>,
+    /// Connections waiting for their data socket.
+    pub pending: Arc<Pending>,
+    /// For public URLs.
+    pub routes: Routes,
+    /// Limits of the sockets.
+    pub limits: Arc<Limits>,
+    /// Control sockets under way.
+    pub sessions: TaskTracker,
+}
+
+impl Api {
+    /// The owner of the bearer key.
+    async fn authenticate(&self, headers: &HeaderMap) -> Result<Owner, Refused> {
+        self.keys.authenticate(headers.get(http::header::AUTHORIZATION)).await
+    }
+}
+
+/// All routes of the relay's own hosts.
+pub fn router(api: Api) -> Router {
+    Router::new()
+        .route("/", get(|| async { concat!("Adit relay ", env!("CARGO_PKG_VERSION"), "\n") }))
+        .route("/health", get(health))
+        .route("/v1/version", get(version))
+        .route("/v1/tunnels", get(tunnels::list).post(tunnels::create))
+        .route("/v1/tunnels/{id}", get(tunnels::get).delete(tunnels::delete))
+        .route("/v1/tunnels/{id}/suspend", post(tunnels::suspend))
+        .route("/v1/tunnels/{id}/extend", post(tunnels::extend))
+        .route("/v1/tunnels/{id}/inspection", post(tunnels::inspection))
+        .route("/v1/tunnels/{id}/requests", get(tunnels::requests))
+        .route("/ws/control", get(sockets::control))
+        .route("/ws/data", get(sockets::data))
+        .fallback(|| async { ApiFailure::NotFound })
+        .method_not_allowed_fallback(|| async { ApiFailure::MethodNotAllowed })
+        .layer(axum::extract::DefaultBodyLimit::max(tunnels::MAX_BODY))
+        .layer(axum::middleware::from_fn(error::with_request_id))
+        .with_state(api)
+}
+
+/// The API's description, as it stands in `docs/openapi.json`.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Adit", description = "Tunnels of one key. See protocol.md for the WebSockets."),
+    paths(
+        health,
+        version,
+        tunnels::list,
+        tunnels::create,
+        tunnels::get,
+        tunnels::delete,
+        tunnels::suspend,
+        tunnels::extend,
+        tunnels::inspection,
+        tunnels::requests
+    ),
+    modifiers(&BearerKey)
+)]
+struct Description;
+
+struct BearerKey;
+
+impl utoipa::Modify for BearerKey {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+        let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+        openapi.components.get_or_insert_default().add_security_scheme("key", scheme);
+    }
+}
+
+/// The OpenAPI document, as pretty JSON.
+pub fn openapi() -> String {
+    Description::openapi().to_pretty_json().unwrap_or_default() + "\n"
+}
+
+/// Whether the relay is up. Needs no key; all values are strings.
+#[utoipa::path(get, path = "/health", responses((status = 200, body = Health)))]
+async fn health() -> Json<Health> {
+    Json(Health {
+        status: "ok".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        api_version: API_VERSION.to_owned(),
+    })
+}
+
+/// Version of the relay and of its API.
+#[utoipa::path(get, path = "/v1/version", responses((status = 200, body = Version)), security(("key" = [])))]
+async fn version(State(api): State<Api>, headers: HeaderMap) -> Result<Json<Version>, ApiFailure> {
+    api.authenticate(&headers).await?;
+    Ok(Json(Version { version: env!("CARGO_PKG_VERSION").to_owned(), api_version: API_VERSION.to_owned() }))
+}

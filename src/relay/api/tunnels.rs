@@ -1,0 +1,164 @@
+//! `/v1/tunnels`: what the owner of a key does with its tunnels.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use http::{HeaderMap, StatusCode};
+use serde::de::DeserializeOwned;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::{Api, ApiFailure};
+use crate::proto::api::{self, ApiError, CreateTunnel, Extend, Inspection, InspectionState, Suspend, Suspended};
+use crate::proto::duration;
+use crate::tunnel::{CreateError, Tunnel};
+
+type Answer<T> = Result<T, ApiFailure>;
+
+/// Longest body of a call; a create with all fields is under 2 KiB.
+pub const MAX_BODY: usize = 64 * 1024;
+
+/// The tunnels of the calling key, oldest first, as a bare array.
+#[utoipa::path(get, path = "/v1/tunnels", security(("key" = [])),
+    responses((status = 200, body = [api::Tunnel]), (status = 401, body = ApiError)))]
+pub async fn list(State(api): State<Api>, headers: HeaderMap) -> Answer<Json<Vec<api::Tunnel>>> {
+    let owner = api.authenticate(&headers).await?;
+    let tunnels = api.registry.owned_by(&owner);
+    Ok(Json(tunnels.iter().map(|tunnel| show(&api, tunnel)).collect()))
+}
+
+/// Creates a tunnel, or takes up the caller's own of that name (200).
+#[utoipa::path(post, path = "/v1/tunnels", security(("key" = [])), request_body = CreateTunnel,
+    responses((status = 201, body = api::Tunnel), (status = 200, body = api::Tunnel), (status = 400, body = ApiError),
+        (status = 401, body = ApiError), (status = 403, body = ApiError), (status = 409, body = ApiError)))]
+pub async fn create(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+) -> Answer<(StatusCode, Json<api::Tunnel>)> {
+    let owner = api.authenticate(&headers).await?;
+    let (tunnel, new) = api.registry.create(&owner, read(body)?).await?;
+    tracing::info!(tunnel = tunnel.name, owner = owner.as_str(), new, "tunnel created");
+    Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(show(&api, &tunnel))))
+}
+
+/// One tunnel of the calling key.
+#[utoipa::path(get, path = "/v1/tunnels/{id}", security(("key" = [])), params(("id" = String, Path)),
+    responses((status = 200, body = api::Tunnel), (status = 404, body = ApiError)))]
+pub async fn get(State(api): State<Api>, headers: HeaderMap, Path(id): Path<String>) -> Answer<Json<api::Tunnel>> {
+    let tunnel = find(&api, &headers, &id).await?;
+    Ok(Json(show(&api, &tunnel)))
+}
+
+/// Ends a tunnel for good. Its client is told to stop; the name stays reserved for the key.
+#[utoipa::path(delete, path = "/v1/tunnels/{id}", security(("key" = [])), params(("id" = String, Path)),
+    responses((status = 204), (status = 404, body = ApiError)))]
+pub async fn delete(State(api): State<Api>, headers: HeaderMap, Path(id): Path<String>) -> Answer<StatusCode> {
+    let tunnel = find(&api, &headers, &id).await?;
+    api.registry.delete(&tunnel).await?;
+    tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), "tunnel deleted");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Turns viewers away with 503, or lets them in again.
+#[utoipa::path(post, path = "/v1/tunnels/{id}/suspend", security(("key" = [])), params(("id" = String, Path)),
+    request_body = Suspend, responses((status = 200, body = Suspended), (status = 404, body = ApiError)))]
+pub async fn suspend(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+) -> Answer<Json<Suspended>> {
+    let tunnel = find(&api, &headers, &id).await?;
+    let Suspend { suspended } = read(body)?;
+    api.registry.suspend(&tunnel, suspended).await?;
+    let status = if suspended { "suspended" } else { "resumed" };
+    tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), status, "tunnel suspension");
+    Ok(Json(Suspended { status: status.to_owned(), suspended: suspended.to_string() }))
+}
+
+/// Sets the end of a tunnel to `ttl` from now; `0` is never.
+#[utoipa::path(post, path = "/v1/tunnels/{id}/extend", security(("key" = [])), params(("id" = String, Path)),
+    request_body = Extend, responses((status = 200, body = api::Tunnel), (status = 400, body = ApiError),
+        (status = 404, body = ApiError)))]
+pub async fn extend(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+) -> Answer<Json<api::Tunnel>> {
+    let tunnel = find(&api, &headers, &id).await?;
+    let Extend { ttl } = read(body)?;
+    let ttl = duration::parse(&ttl).map_err(CreateError::from)?;
+    api.registry.extend(&tunnel, Some(ttl).filter(|ttl| !ttl.is_zero())).await?;
+    Ok(Json(show(&api, &tunnel)))
+}
+
+/// Switches the recording of requests; this relay records none.
+#[utoipa::path(post, path = "/v1/tunnels/{id}/inspection", security(("key" = [])), params(("id" = String, Path)),
+    request_body = Inspection, responses((status = 200, body = InspectionState), (status = 501, body = ApiError)))]
+pub async fn inspection(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+) -> Answer<Json<InspectionState>> {
+    find(&api, &headers, &id).await?;
+    match read(body)? {
+        Inspection { enabled: false } => Ok(Json(InspectionState { inspection_enabled: false })),
+        Inspection { enabled: true } => Err(ApiFailure::NoInspection),
+    }
+}
+
+/// The recorded requests: none, as none are recorded.
+#[utoipa::path(get, path = "/v1/tunnels/{id}/requests", security(("key" = [])), params(("id" = String, Path)),
+    responses((status = 200, body = [Object]), (status = 404, body = ApiError)))]
+pub async fn requests(State(api): State<Api>, headers: HeaderMap, Path(id): Path<String>) -> Answer<Json<[(); 0]>> {
+    find(&api, &headers, &id).await?;
+    Ok(Json([]))
+}
+
+/// The caller's tunnel with that id; another key's is not found, so that ids cannot be probed.
+async fn find(api: &Api, headers: &HeaderMap, id: &str) -> Answer<Arc<Tunnel>> {
+    let owner = api.authenticate(headers).await?;
+    api.registry.by_id(id).filter(|tunnel| tunnel.owner == owner).ok_or(ApiFailure::NoTunnel)
+}
+
+/// Reads JSON whatever its content type, as the public clients and curl differ in it.
+fn read<T: DeserializeOwned>(body: Result<Bytes, axum::extract::rejection::BytesRejection>) -> Answer<T> {
+    let body = body.map_err(|error| ApiFailure::Body(error.body_text()))?;
+    serde_json::from_slice(&body).map_err(|error| ApiFailure::Body(error.to_string()))
+}
+
+fn show(api: &Api, tunnel: &Tunnel) -> api::Tunnel {
+    let spec = tunnel.spec();
+    api::Tunnel {
+        id: tunnel.id.to_string(),
+        slug: tunnel.name.clone(),
+        client_id: tunnel.owner.as_str().to_owned(),
+        local_port: i64::from(spec.local_port),
+        name: spec.chosen.then(|| tunnel.name.clone()),
+        ttl: duration::format(spec.ttl.unwrap_or(Duration::ZERO)),
+        mode: "relay".to_owned(),
+        created_at: rfc3339(Some(tunnel.created_at)),
+        expires_at: rfc3339(tunnel.expires_at()),
+        bytes_in: tunnel.traffic.bytes_in.load(Ordering::Relaxed),
+        bytes_out: tunnel.traffic.bytes_out.load(Ordering::Relaxed),
+        requests: tunnel.traffic.requests.load(Ordering::Relaxed),
+        last_active: rfc3339(tunnel.traffic.last_active()),
+        suspended: tunnel.is_suspended(),
+        connected: tunnel.session().is_some(),
+        device_name: spec.device_name.clone(),
+        source: spec.source.clone(),
+        public_url: api.routes.url_of(&tunnel.name),
+    }
+}
+
+fn rfc3339(unix_ms: Option<i64>) -> String {
+    let time = unix_ms.and_then(|ms| OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok());
+    time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(|| api::NEVER.to_owned())
+}

@@ -1,0 +1,186 @@
+//! What can go wrong for a viewer: one closed list of causes, each with its status, its text and its label.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+
+/// Every reason why the relay itself answers a viewer. The same name stands in the page, the log and the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The request breaks HTTP.
+    BadRequest(&'static str),
+    /// Not exactly one usable host.
+    BadHost,
+    /// The request target is over its limit.
+    TargetTooLong,
+    /// The headers are over their limit.
+    HeadTooLarge,
+    /// The body is over the limit, in bytes.
+    BodyTooLarge(u64),
+    /// CONNECT.
+    MethodNotAllowed,
+    /// No tunnel of that name.
+    NoSuchTunnel,
+    /// User and password are asked for.
+    AuthRequired,
+    /// Too many viewers have their passwords checked.
+    AuthBusy,
+    /// The owner has suspended the tunnel.
+    Suspended,
+    /// The tunnel is known and no client is connected.
+    ClientOffline,
+    /// The client left while the viewer waited.
+    ClientGone,
+    /// As many viewers wait as may.
+    TooManyWaiting,
+    /// The client did not open a data socket in time.
+    NotClaimed,
+    /// The connection to the target ended before an answer.
+    TargetClosed,
+    /// The target's answer is not HTTP, or breaks it.
+    BadResponse,
+    /// The target said nothing for too long.
+    TargetSilent,
+    /// The tunnel was deleted, suspended or expired meanwhile.
+    TunnelEnded,
+    /// The request has come through this relay before.
+    Loop,
+    /// The relay itself failed.
+    Internal,
+}
+
+/// Status, label, and what the viewer reads.
+struct Text {
+    status: u16,
+    label: &'static str,
+    title: &'static str,
+    detail: &'static str,
+}
+
+impl Cause {
+    fn text(self) -> Text {
+        let (status, label, title, detail) = match self {
+            Self::BadRequest(detail) => (400, "bad_request", "Bad request", detail),
+            Self::BadHost => (400, "bad_host", "Bad request", "The request must name exactly one valid host."),
+            Self::TargetTooLong => (414, "target_too_long", "URI too long", "The request target is over this relay's limit."),
+            Self::HeadTooLarge => {
+                (431, "head_too_large", "Headers too large", "The request headers are over this relay's limit.")
+            }
+            Self::BodyTooLarge(_) => (413, "body_too_large", "Body too large", "The request body is over this relay's limit."),
+            Self::MethodNotAllowed => (405, "method_not_allowed", "Method not allowed", "This relay is no CONNECT proxy."),
+            Self::NoSuchTunnel => (404, "no_such_tunnel", "Not found", "There is no tunnel at this address."),
+            Self::AuthRequired => (401, "auth_required", "Sign in", "This tunnel asks for a user and a password."),
+            Self::AuthBusy => (503, "auth_busy", "Busy", "Too many sign-ins are being checked. Try again shortly."),
+            Self::Suspended => (503, "suspended", "Suspended", "The owner of this tunnel has suspended it."),
+            Self::ClientOffline => {
+                (503, "client_offline", "Not connected", "The tunnel exists, but its client is not connected. Try again shortly.")
+            }
+            Self::ClientGone => {
+                (503, "client_gone", "Not connected", "The tunnel's client went away while this request waited. Try again shortly.")
+            }
+            Self::TooManyWaiting => {
+                (503, "too_many_waiting", "Busy", "Too many requests are waiting for this tunnel. Try again shortly.")
+            }
+            Self::NotClaimed => {
+                (504, "not_claimed", "No answer", "The tunnel's client was notified and did not take up the request in time.")
+            }
+            Self::TargetClosed => {
+                (502, "target_closed", "Bad gateway", "The service behind the tunnel closed the connection without an answer.")
+            }
+            Self::BadResponse => (502, "bad_response", "Bad gateway", "The service behind the tunnel did not answer in valid HTTP."),
+            Self::TargetSilent => (504, "target_silent", "No answer", "The service behind the tunnel did not answer in time."),
+            Self::TunnelEnded => (503, "tunnel_ended", "Closed", "The tunnel was closed while this request was under way."),
+            Self::Loop => (508, "loop", "Loop detected", "The tunnel's target leads back to this relay."),
+            Self::Internal => (500, "internal", "Internal error", "The relay failed."),
+        };
+        Text { status, label, title, detail }
+    }
+
+    /// The label in logs, metrics and machine-readable answers.
+    pub fn label(self) -> &'static str {
+        self.text().label
+    }
+
+    /// The status that the viewer sees.
+    pub fn status(self) -> StatusCode {
+        StatusCode::from_u16(self.text().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The page: HTML for browsers, problem details (RFC 9457) for everybody else.
+    pub fn page(self, html: bool, request_id: &str) -> Response<Full<Bytes>> {
+        let text = self.text();
+        let detail = match self {
+            Self::BodyTooLarge(limit) => format!("{} It is {limit} bytes.", text.detail),
+            _ => text.detail.to_owned(),
+        };
+        let body = if html {
+            html_page(&text, &detail, request_id)
+        } else {
+            let problem = serde_json::json!({
+                "type": "about:blank", "title": text.title, "status": text.status, "detail": detail,
+                "cause": text.label, "request_id": request_id,
+            });
+            format!("{problem}\n")
+        };
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        let kind = if html { "text/html; charset=utf-8" } else { "application/problem+json" };
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Ok(id) = HeaderValue::from_str(request_id) {
+            headers.insert("x-request-id", id);
+        }
+        match self {
+            Self::AuthRequired => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"tunnel\", charset=\"UTF-8\""));
+            }
+            Self::MethodNotAllowed => {
+                headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+            }
+            _ if text.status == 503 => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+/// Whether `Accept` names HTML, as browsers do for pages.
+pub fn wants_html(headers: &HeaderMap) -> bool {
+    headers.get_all(header::ACCEPT).iter().any(|value| value.to_str().is_ok_and(|text| text.contains("text/html")))
+}
+
+fn html_page(text: &Text, detail: &str, request_id: &str) -> String {
+    let Text { status, label, title, .. } = text;
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>{status} {title}</title>\
+         <style>:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui,sans-serif;max-width:34rem;\
+         margin:18vh auto 0;padding:0 1.5rem}}h1{{font-size:1.4rem}}small{{opacity:.65}}</style></head>\
+         <body><h1>{status} {title}</h1><p>{detail}</p><p><small>{label} · request {request_id}</small></p></body></html>\n"
+    )
+}
+
+/// A short id for one request: unique within the relay's life and hard to guess across it.
+pub fn request_id() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_html_for_browsers_and_problem_json_for_programs() {
+        let mut headers = HeaderMap::new();
+        let json = Cause::NotClaimed.page(wants_html(&headers), "r1");
+        assert_eq!((json.status().as_u16(), &json.headers()["content-type"]), (504, &HeaderValue::from_static("application/problem+json")));
+        headers.insert(header::ACCEPT, HeaderValue::from_static("text/html,*/*;q=0.8"));
+        let html = Cause::ClientOffline.page(wants_html(&headers), "r1");
+        assert_eq!(html.headers()["content-type"], "text/html; charset=utf-8");
+        assert_eq!(html.headers()["retry-after"], "2");
+        assert_eq!(html.headers()["x-request-id"], "r1");
+    }
+}

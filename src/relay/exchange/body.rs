@@ -1,0 +1,241 @@
+//! The body of a target's response on its way to the viewer, with what is left of the request.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::Exchange;
+use crate::link::Lane;
+use crate::proto::http1::{BodyReader, Framing, Piece};
+use crate::tunnel::Tunnel;
+
+/// What becomes of the lane after a complete response.
+pub type Finish = Box<dyn FnOnce(Lane) + Send + Sync>;
+
+/// Streams a response body. Dropping it before its end closes the lane, which tells the target that the viewer left.
+pub struct ResponseBody {
+    /// `None` once the response is complete.
+    exchange: Option<Exchange>,
+    reader: BodyReader,
+    finish: Option<Finish>,
+    idle: Duration,
+    /// Set on the first wait; never reset by a byte but compared with `moved` when it fires.
+    deadline: Option<Pin<Box<Sleep>>>,
+    moved: Option<Instant>,
+    stopped: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    running: CancellationToken,
+    account: Account,
+}
+
+impl ResponseBody {
+    /// The body of a response whose head came over `exchange`. `finish` gets the lane if it may be used again.
+    pub fn new(
+        exchange: Exchange,
+        framing: Framing,
+        finish: Option<Finish>,
+        idle: Duration,
+        running: CancellationToken,
+        account: Account,
+    ) -> Self {
+        let mut body = Self {
+            exchange: Some(exchange),
+            reader: BodyReader::new(framing),
+            finish,
+            idle,
+            deadline: None,
+            moved: None,
+            stopped: None,
+            running,
+            account,
+        };
+        if body.reader.ended() {
+            body.complete();
+        }
+        body
+    }
+
+    /// The response is complete: the lane goes back if nothing is left of the request, and nothing came out of turn.
+    fn complete(&mut self) {
+        self.account.complete = true;
+        let Some(exchange) = self.exchange.take() else { return };
+        self.account.bytes_in(exchange.upload.received);
+        if let Some(finish) = self.finish.take()
+            && exchange.input.is_empty()
+            && exchange.upload.is_done()
+        {
+            finish(exchange.lane);
+        }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let Some(exchange) = self.exchange.as_mut() else { return Poll::Ready(None) };
+        if let Err(error) = exchange.poll_upload(cx) {
+            return Poll::Ready(Some(Err(io::Error::other(error))));
+        }
+        loop {
+            match self.reader.next(&mut exchange.input) {
+                Ok(Some(Piece::Data(data))) => {
+                    self.account.bytes_out(data.len());
+                    if self.reader.ended() {
+                        self.complete();
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Ok(Some(Piece::End(trailers))) => {
+                    self.complete();
+                    return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+                }
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::InvalidData, error)))),
+            }
+            match exchange.lane.stream.poll_chunk(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(Some(chunk))) => exchange.input = chunk,
+                // The end of the stream is the end of the body only where the framing says so; never a clean end
+                // of a body that was cut.
+                Poll::Ready(Ok(None)) if self.reader.complete_at_close() => {
+                    self.finish = None;
+                    self.complete();
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Ok(None)) => return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+    }
+
+    /// While nothing comes: ends after a long silence, or when the tunnel ends.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let running = &self.running;
+        let stopped = self.stopped.get_or_insert_with(|| Box::pin(running.clone().cancelled_owned()));
+        if stopped.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(io::Error::other("the tunnel has ended"));
+        }
+        let idle = self.idle;
+        let moved = *self.moved.get_or_insert_with(Instant::now);
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(idle)));
+        while deadline.as_mut().poll(cx).is_ready() {
+            let due = moved + idle;
+            if due <= Instant::now() {
+                return Poll::Ready(io::ErrorKind::TimedOut.into());
+            }
+            deadline.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            self.account.bytes_in(exchange.upload.received);
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = &mut *self;
+        match this.poll_piece(cx) {
+            Poll::Ready(piece) => {
+                if this.deadline.is_some() {
+                    this.moved = Some(Instant::now());
+                }
+                Poll::Ready(piece)
+            }
+            Poll::Pending => this.poll_waiting(cx).map(|error| Some(Err(error))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.exchange.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.reader.remaining() {
+            Some(left) => SizeHint::with_exact(left),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+/// What one exchange cost and how it ended: counted, and written as one closing record when dropped.
+pub struct Account {
+    /// The tunnel that served it.
+    pub tunnel: Arc<Tunnel>,
+    /// The status that the viewer was sent.
+    pub status: u16,
+    /// For the record, if records are wanted.
+    pub record: Option<Record>,
+    /// The response was delivered whole.
+    complete: bool,
+    received: u64,
+    sent: u64,
+}
+
+/// What the closing record says beside counters. Never a query string or a header of strangers.
+pub struct Record {
+    /// Method of the request.
+    pub method: http::Method,
+    /// Path without the query.
+    pub path: String,
+    /// Address of the viewer.
+    pub viewer: String,
+    /// When the request came.
+    pub started: Instant,
+}
+
+impl Account {
+    /// An account of a response with `status`.
+    pub fn new(tunnel: Arc<Tunnel>, status: u16, record: Option<Record>) -> Self {
+        Self { tunnel, status, record, complete: false, received: 0, sent: 0 }
+    }
+
+    /// Counts what an upgraded connection moved.
+    pub fn upgraded(&mut self, inward: u64, outward: u64) {
+        self.complete = true;
+        self.bytes_in(inward);
+        self.bytes_out(usize::try_from(outward).unwrap_or(usize::MAX));
+    }
+
+    fn bytes_in(&mut self, count: u64) {
+        self.received += count;
+        self.tunnel.traffic.bytes_in.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn bytes_out(&mut self, count: usize) {
+        self.sent += count as u64;
+        self.tunnel.traffic.bytes_out.fetch_add(count as u64, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        if let Some(record) = &self.record {
+            tracing::info!(
+                target: "adit::exchange",
+                tunnel = self.tunnel.name,
+                method = %record.method,
+                path = record.path,
+                viewer = record.viewer,
+                status = self.status,
+                complete = self.complete,
+                bytes_in = self.received,
+                bytes_out = self.sent,
+                ms = record.started.elapsed().as_millis() as u64,
+                "exchange"
+            );
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! A request on its way to the target: the head, and the body as the viewer sends it.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use crate::proto::http1::{RequestBody, chunk_head, chunked_end};
+use crate::stream::Duplex;
+
+/// Portions up to this are gathered with what is already waiting to be written.
+const GATHER: usize = 16 * 1024;
+
+/// Why an upload stopped short.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// The viewer left or broke HTTP.
+    #[error("the request body failed: {0}")]
+    Viewer(hyper::Error),
+    /// The body is over the limit.
+    #[error("the request body is over {0} bytes")]
+    TooLarge(u64),
+    /// The target takes no more; it may still have answered.
+    #[error("the target takes no more: {0}")]
+    Target(io::Error),
+}
+
+/// The head and the body of one request.
+pub struct Upload {
+    out: BytesMut,
+    /// A large portion that follows `out` as it is.
+    portion: Bytes,
+    /// The portion is a chunk, whose end is still to be written.
+    chunk_open: bool,
+    body: Option<Incoming>,
+    chunked: bool,
+    /// Waits for the target's 100 before the body is touched.
+    held: bool,
+    limit: Option<u64>,
+    /// Body bytes taken from the viewer.
+    pub received: u64,
+    done: bool,
+}
+
+impl Upload {
+    /// An upload of `head`, already serialised, and `body` framed as the head says.
+    pub fn new(head: BytesMut, body: Incoming, framing: RequestBody, held: bool, limit: Option<u64>) -> Self {
+        let body = (framing != RequestBody::None && framing != RequestBody::Length(0)).then_some(body);
+        let held = held && body.is_some();
+        let chunked = framing == RequestBody::Chunked;
+        Self {
+            out: head,
+            portion: Bytes::new(),
+            chunk_open: false,
+            body,
+            chunked,
+            held,
+            limit,
+            received: 0,
+            done: false,
+        }
+    }
+
+    /// A request without a body, such as may be sent again.
+    pub fn of_head(head: BytesMut) -> Self {
+        Self {
+            out: head,
+            portion: Bytes::new(),
+            chunk_open: false,
+            body: None,
+            chunked: false,
+            held: false,
+            limit: None,
+            received: 0,
+            done: false,
+        }
+    }
+
+    /// Everything is with the target.
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// The body still waits for the target's consent.
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// The target agreed to the body, or did not say.
+    pub fn release(&mut self) {
+        self.held = false;
+    }
+
+    /// Writes as much as both sides allow; ready when all is written.
+    pub fn poll(&mut self, cx: &mut Context<'_>, stream: &mut dyn Duplex) -> Poll<Result<(), UploadError>> {
+        if self.done {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            // Take from the viewer first, so that a head and a small body go out in one write.
+            let more = if self.out.len() < GATHER && self.portion.is_empty() { self.take(cx)? } else { false };
+            if more {
+                continue;
+            }
+            if !self.out.is_empty() {
+                let count = ready!(Pin::new(&mut *stream).poll_write(cx, &self.out)).map_err(UploadError::Target)?;
+                self.out.advance(count);
+            } else if !self.portion.is_empty() {
+                let count = ready!(Pin::new(&mut *stream).poll_write(cx, &self.portion)).map_err(UploadError::Target)?;
+                self.portion.advance(count);
+                if self.portion.is_empty() && std::mem::take(&mut self.chunk_open) {
+                    self.out.extend_from_slice(b"\r\n");
+                }
+            } else {
+                ready!(Pin::new(&mut *stream).poll_flush(cx)).map_err(UploadError::Target)?;
+                if self.body.is_some() {
+                    return Poll::Pending;
+                }
+                self.done = true;
+                // The buffers are not needed while the response comes.
+                self.out = BytesMut::new();
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Takes one portion of the body, if there is one now.
+    fn take(&mut self, cx: &mut Context<'_>) -> Result<bool, UploadError> {
+        let Some(body) = self.body.as_mut().filter(|_| !self.held) else { return Ok(false) };
+        let frame = match Pin::new(body).poll_frame(cx) {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(Some(frame)) => Some(frame.map_err(UploadError::Viewer)?),
+            Poll::Ready(None) => None,
+        };
+        match frame.map(http_body::Frame::into_data) {
+            Some(Ok(data)) => self.add(data)?,
+            Some(Err(frame)) => {
+                self.body = None;
+                if self.chunked {
+                    chunked_end(&mut self.out, frame.trailers_ref());
+                }
+            }
+            None => {
+                self.body = None;
+                if self.chunked {
+                    chunked_end(&mut self.out, None);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn add(&mut self, data: Bytes) -> Result<(), UploadError> {
+        self.received += data.len() as u64;
+        if let Some(limit) = self.limit
+            && self.received > limit
+        {
+            return Err(UploadError::TooLarge(limit));
+        }
+        if data.is_empty() {
+            return Ok(());
+        }
+        if self.chunked {
+            chunk_head(&mut self.out, data.len());
+        }
+        if data.len() <= GATHER {
+            self.out.extend_from_slice(&data);
+            if self.chunked {
+                self.out.extend_from_slice(b"\r\n");
+            }
+        } else {
+            self.portion = data;
+            self.chunk_open = self.chunked;
+        }
+        Ok(())
+    }
+}

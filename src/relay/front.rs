@@ -1,0 +1,183 @@
+//! The HTTP front: each request of a viewer is checked, routed and answered by itself.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tower_service::Service;
+
+use super::Shared;
+use super::errors::{Cause, request_id, wants_html};
+use super::exchange::ResponseBody;
+use super::proxy;
+use super::route::{Route, is_valid_host};
+use super::viewer::{Busy, Connection};
+
+/// A response body of any origin; the connection counts as busy until it is dropped.
+pub struct Reply {
+    content: Content,
+    _busy: Option<Busy>,
+}
+
+/// Where a response body comes from.
+pub enum Content {
+    /// The relay's own page.
+    Page(Full<Bytes>),
+    /// The REST API.
+    Api(axum::body::Body),
+    /// The target.
+    Target(Box<ResponseBody>),
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = axum::BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
+        match &mut self.content {
+            Content::Page(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Content::Api(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Content::Target(body) => Pin::new(body.as_mut()).poll_frame(cx).map_err(Into::into),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Page(body) => body.is_end_stream(),
+            Content::Api(body) => body.is_end_stream(),
+            Content::Target(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Page(body) => body.size_hint(),
+            Content::Api(body) => body.size_hint(),
+            Content::Target(body) => body.size_hint(),
+        }
+    }
+}
+
+/// Answers one request. Every failure becomes a page with a status; nothing ends bare.
+pub async fn serve(
+    shared: Arc<Shared>,
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, Infallible> {
+    let busy = connection.begin();
+    let html = wants_html(request.headers());
+    let answer = match answer(&shared, &connection, request).await {
+        Ok(response) => response,
+        Err(cause) => {
+            let id = request_id();
+            tracing::debug!(cause = cause.label(), request_id = id, viewer = connection.remote_text(), "refused");
+            // What was sent along with the request may be on its way still.
+            connection.leave_unread();
+            cause.page(html, &id).map(Content::Page)
+        }
+    };
+    Ok(answer.map(|content| Reply { content, _busy: Some(busy) }))
+}
+
+async fn answer(
+    shared: &Arc<Shared>,
+    connection: &Arc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<Content>, Cause> {
+    let host = check(&request, shared)?;
+    let text = host.to_str().map_err(|_| Cause::BadHost)?;
+    // A copy of the path would cost each request an allocation; the target's URI is shared instead.
+    let uri = request.uri().clone();
+    match shared.routes.route(text, uri.path()) {
+        Route::Own => Ok(own(shared, connection, request).await),
+        Route::Nobody => Err(Cause::NoSuchTunnel),
+        Route::Host(name) => {
+            let tunnel = shared.registry.by_name(&name).ok_or(Cause::NoSuchTunnel)?;
+            proxy::forward(shared, connection, tunnel, None, &host, request).await
+        }
+        Route::Path(name) => {
+            let tunnel = shared.registry.by_name(&name).ok_or(Cause::NoSuchTunnel)?;
+            proxy::forward(shared, connection, tunnel, Some(name.len()), &host, request).await
+        }
+    }
+}
+
+/// What hyper lets through and we do not (RFC 9112, sections 3.2 and 6.1): the host of the request.
+fn check(request: &Request<Incoming>, shared: &Shared) -> Result<HeaderValue, Cause> {
+    let limits = &shared.config.limits;
+    let (uri, headers) = (request.uri(), request.headers());
+    if request.method() == Method::CONNECT {
+        return Err(Cause::MethodNotAllowed);
+    }
+    if uri.path_and_query().is_some_and(|target| target.as_str().len() > limits.target_bytes) {
+        return Err(Cause::TargetTooLong);
+    }
+    if headers.len() > limits.headers {
+        return Err(Cause::HeadTooLarge);
+    }
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next()
+        && (codings.next().is_some() || !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
+    {
+        return Err(Cause::BadRequest("The only transfer coding taken is chunked, once."));
+    }
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (first, second) = (hosts.next(), hosts.next());
+    let host = match (uri.authority(), first, second) {
+        (_, _, Some(_)) => return Err(Cause::BadHost),
+        // The absolute form wins over the header (RFC 9112, section 3.2.2).
+        (Some(authority), ..) => HeaderValue::from_str(authority.as_str()).map_err(|_| Cause::BadHost)?,
+        (None, Some(host), None) => host.clone(),
+        (None, None, None) if request.version() == Version::HTTP_10 => HeaderValue::from_static("localhost"),
+        (None, None, None) => return Err(Cause::BadHost),
+    };
+    if host.to_str().is_ok_and(is_valid_host) { Ok(host) } else { Err(Cause::BadHost) }
+}
+
+/// The relay's own paths.
+async fn own(shared: &Arc<Shared>, connection: &Connection, mut request: Request<Incoming>) -> Response<Content> {
+    if !request.body().is_end_stream() {
+        connection.leave_unread();
+    }
+    // The public clients join a base URL and a path as text, so the path may begin with more than one slash.
+    if let Some(target) = request.uri().path_and_query().map(http::uri::PathAndQuery::as_str)
+        && target.starts_with("//")
+        && let Ok(uri) = format!("/{}", target.trim_start_matches('/')).parse()
+    {
+        *request.uri_mut() = uri;
+    } else if request.uri().authority().is_some() {
+        let target = request.uri().path_and_query().cloned();
+        *request.uri_mut() = target.map_or_else(|| http::Uri::from_static("/"), Into::into);
+    }
+    let id = request.headers().get("x-request-id").cloned().filter(is_plain_id);
+    let id = id.or_else(|| HeaderValue::from_str(&request_id()).ok());
+    if let Some(id) = &id {
+        request.headers_mut().insert("x-request-id", id.clone());
+    }
+    let mut api = shared.api.clone();
+    let response = api.call(request.map(axum::body::Body::new)).await;
+    let mut response = response.unwrap_or_else(|never| match never {});
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let headers = response.headers_mut();
+        headers.insert("x-nullbore-version", HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
+        headers.insert("x-nullbore-api", HeaderValue::from_static(crate::proto::api::API_VERSION));
+        if let Some(id) = id {
+            headers.insert("x-request-id", id);
+        }
+    }
+    response.map(Content::Api)
+}
+
+/// Ids of callers are kept if they are short and printable.
+fn is_plain_id(id: &HeaderValue) -> bool {
+    id.len() <= 64 && !id.is_empty() && id.as_bytes().iter().all(u8::is_ascii_graphic)
+}

@@ -1,0 +1,154 @@
+//! Accepting connections: each is told apart by its first bytes, served by hyper, and watched.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+
+use super::viewer::{Connection, Verdict, ViewerIo, watch};
+use super::{Shared, front};
+use crate::proto::limits::{Limits, viewer};
+use crate::stream::tcp;
+
+/// How every HTTP/2 connection with prior knowledge begins; no HTTP/1 method does.
+const HTTP2_PREFACE: &[u8] = b"PRI ";
+/// After a failed accept (out of descriptors), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What a viewer with a slow head reads.
+const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+/// Accepts until the relay closes.
+pub async fn accept(shared: Arc<Shared>, listener: TcpListener) {
+    loop {
+        let permit = match &shared.connections {
+            None => None,
+            Some(room) => tokio::select! {
+                permit = Arc::clone(room).acquire_owned() => permit.ok(),
+                () = shared.closing.cancelled() => return,
+            },
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shared.closing.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, remote)) => {
+                let serving = serve(Arc::clone(&shared), stream, remote);
+                shared.tasks.spawn(async move {
+                    let _permit = permit;
+                    serving.await;
+                });
+            }
+            Err(error) => {
+                if !is_of_the_peer(&error) {
+                    tracing::warn!(%error, "no connection accepted; trying again");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// The peer left before it was accepted: the next one may be had at once.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+}
+
+async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr) {
+    tcp::tune(&stream);
+    let limits = &shared.config.limits;
+    let Ok(Some(http2)) = timeout(limits.first_byte_wait, is_http2(&stream)).await else { return };
+    let connection = Connection::new(stream, remote, http2);
+    let io = TokioIo::new(ViewerIo(Arc::clone(&connection)));
+    let service = {
+        let (shared, connection) = (Arc::clone(&shared), Arc::clone(&connection));
+        service_fn(move |request| front::serve(Arc::clone(&shared), Arc::clone(&connection), request))
+    };
+    if http2 {
+        let serving = shared.http2.serve_connection(io, service);
+        drive(&shared, &connection, serving, |serving| serving.graceful_shutdown()).await;
+    } else {
+        let serving = shared.http1.serve_connection(io, service).with_upgrades();
+        drive(&shared, &connection, serving, |serving| serving.graceful_shutdown()).await;
+    }
+}
+
+/// Whether the first bytes are those of HTTP/2; `None` if none came.
+async fn is_http2(stream: &TcpStream) -> Option<bool> {
+    let mut first = [0; HTTP2_PREFACE.len()];
+    loop {
+        match stream.peek(&mut first).await {
+            Ok(0) | Err(_) => return None,
+            Ok(count) if count < first.len() && HTTP2_PREFACE.starts_with(&first[..count]) => {
+                sleep(Duration::from_millis(10)).await;
+            }
+            Ok(count) => return Some(first[..count] == *HTTP2_PREFACE),
+        }
+    }
+}
+
+async fn drive<C>(shared: &Shared, connection: &Arc<Connection>, serving: C, close: fn(Pin<&mut C>))
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    {
+        let mut serving = pin!(serving);
+        let mut watching = pin!(watch(connection, &shared.config.limits));
+        let mut closing = false;
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut serving => break,
+                verdict = &mut watching => {
+                    if verdict == Verdict::SlowHead {
+                        connection.try_say(REQUEST_TIMEOUT);
+                    }
+                    return;
+                }
+                () = shared.closing.cancelled(), if !closing => {
+                    closing = true;
+                    close(serving.as_mut());
+                }
+            }
+        }
+    }
+    if connection.must_linger() {
+        connection.linger().await;
+    }
+}
+
+/// hyper for HTTP/1 viewers. Its own deadlines are off: it cannot tell a slow head from an idle connection.
+pub fn http1(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .half_close(true)
+        .keep_alive(true)
+        .auto_date_header(false)
+        .header_read_timeout(None)
+        .max_headers(limits.headers)
+        .max_buf_size(limits.head_bytes.max(8192));
+    builder
+}
+
+/// hyper for HTTP/2 viewers. Windows are small enough that a connection full of slow streams stays bounded.
+pub fn http2(limits: &Limits) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .max_concurrent_streams(viewer::H2_STREAMS)
+        .initial_stream_window_size(256 * 1024)
+        .initial_connection_window_size(u32::try_from(limits.in_flight_bytes).unwrap_or(1 << 20))
+        .max_send_buf_size(256 * 1024)
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(Some(limits.ping_every))
+        .keep_alive_timeout(limits.pong_wait);
+    builder
+}

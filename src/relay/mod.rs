@@ -1,0 +1,175 @@
+//! The relay: listeners, the HTTP front, the REST API and the sockets of clients, put together.
+
+pub mod config;
+
+mod admin;
+mod api;
+mod errors;
+mod exchange;
+mod forward;
+mod front;
+mod listen;
+mod proxy;
+mod rewrite;
+mod route;
+
+mod upgrade;
+mod viewer;
+
+pub use api::openapi;
+pub use errors::Cause;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::TokioExecutor;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use crate::auth::Keys;
+use crate::link::sockets::Pending;
+use crate::store::{Store, StoreError};
+use crate::tunnel::Registry;
+use config::RelayConfig;
+use route::Routes;
+
+/// For the goodbyes to clients at a shutdown.
+const GOODBYE: Duration = Duration::from_secs(3);
+
+/// What all connections share.
+struct Shared {
+    config: RelayConfig,
+    routes: Routes,
+    registry: Arc<Registry>,
+    api: axum::Router,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+    /// Names this relay in forwarded requests, so that loops are seen.
+    via: HeaderValue,
+    /// Room for connections, where there is a limit.
+    connections: Option<Arc<Semaphore>>,
+    /// Cancelled at a shutdown: nothing new is accepted.
+    closing: CancellationToken,
+    /// Connections of viewers and what was upgraded from them.
+    tasks: TaskTracker,
+    /// Control sockets, which outlive the viewers at a shutdown.
+    sessions: TaskTracker,
+}
+
+/// Why a relay did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A listener has no address.
+    #[error("a listener cannot be used: {0}")]
+    Listener(#[from] std::io::Error),
+    /// An address cannot be listened on.
+    #[error("{option}: cannot listen on {address}: {error}")]
+    Bind {
+        /// The option that names the address.
+        option: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        error: std::io::Error,
+    },
+}
+
+/// A running relay.
+pub struct Relay {
+    shared: Arc<Shared>,
+    addresses: Vec<SocketAddr>,
+    tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Relay {
+    /// Binds all addresses of `config` and starts serving on them.
+    pub async fn bind(config: RelayConfig, keys: Keys, store: Arc<dyn Store>) -> Result<Self, RelayError> {
+        let bind = async |option, address| {
+            TcpListener::bind(address).await.map_err(|error| RelayError::Bind { option, address, error })
+        };
+        let mut listeners = Vec::with_capacity(config.listen.len());
+        for address in &config.listen {
+            listeners.push(bind("listen", *address).await?);
+        }
+        let admin = bind("admin-listen", config.admin_listen).await?;
+        Self::start(config, listeners, Some(admin), keys, store).await
+    }
+
+    /// Starts serving on `listeners`, which the caller has bound (port 0 is any free one), and on `admin`.
+    pub async fn start(
+        config: RelayConfig,
+        listeners: Vec<TcpListener>,
+        admin: Option<TcpListener>,
+        keys: Keys,
+        store: Arc<dyn Store>,
+    ) -> Result<Self, RelayError> {
+        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
+        let registry = Arc::new(Registry::open(store, config.limits.tunnels_per_key).await?);
+        let (keys, pending) = (Arc::new(keys), Arc::new(Pending::default()));
+        let routes = Routes::new(&config, addresses.first().copied());
+        let sessions = TaskTracker::new();
+        let api = api::router(api::Api {
+            registry: Arc::clone(&registry),
+            keys: Arc::clone(&keys),
+            pending,
+            routes: routes.clone(),
+            limits: Arc::new(config.limits.clone()),
+            sessions: sessions.clone(),
+        });
+        let via = HeaderValue::from_str(&errors::request_id()).unwrap_or(HeaderValue::from_static("adit"));
+        let shared = Arc::new(Shared {
+            http1: listen::http1(&config.limits),
+            http2: listen::http2(&config.limits),
+            connections: config.limits.connections.map(|most| Arc::new(Semaphore::new(most))),
+            config,
+            routes,
+            registry: Arc::clone(&registry),
+            api,
+            via,
+            closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            sessions,
+        });
+        let own = |task| AbortOnDropHandle::new(task);
+        let mut tasks = vec![own(tokio::spawn(registry.tend(keys)))];
+        for listener in listeners {
+            tasks.push(own(tokio::spawn(listen::accept(Arc::clone(&shared), listener))));
+        }
+        if let Some(admin) = admin {
+            tasks.push(own(tokio::spawn(admin::serve(admin, Arc::clone(&shared)))));
+        }
+        Ok(Self { shared, addresses, tasks })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Its own URL.
+    pub fn public_url(&self) -> &str {
+        self.shared.routes.public_url()
+    }
+
+    /// Stops: accepts nothing new, lets requests finish within the drain time, tells clients to reconnect, saves.
+    pub async fn shutdown(self) {
+        let shared = &self.shared;
+        shared.closing.cancel();
+        shared.tasks.close();
+        let _ = timeout(shared.config.limits.drain, shared.tasks.wait()).await;
+        shared.registry.end_sessions();
+        shared.sessions.close();
+        let _ = timeout(GOODBYE, shared.sessions.wait()).await;
+        shared.registry.save().await;
+        drop(self.tasks);
+    }
+}

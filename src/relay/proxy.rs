@@ -1,0 +1,303 @@
+//! One request through a tunnel: policy, a lane, the exchange, and what the viewer gets of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http_body::Body;
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout};
+
+use super::Shared;
+use super::errors::Cause;
+use super::exchange::{Account, Exchange, Finish, NoHead, Record, ResponseBody, Upload, UploadError, is_resendable};
+use super::forward::{self, Viewer};
+use super::front::Content;
+use super::rewrite::{self, Address};
+use super::route::PATH_PREFIX;
+use super::upgrade;
+use super::viewer::{Connection, Pinned};
+use crate::auth::password::Verdict;
+use crate::link::sockets::Session;
+use crate::link::{Ask, Lane, Link, OpenError};
+use crate::proto::http1::{Framing, RequestBody, RequestHead, ResponseHead, list_contains, request_head};
+use crate::proto::limits::reuse;
+use crate::tunnel::{Spec, Tunnel};
+
+/// Forwards `request` to the target of `tunnel`. `by_path`: it came by path, and the name in it is this long.
+pub async fn forward(
+    shared: &Arc<Shared>,
+    connection: &Arc<Connection>,
+    tunnel: Arc<Tunnel>,
+    by_path: Option<usize>,
+    host: &HeaderValue,
+    mut request: Request<Incoming>,
+) -> Result<Response<Content>, Cause> {
+    let limits = &shared.config.limits;
+    let spec = tunnel.spec();
+    admit(&tunnel, &spec, &request, &shared.via).await?;
+    let session = tunnel.session().ok_or(Cause::ClientOffline)?;
+    tunnel.traffic.request();
+
+    let wanted = forward::wanted_upgrade(request.headers()).filter(|_| request.version() == Version::HTTP_11);
+    let on_upgrade = wanted.as_ref().map(|_| hyper::upgrade::on(&mut request));
+    let version = request.version();
+    let (mut parts, body) = request.into_parts();
+    let framing = body_framing(&parts.method, &parts.headers, &body);
+    if let (RequestBody::Length(length), Some(limit)) = (framing, limits.body_bytes)
+        && length > limit
+    {
+        return Err(Cause::BodyTooLarge(limit));
+    }
+    let has_body = !body.is_end_stream();
+    let held = has_body && list_contains(&parts.headers, &header::EXPECT, "100-continue");
+    let te_trailers = forward::takes_trailers(&parts.headers);
+    let mut bound = forward::binds_connection(&parts.headers);
+
+    // The target as raw as it came: nothing in it is decoded.
+    let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let (prefix, target) = match by_path {
+        Some(name) => {
+            let (prefix, rest) = target.split_at(PATH_PREFIX.len() + name);
+            let rest = if rest.starts_with('/') { rest.into() } else { format!("/{rest}").into() };
+            (Some(prefix), rest)
+        }
+        None => (None, std::borrow::Cow::Borrowed(target)),
+    };
+    let trusted = forward::is_trusted(connection.remote.ip(), &shared.config.trusted_proxies);
+    forward::strip_hop_by_hop(&mut parts.headers);
+    let viewer = Viewer { peer: connection.remote_text(), host, prefix, trusted };
+    forward::set_forwarded(&mut parts.headers, &viewer, &shared.via);
+    parts.headers.remove(header::HOST);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    if spec.auth.is_some() {
+        parts.headers.remove(header::AUTHORIZATION);
+    }
+    let mut head = BytesMut::new();
+    let told = spec.host_header.as_ref().unwrap_or(host);
+    request_head(
+        &mut head,
+        &RequestHead {
+            method: &parts.method,
+            target: &target,
+            host: Some(told.as_bytes()),
+            headers: &parts.headers,
+            body: framing,
+            upgrade: wanted.as_ref(),
+            te_trailers,
+        },
+    );
+
+    let record = shared.config.log_exchanges.then(|| Record {
+        method: parts.method.clone(),
+        path: parts.uri.path().to_owned(),
+        viewer: connection.remote_text().to_owned(),
+        started: Instant::now(),
+    });
+    let resendable = is_resendable(&parts.method, has_body);
+    let again = if resendable { Some(head.clone()) } else { None };
+    let upload = Upload::new(head, body, framing, held, limits.body_bytes);
+    let fetch = Fetch { session: &session, resendable, idle: limits.idle_exchange };
+    let running = tunnel.running();
+    let fetched = tokio::select! {
+        biased;
+        fetched = fetch.run(connection.unpin(tunnel.id), upload, again) => fetched,
+        () = running.cancelled() => Err(Cause::TunnelEnded),
+    };
+    let (exchange, mut answer) = match fetched {
+        Ok(fetched) => fetched,
+        Err(cause) => {
+            drop(Account::new(tunnel, cause.status().as_u16(), record));
+            return Err(cause);
+        }
+    };
+
+    bound |= forward::binds_connection(&answer.headers);
+    let framing = answer.framing(&parts.method).map_err(|_| Cause::BadResponse)?;
+    let finish = may_serve_again(&answer, framing, &spec).map(|keep| finish(connection, &tunnel, bound, version, keep));
+    let switched = answer.status == StatusCode::SWITCHING_PROTOCOLS;
+    let protocols = answer.headers.get(header::UPGRADE).cloned();
+    let address = Address {
+        host: host.to_str().unwrap_or_default(),
+        prefix,
+        target_host: spec.host_header.as_ref().and_then(|host| host.to_str().ok()),
+    };
+    rewrite::response_headers(&mut answer.headers, address);
+    let account = Account::new(tunnel, answer.status.as_u16(), record);
+
+    if switched {
+        let (Some(on_upgrade), Some(wanted), Some(protocol)) = (on_upgrade, wanted, protocols) else {
+            return Err(Cause::BadResponse);
+        };
+        if !upgrade::is_among(&wanted, &protocol) {
+            return Err(Cause::BadResponse);
+        }
+        let mut response = Response::new(Content::Page(Default::default()));
+        *response.status_mut() = answer.status;
+        *response.headers_mut() = answer.headers;
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        response.headers_mut().insert(header::UPGRADE, protocol);
+        shared.tasks.spawn(upgrade::splice(on_upgrade, exchange, limits.idle_upgraded, running, account));
+        return Ok(response);
+    }
+    if framing == Framing::Chunked {
+        answer.headers.remove(header::CONTENT_LENGTH);
+    }
+    if !exchange.upload.is_done() {
+        connection.leave_unread();
+    }
+    let body = ResponseBody::new(exchange, framing, finish, limits.idle_exchange, running, account);
+    let mut response = Response::new(Content::Target(Box::new(body)));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    Ok(response)
+}
+
+/// Whether this tunnel takes this request now.
+async fn admit(tunnel: &Tunnel, spec: &Spec, request: &Request<Incoming>, via: &HeaderValue) -> Result<(), Cause> {
+    if forward::is_loop(request.headers(), via) {
+        return Err(Cause::Loop);
+    }
+    if tunnel.is_suspended() {
+        return Err(Cause::Suspended);
+    }
+    let Some(auth) = &spec.auth else { return Ok(()) };
+    match auth.verify(request.headers().get(header::AUTHORIZATION)).await {
+        Verdict::Accepted => Ok(()),
+        Verdict::Refused => Err(Cause::AuthRequired),
+        Verdict::Unchecked => Err(Cause::AuthBusy),
+    }
+}
+
+/// How the body is framed towards the target: as the viewer framed it, or chunked where HTTP/2 tells no length.
+fn body_framing(method: &Method, headers: &HeaderMap, body: &Incoming) -> RequestBody {
+    if body.is_end_stream() {
+        let expected = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
+        return if expected || headers.contains_key(header::CONTENT_LENGTH) {
+            RequestBody::Length(0)
+        } else {
+            RequestBody::None
+        };
+    }
+    body.size_hint().exact().map_or(RequestBody::Chunked, RequestBody::Length)
+}
+
+/// For how long the lane may wait for a next request; `None` closes it.
+fn may_serve_again(answer: &ResponseHead, framing: Framing, spec: &Spec) -> Option<Duration> {
+    if !spec.reuse || framing == Framing::UntilClose || !answer.keeps_alive() {
+        return None;
+    }
+    let keep = answer.keep_alive_timeout().map_or(reuse::MAX_IDLE, |timeout| timeout.saturating_sub(reuse::MARGIN));
+    Some(keep.min(reuse::MAX_IDLE)).filter(|keep| !keep.is_zero())
+}
+
+/// Where the lane goes after the response. One that carries a connection-bound login stays with its viewer.
+fn finish(connection: &Arc<Connection>, tunnel: &Tunnel, bound: bool, version: Version, keep: Duration) -> Finish {
+    let (connection, tunnel) = (Arc::clone(connection), tunnel.id);
+    match (bound, version) {
+        (false, _) => Box::new(move |lane: Lane| lane.give_back(keep)),
+        (true, Version::HTTP_11) => Box::new(move |lane| connection.pin(Pinned { tunnel, lane })),
+        (true, _) => Box::new(drop),
+    }
+}
+
+/// How a response head is had: from a waiting lane where one suits, with one retry where nothing is risked by it.
+struct Fetch<'a> {
+    session: &'a Session,
+    resendable: bool,
+    idle: Duration,
+}
+
+type Fetched = Result<(Exchange, ResponseHead), Cause>;
+
+impl Fetch<'_> {
+    async fn run(&self, pinned: Option<Lane>, upload: Upload, again: Option<BytesMut>) -> Fetched {
+        let waiting = pinned.or_else(|| self.session.ready(Ask { resendable: self.resendable }));
+        let Some(lane) = waiting else { return self.fresh(upload).await };
+        let Some(again) = again else { return first_head(Exchange::new(lane, upload), self.idle).await };
+        let mut exchange = Exchange::new(lane, upload);
+        match self.watched(&mut exchange, &again).await {
+            Watched::Head(head) => {
+                exchange.lane.answered(true);
+                Ok((exchange, head))
+            }
+            Watched::Dead => {
+                exchange.lane.answered(false);
+                drop(exchange);
+                self.fresh(Upload::of_head(again)).await
+            }
+            Watched::Overtaken(fetched) => {
+                exchange.lane.answered(false);
+                fetched
+            }
+            Watched::Failed(cause) => Err(cause),
+        }
+    }
+
+    async fn fresh(&self, upload: Upload) -> Fetched {
+        let lane = self.session.open().await.map_err(|error| match error {
+            OpenError::NotClaimed => Cause::NotClaimed,
+            OpenError::ClientGone => Cause::ClientGone,
+            OpenError::TooManyWaiting => Cause::TooManyWaiting,
+        })?;
+        first_head(Exchange::new(lane, upload), self.idle).await
+    }
+
+    /// Waits for the head on a lane that had waited. If the lane may be dead and shows no sign of life, a fresh claim
+    /// is raced against it.
+    async fn watched(&self, exchange: &mut Exchange, again: &BytesMut) -> Watched {
+        let long = exchange.lane.waited.is_some_and(|waited| waited > reuse::PROBE_AFTER);
+        if long || exchange.lane.trial {
+            match timeout(reuse::PROBE_WAIT, exchange.head(self.idle)).await {
+                Ok(head) => return Watched::from(head),
+                Err(_) if exchange.has_input() || (!exchange.lane.trial && exchange.lane.stream.ponged()) => {}
+                Err(_) => {
+                    return tokio::select! {
+                        head = exchange.head(self.idle) => Watched::from(head),
+                        fetched = self.fresh(Upload::of_head(again.clone())) => Watched::Overtaken(fetched),
+                    };
+                }
+            }
+        }
+        Watched::from(exchange.head(self.idle).await)
+    }
+}
+
+enum Watched {
+    Head(ResponseHead),
+    /// The lane was dead: nothing of a response came, so the request may go out again.
+    Dead,
+    /// The fresh claim was quicker.
+    Overtaken(Fetched),
+    Failed(Cause),
+}
+
+impl From<Result<ResponseHead, NoHead>> for Watched {
+    fn from(head: Result<ResponseHead, NoHead>) -> Self {
+        match head {
+            Ok(head) => Self::Head(head),
+            Err(NoHead::Nothing) => Self::Dead,
+            Err(error) => Self::Failed(cause_of(error)),
+        }
+    }
+}
+
+async fn first_head(mut exchange: Exchange, idle: Duration) -> Fetched {
+    match exchange.head(idle).await {
+        Ok(head) => Ok((exchange, head)),
+        Err(error) => Err(cause_of(error)),
+    }
+}
+
+fn cause_of(error: NoHead) -> Cause {
+    tracing::debug!(%error, "no response");
+    match error {
+        NoHead::Nothing | NoHead::Cut(_) => Cause::TargetClosed,
+        NoHead::Bad(_) => Cause::BadResponse,
+        NoHead::Silent => Cause::TargetSilent,
+        NoHead::Upload(UploadError::TooLarge(limit)) => Cause::BodyTooLarge(limit),
+        NoHead::Upload(UploadError::Viewer(_)) => Cause::BadRequest("The request body is malformed or was cut short."),
+        NoHead::Upload(UploadError::Target(_)) => Cause::TargetClosed,
+    }
+}

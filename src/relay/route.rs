@@ -1,0 +1,164 @@
+//! Where a request goes: one of the relay's own hosts, or a tunnel by host or by path.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+
+use http::uri::Authority;
+
+use super::config::RelayConfig;
+
+/// The path under which tunnels are reached on the relay's own hosts.
+pub const PATH_PREFIX: &str = "/t/";
+
+/// Which hosts and paths belong to whom, and what URLs they make.
+#[derive(Debug, Clone)]
+pub struct Routes {
+    base_domain: Option<String>,
+    /// Host of the public URL.
+    own_host: Option<String>,
+    by_path: bool,
+    /// `scheme://host[:port]` of the relay itself, without a slash at its end.
+    public_url: String,
+}
+
+/// Where a request goes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Route<'a> {
+    /// The relay answers.
+    Own,
+    /// The tunnel of that name answers, by host.
+    Host(Cow<'a, str>),
+    /// The tunnel of that name answers, by path.
+    Path(Cow<'a, str>),
+    /// Nobody answers: 404.
+    Nobody,
+}
+
+impl Routes {
+    /// The routes of a relay whose first listener is bound to `bound`.
+    pub fn new(config: &RelayConfig, bound: Option<SocketAddr>) -> Self {
+        let base_domain = config.base_domain.clone();
+        let public_url = match (&config.public_url, bound) {
+            (Some(url), _) => url.to_string().trim_end_matches('/').to_owned(),
+            (None, Some(bound)) => {
+                let host = match (&base_domain, bound.ip()) {
+                    (Some(base), _) => base.clone(),
+                    (None, ip) if ip.is_unspecified() => "localhost".to_owned(),
+                    (None, IpAddr::V6(ip)) => format!("[{ip}]"),
+                    (None, ip) => ip.to_string(),
+                };
+                if bound.port() == 80 { format!("http://{host}") } else { format!("http://{host}:{}", bound.port()) }
+            }
+            (None, None) => "http://localhost".to_owned(),
+        };
+        let own_host = config.public_url.as_ref().and_then(|_| {
+            let authority = public_url.split_once("://").map_or(public_url.as_str(), |(_, rest)| rest);
+            split_host(authority).map(|(host, _)| host.to_ascii_lowercase())
+        });
+        Self { base_domain, own_host, by_path: config.path_routing, public_url }
+    }
+
+    /// The relay's own URL.
+    pub fn public_url(&self) -> &str {
+        &self.public_url
+    }
+
+    /// Where viewers reach the tunnel `name`.
+    pub fn url_of(&self, name: &str) -> String {
+        let Some(base) = &self.base_domain else { return format!("{}{PATH_PREFIX}{name}", self.public_url) };
+        let (scheme, authority) = self.public_url.split_once("://").unwrap_or(("http", &self.public_url));
+        let port = split_host(authority).and_then(|(_, port)| port);
+        match port {
+            Some(port) => format!("{scheme}://{name}.{base}:{port}"),
+            None => format!("{scheme}://{name}.{base}"),
+        }
+    }
+
+    /// Routes by `host` (with or without a port) and then by `path`.
+    pub fn route<'a>(&self, host: &'a str, path: &'a str) -> Route<'a> {
+        let Some((host, _)) = split_host(host) else { return Route::Nobody };
+        let host = host.strip_suffix('.').unwrap_or(host);
+        if let Some(base) = &self.base_domain
+            && let Some(label) = strip_suffix_ignoring_case(host, base).and_then(|label| label.strip_suffix('.'))
+        {
+            return if label.contains('.') { Route::Nobody } else { Route::Host(lower(label)) };
+        }
+        if !self.is_own(host) {
+            return Route::Nobody;
+        }
+        match path.strip_prefix(PATH_PREFIX).filter(|_| self.by_path) {
+            Some(rest) => Route::Path(lower(rest.split(['/', '?']).next().unwrap_or_default())),
+            None => Route::Own,
+        }
+    }
+
+    fn is_own(&self, host: &str) -> bool {
+        let same = |own: &Option<String>| own.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(host));
+        // Without a base domain there are no hosts of tunnels to keep apart, so every host is ours.
+        self.base_domain.is_none()
+            || same(&self.own_host)
+            || same(&self.base_domain)
+            || host.eq_ignore_ascii_case("localhost")
+            || host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok()
+    }
+}
+
+/// Host and port of an authority; `None` if it is none.
+pub fn split_host(authority: &str) -> Option<(&str, Option<&str>)> {
+    let end = if authority.starts_with('[') { authority.find(']')? + 1 } else { authority.find(':').unwrap_or(authority.len()) };
+    let (host, rest) = authority.split_at(end);
+    match rest.strip_prefix(':') {
+        _ if host.is_empty() => None,
+        None if rest.is_empty() => Some((host, None)),
+        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => Some((host, Some(port).filter(|port| !port.is_empty()))),
+        _ => None,
+    }
+}
+
+/// Whether a Host header's value is a host with an optional port and nothing else (no user, no path).
+pub fn is_valid_host(text: &str) -> bool {
+    !text.contains('@') && text.parse::<Authority>().is_ok() && split_host(text).is_some()
+}
+
+fn strip_suffix_ignoring_case<'a>(text: &'a str, suffix: &str) -> Option<&'a str> {
+    let at = text.len().checked_sub(suffix.len())?;
+    let tail = text.get(at..)?;
+    tail.eq_ignore_ascii_case(suffix).then(|| &text[..at])
+}
+
+fn lower(text: &str) -> Cow<'_, str> {
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) { text.to_ascii_lowercase().into() } else { text.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routes(base: Option<&str>) -> Routes {
+        let config = RelayConfig { base_domain: base.map(str::to_owned), ..RelayConfig::default() };
+        Routes::new(&config, Some(([127, 0, 0, 1], 8080).into()))
+    }
+
+    #[test]
+    fn hosts_are_matched_without_case_port_or_trailing_dot() {
+        let routes = routes(Some("relay.example"));
+        for host in ["web.relay.example", "WEB.Relay.Example:8080", "web.relay.example.", "web.relay.example.:80"] {
+            assert_eq!(routes.route(host, "/v1/tunnels"), Route::Host("web".into()), "{host}");
+        }
+        for host in ["relay.example", "localhost:8080", "127.0.0.1", "[::1]:8080", "RELAY.example:1"] {
+            assert_eq!(routes.route(host, "/v1/tunnels"), Route::Own, "{host}");
+            assert_eq!(routes.route(host, "/t/Web/x?y"), Route::Path("web".into()), "{host}");
+            assert_eq!(routes.route(host, "/t/web?y"), Route::Path("web".into()), "{host}");
+        }
+        for host in ["other.example", "a.b.relay.example", "xrelay.example", "", ":80", "[::1", "web.relay.example:x"] {
+            assert_eq!(routes.route(host, "/t/web"), Route::Nobody, "{host}");
+        }
+    }
+
+    #[test]
+    fn without_a_base_domain_every_host_is_the_relays_own() {
+        assert_eq!(routes(None).route("anything:80", "/v1/tunnels"), Route::Own);
+        assert_eq!(routes(None).url_of("web"), "http://127.0.0.1:8080/t/web");
+        assert_eq!(routes(Some("localhost")).url_of("web"), "http://web.localhost:8080");
+    }
+}

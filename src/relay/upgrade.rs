@@ -1,0 +1,61 @@
+//! Upgraded connections: raw bytes both ways, after the target's own 101 and only for a protocol that was asked for.
+
+use std::time::Duration;
+
+use http::HeaderValue;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::exchange::{Account, Exchange};
+use super::viewer::ViewerIo;
+use crate::stream::splice::{HalfClose, Moved, splice as copy};
+
+/// For the goodbye on both sides.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
+
+/// Whether the protocol of a 101 was among the wanted ones.
+pub fn is_among(wanted: &HeaderValue, switched: &HeaderValue) -> bool {
+    let tokens = |value: &HeaderValue| {
+        let text = value.to_str().unwrap_or_default().to_ascii_lowercase();
+        text.split(',').map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()).collect::<Vec<_>>()
+    };
+    let (wanted, switched) = (tokens(wanted), tokens(switched));
+    !switched.is_empty() && switched.iter().all(|token| wanted.contains(token))
+}
+
+/// Copies until either side ends, the tunnel ends, or nothing moves for `idle`.
+pub async fn splice(
+    on_upgrade: OnUpgrade,
+    exchange: Exchange,
+    idle: Duration,
+    running: CancellationToken,
+    mut account: Account,
+) {
+    let Ok(upgraded) = on_upgrade.await else { return };
+    let Ok(parts) = upgraded.downcast::<TokioIo<ViewerIo>>() else { return };
+    let mut viewer = parts.io.into_inner();
+    let mut stream = exchange.lane.stream;
+    let mut moved = Moved::default();
+    let copying = async {
+        // What came right behind the two heads was read along with them.
+        viewer.write_all(&exchange.input).await?;
+        if !parts.read_buf.is_empty() {
+            stream.write_all(&parts.read_buf).await?;
+            stream.flush().await?;
+        }
+        copy(&mut viewer, stream.as_mut(), HalfClose::EndsBoth, idle, &mut moved).await
+    };
+    let ended = tokio::select! {
+        ended = copying => ended,
+        () = running.cancelled() => Ok(()),
+    };
+    account.upgraded(parts.read_buf.len() as u64 + moved.inward, exchange.input.len() as u64 + moved.outward);
+    if let Err(error) = ended {
+        tracing::debug!(%error, tunnel = account.tunnel.name, "upgraded connection ended");
+    }
+    let _ = timeout(CLOSE_WAIT, stream.shutdown()).await;
+    let _ = timeout(CLOSE_WAIT, viewer.shutdown()).await;
+}

@@ -1,0 +1,66 @@
+//! The socket of a viewer as hyper sees it: reads and writes go through, and move the connection's phase.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{Connection, Phase};
+
+/// Reads and writes one [`Connection`].
+pub struct ViewerIo(pub Arc<Connection>);
+
+impl AsyncRead for ViewerIo {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = out.filled().len();
+        let read = Pin::new(&mut *self.0.stream()).poll_read(cx, out);
+        if out.filled().len() > before {
+            match (self.0.phase(), self.0.multiplexed) {
+                (Phase::Fresh | Phase::Idle, false) => self.0.enter(Phase::Head),
+                (Phase::Fresh, true) => self.0.enter(Phase::Idle),
+                _ => {}
+            }
+        }
+        read
+    }
+}
+
+impl ViewerIo {
+    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(1..)) = written {
+            self.0.written.store(self.0.now(), Ordering::Relaxed);
+        }
+        written
+    }
+}
+
+impl AsyncWrite for ViewerIo {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut *self.0.stream()).poll_write(cx, data);
+        self.wrote(written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut *self.0.stream()).poll_write_vectored(cx, data);
+        self.wrote(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.stream()).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.stream()).poll_shutdown(cx)
+    }
+}

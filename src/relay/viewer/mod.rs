@@ -1,0 +1,151 @@
+//! The viewer's side of a connection: who it is, what it is doing now, and its deadlines.
+
+mod io;
+mod watch;
+
+pub use io::ViewerIo;
+pub use watch::{Verdict, watch};
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::link::Lane;
+
+/// What a connection is doing; each phase has its own deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Accepted, nothing received yet.
+    Fresh = 0,
+    /// The head of a request is coming in.
+    Head = 1,
+    /// At least one exchange is under way.
+    Busy = 2,
+    /// Between two exchanges.
+    Idle = 3,
+}
+
+/// One accepted connection, shared by hyper (which reads and writes), the exchanges on it and the watch over its
+/// deadlines. All of them run in one task, so the locks are never waited for.
+pub struct Connection {
+    stream: Mutex<TcpStream>,
+    /// The peer, as the socket has it.
+    pub remote: SocketAddr,
+    /// The same as text, made once.
+    remote_text: OnceLock<String>,
+    start: Instant,
+    phase: AtomicU8,
+    /// When the phase began, in milliseconds after `start`.
+    since: AtomicU64,
+    /// When bytes were last written to the viewer, likewise.
+    written: AtomicU64,
+    exchanges: AtomicUsize,
+    /// A request body was left unread, so that closing at once could destroy our answer.
+    unread: AtomicBool,
+    /// HTTP/2, where bytes that come are no sign of a new request.
+    multiplexed: bool,
+    /// A stream of a connection-bound login (NTLM, Negotiate), kept for this viewer alone.
+    pinned: Mutex<Option<Pinned>>,
+}
+
+/// A lane that only its viewer may use, and the tunnel it belongs to.
+pub struct Pinned {
+    /// Id of the tunnel.
+    pub tunnel: uuid::Uuid,
+    /// The stream.
+    pub lane: Lane,
+}
+
+impl Connection {
+    /// Wraps an accepted socket.
+    pub fn new(stream: TcpStream, remote: SocketAddr, multiplexed: bool) -> Arc<Self> {
+        Arc::new(Self {
+            stream: Mutex::new(stream),
+            remote,
+            remote_text: OnceLock::new(),
+            start: Instant::now(),
+            phase: AtomicU8::new(Phase::Fresh as u8),
+            since: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            exchanges: AtomicUsize::new(0),
+            unread: AtomicBool::new(false),
+            multiplexed,
+            pinned: Mutex::new(None),
+        })
+    }
+
+    /// The peer's address without its port, an IPv4 one that came mapped into IPv6 as IPv4.
+    pub fn remote_text(&self) -> &str {
+        self.remote_text.get_or_init(|| self.remote.ip().to_canonical().to_string())
+    }
+
+    /// What the connection is doing.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Fresh,
+            1 => Phase::Head,
+            2 => Phase::Busy,
+            _ => Phase::Idle,
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+        self.since.store(self.now(), Ordering::Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
+    }
+
+    /// Counts an exchange until the guard is dropped.
+    pub fn begin(self: &Arc<Self>) -> Busy {
+        self.exchanges.fetch_add(1, Ordering::Relaxed);
+        self.enter(Phase::Busy);
+        Busy(Arc::clone(self))
+    }
+
+    /// Notes that a request body was not read to its end.
+    pub fn leave_unread(&self) {
+        self.unread.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether an answer may be lost unless the rest of a request is read first.
+    pub fn must_linger(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
+    }
+
+    /// Keeps a lane for the next request of this viewer.
+    pub fn pin(&self, pinned: Pinned) {
+        *lock(&self.pinned) = Some(pinned);
+    }
+
+    /// The lane kept for `tunnel`.
+    pub fn unpin(&self, tunnel: uuid::Uuid) -> Option<Lane> {
+        let mut slot = lock(&self.pinned);
+        slot.take_if(|pinned| pinned.tunnel == tunnel).map(|pinned| pinned.lane)
+    }
+
+    fn stream(&self) -> MutexGuard<'_, TcpStream> {
+        lock(&self.stream)
+    }
+}
+
+/// An exchange under way.
+pub struct Busy(Arc<Connection>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if self.0.exchanges.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.enter(Phase::Idle);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,127 @@
+//! The watch over one connection: its deadlines, and viewers that leave while their request is under way.
+
+use std::future::poll_fn;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::ReadBuf;
+use tokio::time::{Instant, sleep_until};
+
+use super::{Connection, Phase};
+use crate::proto::limits::{Limits, viewer};
+
+/// After the viewer shut its side, its deadlines are looked at this often.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Why the watch ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing was ever said: closed silently.
+    SaidNothing,
+    /// A head took too long: 408.
+    SlowHead,
+    /// Idle for too long between two exchanges.
+    Idle,
+    /// The viewer is gone; what runs for it is dropped.
+    Left,
+}
+
+/// Watches until the connection has to end. To be polled in the same task as the connection itself, after it.
+pub async fn watch(connection: &Connection, limits: &Limits) -> Verdict {
+    let mut fin = None;
+    loop {
+        let now = Instant::now();
+        let due = match connection.verdict(limits, fin) {
+            Some((due, verdict)) if due <= now => return verdict,
+            Some((due, _)) => due,
+            // Busy: the exchange has its own deadlines; look again when the phase may have changed.
+            None => now + limits.keep_alive.min(limits.head_wait),
+        };
+        let due = if fin.is_some() { due.min(now + TICK) } else { due };
+        let known = fin.is_some();
+        tokio::select! {
+            () = sleep_until(due) => {}
+            departure = poll_fn(|cx| connection.poll_departure(cx)), if !known => match departure {
+                Departure::Fin => fin = Some(connection.now()),
+                Departure::Reset => return Verdict::Left,
+            },
+        }
+    }
+}
+
+enum Departure {
+    /// It sends no more, but may still read.
+    Fin,
+    /// It is gone.
+    Reset,
+}
+
+impl Connection {
+    fn at(&self, ms: u64, wait: Duration) -> Instant {
+        self.start + Duration::from_millis(ms) + wait
+    }
+
+    /// What happens next unless something changes, and when. `fin`: when the viewer shut its side.
+    fn verdict(&self, limits: &Limits, fin: Option<u64>) -> Option<(Instant, Verdict)> {
+        let since = self.since.load(Ordering::Relaxed);
+        match (self.phase(), fin) {
+            (Phase::Fresh, _) => Some((self.at(since, limits.first_byte_wait), Verdict::SaidNothing)),
+            (Phase::Head, _) => Some((self.at(since, limits.head_wait), Verdict::SlowHead)),
+            (Phase::Idle, _) => Some((self.at(since, limits.keep_alive), Verdict::Idle)),
+            (Phase::Busy, None) => None,
+            (Phase::Busy, Some(fin)) => {
+                let written = self.written.load(Ordering::Relaxed);
+                let due = if written >= since {
+                    self.at(written.max(fin), viewer::SILENT_AFTER_FIN)
+                } else {
+                    self.at(fin, viewer::SERVED_AFTER_FIN)
+                };
+                Some((due, Verdict::Left))
+            }
+        }
+    }
+
+    /// Ready when the viewer shut its side or vanished during an exchange. hyper does not read then, so the socket is
+    /// ours to ask; without an event it costs no system call.
+    fn poll_departure(&self, cx: &mut Context<'_>) -> Poll<Departure> {
+        if self.phase() != Phase::Busy {
+            return Poll::Pending;
+        }
+        let stream = self.stream();
+        if stream.poll_read_ready(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let mut byte = [0];
+        match stream.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Departure::Fin),
+            Poll::Ready(Err(_)) => Poll::Ready(Departure::Reset),
+            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Writes a last few bytes if the socket takes them at once.
+    pub fn try_say(&self, bytes: &[u8]) {
+        let _ = self.stream().try_write(bytes);
+    }
+
+    /// Shuts our side and reads what still comes, within bounds, so that the viewer reads our answer before a reset.
+    pub async fn linger(&self) {
+        const WAIT: Duration = Duration::from_secs(2);
+        const MOST: usize = 64 * 1024 * 1024;
+        let _ = socket2::SockRef::from(&*self.stream()).shutdown(std::net::Shutdown::Write);
+        let mut buffer = vec![0; 16 * 1024];
+        let mut read = 0;
+        while read < MOST {
+            let some = poll_fn(|cx| {
+                let mut out = ReadBuf::new(&mut buffer);
+                let polled = tokio::io::AsyncRead::poll_read(std::pin::Pin::new(&mut *self.stream()), cx, &mut out);
+                polled.map_ok(|()| out.filled().len())
+            });
+            match tokio::time::timeout(WAIT, some).await {
+                Ok(Ok(count @ 1..)) => read += count,
+                _ => return,
+            }
+        }
+    }
+}

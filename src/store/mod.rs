@@ -1,0 +1,147 @@
+//! What the relay keeps on disk (tunnels, their names' reservations, keys), behind one trait.
+
+mod migrations;
+mod open;
+mod sqlite;
+mod statements;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use uuid::Uuid;
+
+pub use open::FILE_NAME;
+pub use sqlite::Sqlite;
+
+/// The answer of a store, boxed so that [`Store`] can be a trait object.
+pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Why a store did not do what it was asked. The texts name what happened and, where there is a way out, what
+/// to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Disk full, read-only, locked by another process, or out of reach. It can pass by itself: callers
+    /// answer 503 and try again later.
+    #[error("the database cannot be used at present: {0}")]
+    Unavailable(String),
+    /// What is on disk is not what was written there.
+    #[error("the database is damaged: {0}; put a good copy in its place, or move it away to begin anew")]
+    Corrupt(String),
+    /// Written by a newer program.
+    #[error(
+        "the database has version {found} and this program knows versions up to {known}; use the newer \
+         program, or another data directory"
+    )]
+    Newer {
+        /// The version on disk.
+        found: i64,
+        /// The newest version that this program knows.
+        known: i64,
+    },
+    /// Anything else, such as a broken rule of the schema: a defect of this program.
+    #[error("the database failed: {0}")]
+    Other(String),
+}
+
+/// A tunnel as it is kept. All times are Unix milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TunnelRow {
+    /// Id of the tunnel.
+    pub id: Uuid,
+    /// The name in the URL; one row per name.
+    pub name: String,
+    /// Name of the key that owns it.
+    pub owner: String,
+    /// Whether the owner chose the name; `false`: the relay made it up.
+    pub chosen: bool,
+    /// Port of the target on the client's machine, for display.
+    pub local_port: i64,
+    /// Lifetime asked for, in seconds; 0 is none.
+    pub ttl_seconds: u64,
+    /// Name of the client's machine, for display.
+    pub device_name: Option<String>,
+    /// What made the tunnel, for display.
+    pub source: Option<String>,
+    /// `Host` that the target sees instead of the viewer's.
+    pub host_header: Option<String>,
+    /// Whether a data socket may carry more than one request.
+    pub reuse: bool,
+    /// User and password that viewers must give, as hashed by `auth::password`.
+    pub auth: Option<String>,
+    /// When the tunnel was created.
+    pub created_at: i64,
+    /// When it ends; `None` is never.
+    pub expires_at: Option<i64>,
+    /// Whether viewers are turned away.
+    pub suspended: bool,
+    /// Whether its owner closed it; the name stays reserved all the same.
+    pub closed: bool,
+    /// Until when the name is kept for its owner.
+    pub reserved_until: i64,
+    /// Bytes from viewers to the target.
+    pub bytes_in: u64,
+    /// Bytes from the target to viewers.
+    pub bytes_out: u64,
+    /// Requests of viewers.
+    pub requests: u64,
+    /// When the last request came; `None` is never.
+    pub last_active: Option<i64>,
+}
+
+/// What changes on a tunnel while it is in use; the values are totals, so saving them twice does no harm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Activity {
+    /// Id of the tunnel; an unknown one is passed over.
+    pub id: Uuid,
+    /// Bytes from viewers to the target.
+    pub bytes_in: u64,
+    /// Bytes from the target to viewers.
+    pub bytes_out: u64,
+    /// Requests of viewers.
+    pub requests: u64,
+    /// When the last request came, in Unix milliseconds.
+    pub last_active: Option<i64>,
+    /// Until when the name is kept for its owner, in Unix milliseconds.
+    pub reserved_until: i64,
+}
+
+/// How [`Store::put_tunnel`] ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// The row is on disk.
+    Stored,
+    /// The name is reserved for another owner; nothing was changed.
+    Taken,
+}
+
+/// A key as it is listed; the secret itself is kept nowhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRow {
+    /// Name of the key, which is the owner of its tunnels. A name may occur again once it is revoked.
+    pub name: String,
+    /// When it was created, in Unix milliseconds.
+    pub created_at: i64,
+    /// When it was revoked, in Unix milliseconds; `None`: it is live.
+    pub revoked_at: Option<i64>,
+}
+
+/// Where tunnels and keys are kept. What has been answered survives the end of the process, however it ends.
+pub trait Store: Send + Sync + 'static {
+    /// All tunnels whose reservation still runs; rows whose reservation has ended are deleted.
+    fn load_tunnels(&self) -> Reply<'_, Vec<TunnelRow>>;
+    /// Adds the tunnel, or replaces the one of the same name, unless that name is reserved for another owner.
+    fn put_tunnel(&self, row: TunnelRow) -> Reply<'_, Put>;
+    /// Saves the totals of several tunnels: all of them or, on an error, none.
+    fn save_activity(&self, rows: Vec<Activity>) -> Reply<'_, ()>;
+    /// Adds a live key. `false`: a live key of that name exists already; the name of a revoked key is free
+    /// again.
+    fn create_key(&self, name: String, hash: [u8; 32]) -> Reply<'_, bool>;
+    /// Revokes the live key of that name. `false`: there is none.
+    fn revoke_key(&self, name: String) -> Reply<'_, bool>;
+    /// All keys, the revoked ones too, oldest first.
+    fn keys(&self) -> Reply<'_, Vec<KeyRow>>;
+    /// Name of the live key with that hash (`auth::keys::hash_key`).
+    fn find_key(&self, hash: [u8; 32]) -> Reply<'_, Option<String>>;
+    /// Whether another process has written since the last call, or since the store was opened.
+    fn changed(&self) -> Reply<'_, bool>;
+}

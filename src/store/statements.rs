@@ -1,0 +1,313 @@
+//! What the SQLite store is asked, as SQL.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, named_params, params};
+use uuid::Uuid;
+
+use super::open::store_error;
+use super::sqlite::{Sqlite, data_version};
+use super::{Activity, KeyRow, Put, Reply, Store, StoreError, TunnelRow};
+
+/// Writes to the keys reach the disk before they are answered: a key that was revoked must not come back
+/// after a power cut. They are rare enough for that.
+fn key_write(
+    conn: &Connection,
+    write: impl FnOnce(&Connection) -> rusqlite::Result<usize>,
+) -> Result<bool, StoreError> {
+    conn.pragma_update(None, "synchronous", "FULL").map_err(store_error)?;
+    let written = write(conn).map_err(store_error);
+    conn.pragma_update(None, "synchronous", "NORMAL").map_err(store_error)?;
+    Ok(written? > 0)
+}
+
+const COLUMNS: &str = "id, name, owner, chosen, local_port, ttl_seconds, device_name, source, host_header, \
+    reuse, auth, created_at, expires_at, suspended, closed, reserved_until, bytes_in, bytes_out, \
+    requests, last_active";
+
+fn tunnel_row(row: &Row<'_>) -> rusqlite::Result<TunnelRow> {
+    Ok(TunnelRow {
+        id: Uuid::from_bytes(row.get("id")?),
+        name: row.get("name")?,
+        owner: row.get("owner")?,
+        chosen: row.get("chosen")?,
+        local_port: row.get("local_port")?,
+        ttl_seconds: unsigned(row.get("ttl_seconds")?),
+        device_name: row.get("device_name")?,
+        source: row.get("source")?,
+        host_header: row.get("host_header")?,
+        reuse: row.get("reuse")?,
+        auth: row.get("auth")?,
+        created_at: row.get("created_at")?,
+        expires_at: row.get("expires_at")?,
+        suspended: row.get("suspended")?,
+        closed: row.get("closed")?,
+        reserved_until: row.get("reserved_until")?,
+        bytes_in: unsigned(row.get("bytes_in")?),
+        bytes_out: unsigned(row.get("bytes_out")?),
+        requests: unsigned(row.get("requests")?),
+        last_active: row.get("last_active")?,
+    })
+}
+
+impl Store for Sqlite {
+    fn load_tunnels(&self) -> Reply<'_, Vec<TunnelRow>> {
+        self.call(|db| {
+            let now = now();
+            match db
+                .conn
+                .execute("DELETE FROM tunnels WHERE reserved_until <= ?1", [now])
+                .map_err(store_error)
+            {
+                // A full disk does not keep the others from being read; the ended ones go next time.
+                Ok(_) | Err(StoreError::Unavailable(_)) => {}
+                Err(error) => return Err(error),
+            }
+            let mut query = db
+                .conn
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM tunnels WHERE reserved_until > ?1 ORDER BY name"
+                ))
+                .map_err(store_error)?;
+            let rows = query.query_map([now], tunnel_row).map_err(store_error)?;
+            rows.collect::<Result<_, _>>().map_err(store_error)
+        })
+    }
+
+    fn put_tunnel(&self, row: TunnelRow) -> Reply<'_, Put> {
+        self.call(move |db| {
+            // One statement decides: no other process can take the name between a look and a write.
+            let sql = format!(
+                "INSERT INTO tunnels ({COLUMNS})
+                 VALUES (:id, :name, :owner, :chosen, :local_port, :ttl_seconds, :device_name, :source,
+                     :host_header, :reuse, :auth, :created_at, :expires_at, :suspended, :closed, :reserved_until,
+                     :bytes_in, :bytes_out, :requests, :last_active)
+                 ON CONFLICT (name) DO UPDATE SET
+                     id = excluded.id, owner = excluded.owner, chosen = excluded.chosen,
+                     local_port = excluded.local_port, ttl_seconds = excluded.ttl_seconds,
+                     device_name = excluded.device_name, source = excluded.source,
+                     host_header = excluded.host_header, reuse = excluded.reuse, auth = excluded.auth,
+                     created_at = excluded.created_at, expires_at = excluded.expires_at,
+                     suspended = excluded.suspended, closed = excluded.closed,
+                     reserved_until = excluded.reserved_until, bytes_in = excluded.bytes_in,
+                     bytes_out = excluded.bytes_out, requests = excluded.requests,
+                     last_active = excluded.last_active
+                 WHERE tunnels.owner = excluded.owner OR tunnels.reserved_until <= :now"
+            );
+            let mut put = db.conn.prepare_cached(&sql).map_err(store_error)?;
+            let stored = put
+                .execute(named_params! {
+                    ":id": row.id.as_bytes(), ":name": row.name, ":owner": row.owner, ":chosen": row.chosen,
+                    ":local_port": row.local_port, ":ttl_seconds": signed(row.ttl_seconds),
+                    ":device_name": row.device_name, ":source": row.source, ":host_header": row.host_header,
+                    ":reuse": row.reuse, ":auth": row.auth, ":created_at": row.created_at,
+                    ":expires_at": row.expires_at, ":suspended": row.suspended, ":closed": row.closed,
+                    ":reserved_until": row.reserved_until, ":bytes_in": signed(row.bytes_in),
+                    ":bytes_out": signed(row.bytes_out), ":requests": signed(row.requests),
+                    ":last_active": row.last_active, ":now": now(),
+                })
+                .map_err(store_error)?;
+            Ok(if stored == 0 { Put::Taken } else { Put::Stored })
+        })
+    }
+
+    fn save_activity(&self, rows: Vec<Activity>) -> Reply<'_, ()> {
+        self.call(move |db| {
+            let save = |conn: &mut Connection| -> rusqlite::Result<()> {
+                // Immediate: a lock that is only asked for halfway would fail without waiting for its turn.
+                let all = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                let mut one = all.prepare_cached(
+                    "UPDATE tunnels SET bytes_in = ?2, bytes_out = ?3, requests = ?4, last_active = ?5,
+                         reserved_until = ?6 WHERE id = ?1",
+                )?;
+                for row in &rows {
+                    one.execute(params![
+                        row.id.as_bytes(),
+                        signed(row.bytes_in),
+                        signed(row.bytes_out),
+                        signed(row.requests),
+                        row.last_active,
+                        row.reserved_until,
+                    ])?;
+                }
+                drop(one);
+                all.commit()
+            };
+            save(&mut db.conn).map_err(store_error)
+        })
+    }
+
+    fn create_key(&self, name: String, hash: [u8; 32]) -> Reply<'_, bool> {
+        self.call(move |db| {
+            key_write(&db.conn, |conn| {
+                conn.execute(
+                    "INSERT INTO keys (name, hash, created_at) VALUES (?1, ?2, ?3)
+                     ON CONFLICT (name) WHERE revoked_at IS NULL DO NOTHING",
+                    params![name, hash, now()],
+                )
+            })
+        })
+    }
+
+    fn revoke_key(&self, name: String) -> Reply<'_, bool> {
+        self.call(move |db| {
+            key_write(&db.conn, |conn| {
+                conn.execute(
+                    "UPDATE keys SET revoked_at = ?2 WHERE name = ?1 AND revoked_at IS NULL",
+                    params![name, now()],
+                )
+            })
+        })
+    }
+
+    fn keys(&self) -> Reply<'_, Vec<KeyRow>> {
+        self.call(|db| {
+            let mut query = db
+                .conn
+                .prepare_cached("SELECT name, created_at, revoked_at FROM keys ORDER BY created_at, id")
+                .map_err(store_error)?;
+            let row = |row: &Row<'_>| {
+                Ok(KeyRow { name: row.get(0)?, created_at: row.get(1)?, revoked_at: row.get(2)? })
+            };
+            let rows = query.query_map([], row).map_err(store_error)?;
+            rows.collect::<Result<_, _>>().map_err(store_error)
+        })
+    }
+
+    fn find_key(&self, hash: [u8; 32]) -> Reply<'_, Option<String>> {
+        self.call(move |db| {
+            let mut query = db
+                .conn
+                .prepare_cached("SELECT name FROM keys WHERE hash = ?1 AND revoked_at IS NULL")
+                .map_err(store_error)?;
+            query.query_row([hash], |row| row.get(0)).optional().map_err(store_error)
+        })
+    }
+
+    fn changed(&self) -> Reply<'_, bool> {
+        self.call(|db| {
+            let version = data_version(&db.conn)?;
+            Ok(std::mem::replace(&mut db.seen, version) != version)
+        })
+    }
+}
+
+/// SQLite's integers have a sign; a total beyond them is not to be met.
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+/// The wall clock, as the times on disk outlive the process.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::store) fn row(name: &str, owner: &str, reserved_for: i64) -> TunnelRow {
+        TunnelRow {
+            id: Uuid::new_v4(),
+            name: name.into(),
+            owner: owner.into(),
+            chosen: true,
+            local_port: 3000,
+            ttl_seconds: 3600,
+            device_name: Some("laptop".into()),
+            source: None,
+            host_header: Some("localhost".into()),
+            reuse: true,
+            auth: Some("hash".into()),
+            created_at: 1,
+            expires_at: Some(2),
+            suspended: true,
+            closed: false,
+            reserved_until: now() + reserved_for,
+            bytes_in: 3,
+            bytes_out: u64::try_from(i64::MAX).unwrap(),
+            requests: 5,
+            last_active: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_belongs_to_its_owner_until_the_reservation_ends() {
+        let store = Sqlite::memory().unwrap();
+        let first = row("web", "alice", 60_000);
+        assert_eq!(store.put_tunnel(first.clone()).await, Ok(Put::Stored));
+        assert_eq!(store.put_tunnel(row("web", "bob", 60_000)).await, Ok(Put::Taken));
+        assert_eq!(store.load_tunnels().await, Ok(vec![first]));
+        // Its owner may change all of it, the reservation too.
+        assert_eq!(store.put_tunnel(row("web", "alice", -1)).await, Ok(Put::Stored));
+        let second = row("web", "bob", 60_000);
+        assert_eq!(store.put_tunnel(second.clone()).await, Ok(Put::Stored));
+        assert_eq!(store.load_tunnels().await, Ok(vec![second]));
+    }
+
+    #[tokio::test]
+    async fn tunnels_whose_reservation_ended_are_deleted_when_loaded() {
+        let store = Sqlite::memory().unwrap();
+        store.put_tunnel(row("old", "alice", -1)).await.unwrap();
+        assert_eq!(store.load_tunnels().await, Ok(vec![]));
+        let left = store.call(|db| {
+            db.conn
+                .query_row("SELECT count(*) FROM tunnels", [], |row| row.get::<_, i64>(0))
+                .map_err(store_error)
+        });
+        assert_eq!(left.await, Ok(0));
+    }
+
+    #[tokio::test]
+    async fn activity_changes_only_the_totals() {
+        let store = Sqlite::memory().unwrap();
+        let before = row("web", "alice", 60_000);
+        store.put_tunnel(before.clone()).await.unwrap();
+        let known = Activity {
+            id: before.id,
+            bytes_in: 10,
+            bytes_out: 20,
+            requests: 30,
+            last_active: Some(40),
+            reserved_until: before.reserved_until + 1,
+        };
+        let unknown = Activity { id: Uuid::new_v4(), ..known.clone() };
+        store.save_activity(vec![unknown, known]).await.unwrap();
+        let after = TunnelRow {
+            bytes_in: 10,
+            bytes_out: 20,
+            requests: 30,
+            last_active: Some(40),
+            reserved_until: before.reserved_until + 1,
+            ..before
+        };
+        assert_eq!(store.load_tunnels().await, Ok(vec![after]));
+    }
+
+    #[tokio::test]
+    async fn a_key_made_or_revoked_by_another_process_counts_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = Sqlite::open(dir.path()).unwrap();
+        let tool = Sqlite::open(dir.path()).unwrap();
+        assert_eq!(relay.changed().await, Ok(false));
+        assert_eq!(tool.create_key("alice".into(), [1; 32]).await, Ok(true));
+        assert_eq!(relay.changed().await, Ok(true));
+        assert_eq!(relay.changed().await, Ok(false));
+        assert_eq!(relay.find_key([1; 32]).await, Ok(Some("alice".into())));
+        assert_eq!(relay.create_key("alice".into(), [2; 32]).await, Ok(false));
+        assert_eq!(relay.changed().await, Ok(false), "its own writes are no news");
+
+        assert_eq!(tool.revoke_key("alice".into()).await, Ok(true));
+        assert_eq!(tool.revoke_key("alice".into()).await, Ok(false));
+        assert_eq!(relay.find_key([1; 32]).await, Ok(None));
+        assert_eq!(relay.create_key("alice".into(), [2; 32]).await, Ok(true));
+        let keys = tool.keys().await.unwrap();
+        let states: Vec<_> = keys.iter().map(|key| (key.name.as_str(), key.revoked_at.is_some())).collect();
+        assert_eq!(states, [("alice", true), ("alice", false)]);
+    }
+}

@@ -1,0 +1,236 @@
+//! Tunnels: named ways in, owned by a key, each with the session that serves it now.
+
+mod create;
+mod lifetime;
+mod registry;
+
+pub use create::{CreateError, Spec};
+pub use registry::Registry;
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::auth::Owner;
+use crate::auth::password::PasswordError;
+use crate::link::sockets::{End, Session};
+use crate::proto::limits::reservation;
+use crate::store::{Activity, TunnelRow};
+
+/// One tunnel. Its id changes when it is created anew after its end; its name stays.
+pub struct Tunnel {
+    /// Names the control socket.
+    pub id: Uuid,
+    /// The name in the URL.
+    pub name: String,
+    /// The key that owns it.
+    pub owner: Owner,
+    /// Unix milliseconds.
+    pub created_at: i64,
+    /// What went through it.
+    pub traffic: Traffic,
+    spec: RwLock<Arc<Spec>>,
+    life: Mutex<Life>,
+    suspended: AtomicBool,
+    session: Mutex<Option<Arc<Session>>>,
+}
+
+struct Life {
+    /// Judged by the monotonic clock, so that a jump of the wall clock ends nothing.
+    expires: Option<Instant>,
+    /// The same for display and for the store, in Unix milliseconds.
+    expires_at: Option<i64>,
+    /// When a session was last attached.
+    seen: Instant,
+    /// Cancelled when what is under way has to end: deletion, expiry, suspension.
+    running: CancellationToken,
+}
+
+/// Totals of one tunnel.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Bytes from viewers to the target.
+    pub bytes_in: AtomicU64,
+    /// Bytes from the target to viewers.
+    pub bytes_out: AtomicU64,
+    /// Requests of viewers.
+    pub requests: AtomicU64,
+    /// Unix milliseconds of the last request; 0 is never.
+    last_active: AtomicI64,
+}
+
+impl Traffic {
+    /// Counts a request that begins now.
+    pub fn request(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.last_active.store(unix_ms(), Ordering::Relaxed);
+    }
+
+    /// Unix milliseconds of the last request.
+    pub fn last_active(&self) -> Option<i64> {
+        Some(self.last_active.load(Ordering::Relaxed)).filter(|at| *at != 0)
+    }
+}
+
+impl Tunnel {
+    fn new(id: Uuid, name: String, owner: Owner, created_at: i64, spec: Spec, expires_at: Option<i64>) -> Self {
+        let left = |at: i64| Duration::from_millis(u64::try_from(at - unix_ms()).unwrap_or(0));
+        let now = Instant::now();
+        let life = Life {
+            expires: expires_at.map(|at| now + left(at)),
+            expires_at,
+            seen: now,
+            running: CancellationToken::new(),
+        };
+        Self {
+            id,
+            name,
+            owner,
+            created_at,
+            traffic: Traffic::default(),
+            spec: RwLock::new(Arc::new(spec)),
+            life: Mutex::new(life),
+            suspended: AtomicBool::new(false),
+            session: Mutex::new(None),
+        }
+    }
+
+    fn from_row(row: TunnelRow) -> Result<Self, PasswordError> {
+        let spec = Spec::from_row(&row)?;
+        let tunnel = Self::new(row.id, row.name, Owner::from(row.owner), row.created_at, spec, row.expires_at);
+        tunnel.set_suspended(row.suspended);
+        tunnel.traffic.bytes_in.store(row.bytes_in, Ordering::Relaxed);
+        tunnel.traffic.bytes_out.store(row.bytes_out, Ordering::Relaxed);
+        tunnel.traffic.requests.store(row.requests, Ordering::Relaxed);
+        tunnel.traffic.last_active.store(row.last_active.unwrap_or(0), Ordering::Relaxed);
+        Ok(tunnel)
+    }
+
+    fn to_row(&self, closed: bool) -> TunnelRow {
+        let activity = self.activity();
+        TunnelRow {
+            name: self.name.clone(),
+            owner: self.owner.as_str().to_owned(),
+            created_at: self.created_at,
+            expires_at: self.expires_at(),
+            suspended: self.is_suspended(),
+            closed,
+            bytes_in: activity.bytes_in,
+            bytes_out: activity.bytes_out,
+            requests: activity.requests,
+            last_active: activity.last_active,
+            reserved_until: activity.reserved_until,
+            ..self.spec().to_row(self.id)
+        }
+    }
+
+    fn activity(&self) -> Activity {
+        Activity {
+            id: self.id,
+            bytes_in: self.traffic.bytes_in.load(Ordering::Relaxed),
+            bytes_out: self.traffic.bytes_out.load(Ordering::Relaxed),
+            requests: self.traffic.requests.load(Ordering::Relaxed),
+            last_active: self.traffic.last_active(),
+            reserved_until: unix_ms() + millis(self.reserved_for().saturating_sub(self.unseen_for())),
+        }
+    }
+
+    /// What its owner asked for.
+    pub fn spec(&self) -> Arc<Spec> {
+        Arc::clone(&self.spec.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_spec(&self, spec: Spec) {
+        *self.spec.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(spec);
+    }
+
+    /// Whether viewers are turned away.
+    pub fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::Relaxed)
+    }
+
+    fn set_suspended(&self, suspended: bool) {
+        self.suspended.store(suspended, Ordering::Relaxed);
+        if suspended {
+            // What runs now ends; what begins after a resumption gets a token of its own.
+            std::mem::take(&mut lock(&self.life).running).cancel();
+        }
+    }
+
+    /// When it ends, in Unix milliseconds.
+    pub fn expires_at(&self) -> Option<i64> {
+        lock(&self.life).expires_at
+    }
+
+    fn expire_after(&self, ttl: Option<Duration>) {
+        let mut life = lock(&self.life);
+        life.expires = ttl.map(|ttl| Instant::now() + ttl);
+        life.expires_at = ttl.map(|ttl| unix_ms() + millis(ttl));
+    }
+
+    fn is_expired(&self) -> bool {
+        lock(&self.life).expires.is_some_and(|at| Instant::now() >= at)
+    }
+
+    /// Cancelled when exchanges under way have to end.
+    pub fn running(&self) -> CancellationToken {
+        lock(&self.life).running.clone()
+    }
+
+    /// The session that serves it, if a client is connected.
+    pub fn session(&self) -> Option<Arc<Session>> {
+        lock(&self.session).clone().filter(|session| !session.is_gone())
+    }
+
+    /// Makes `session` the one that serves the tunnel; the newest wins, and an older one is told.
+    pub fn attach(&self, session: Arc<Session>) {
+        lock(&self.life).seen = Instant::now();
+        let before = lock(&self.session).replace(session);
+        if let Some(before) = before {
+            before.end(End::Replaced);
+        }
+    }
+
+    /// Takes `session` off the tunnel, unless a newer one has its place.
+    pub fn detach(&self, session: &Arc<Session>) {
+        let mut current = lock(&self.session);
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
+            *current = None;
+            lock(&self.life).seen = Instant::now();
+        }
+    }
+
+    /// Ends the session and what runs.
+    fn end(&self, reason: End) {
+        lock(&self.life).running.cancel();
+        if let Some(session) = lock(&self.session).take() {
+            session.end(reason);
+        }
+    }
+
+    fn unseen_for(&self) -> Duration {
+        if self.session().is_some() { Duration::ZERO } else { lock(&self.life).seen.elapsed() }
+    }
+
+    fn reserved_for(&self) -> Duration {
+        if self.spec().chosen { reservation::CHOSEN } else { reservation::GENERATED }
+    }
+}
+
+/// The wall clock in Unix milliseconds, for display and for the store.
+pub fn unix_ms() -> i64 {
+    millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A poisoned lock still guards usable data: nothing is left half-done while one is held.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

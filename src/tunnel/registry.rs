@@ -1,0 +1,175 @@
+//! All tunnels of this relay, by name and by id, in step with the store.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use uuid::Uuid;
+
+use super::{CreateError, Spec, Tunnel, unix_ms};
+use crate::auth::Owner;
+use crate::link::sockets::End;
+use crate::proto::api::CreateTunnel;
+use crate::proto::name::Name;
+use crate::store::{Put, Store, StoreError};
+
+/// Every live tunnel. Names whose tunnel has ended stay reserved in the store.
+pub struct Registry {
+    pub(super) by_name: DashMap<String, Arc<Tunnel>>,
+    by_id: DashMap<Uuid, Arc<Tunnel>>,
+    pub(super) store: Arc<dyn Store>,
+    per_key: Option<usize>,
+}
+
+impl Registry {
+    /// Loads what the store has: known tunnels answer 503 until their clients are back.
+    pub async fn open(store: Arc<dyn Store>, per_key: Option<usize>) -> Result<Self, StoreError> {
+        let rows = store.load_tunnels().await?;
+        let registry = Self { by_name: DashMap::new(), by_id: DashMap::new(), store, per_key };
+        let live = |at: Option<i64>| at.is_none_or(|at| at > unix_ms());
+        for row in rows.into_iter().filter(|row| !row.closed && live(row.expires_at)) {
+            let name = row.name.clone();
+            let tunnel = Tunnel::from_row(row).map_err(|error| StoreError::Corrupt(format!("tunnel {name}: {error}")))?;
+            registry.insert(Arc::new(tunnel));
+        }
+        Ok(registry)
+    }
+
+    /// The tunnel of that name, in lower case.
+    pub fn by_name(&self, name: &str) -> Option<Arc<Tunnel>> {
+        self.by_name.get(name).map(|tunnel| Arc::clone(&tunnel))
+    }
+
+    /// The tunnel with that id.
+    pub fn by_id(&self, id: &str) -> Option<Arc<Tunnel>> {
+        self.by_id.get(&Uuid::parse_str(id).ok()?).map(|tunnel| Arc::clone(&tunnel))
+    }
+
+    /// The tunnels of one key, oldest first.
+    pub fn owned_by(&self, owner: &Owner) -> Vec<Arc<Tunnel>> {
+        let mut tunnels = self.all();
+        tunnels.retain(|tunnel| tunnel.owner == *owner);
+        tunnels.sort_by_key(|tunnel| (tunnel.created_at, tunnel.id));
+        tunnels
+    }
+
+    /// All tunnels, in no order.
+    pub fn all(&self) -> Vec<Arc<Tunnel>> {
+        self.by_name.iter().map(|tunnel| Arc::clone(&tunnel)).collect()
+    }
+
+    /// Creates a tunnel, or takes up the caller's own of that name; `true` says that it is new. A name that belongs to
+    /// the caller is had again whatever became of its tunnel, and is never counted as one more.
+    pub async fn create(&self, owner: &Owner, request: CreateTunnel) -> Result<(Arc<Tunnel>, bool), CreateError> {
+        let wanted = request.name.as_deref().map(str::trim).map(str::to_ascii_lowercase).unwrap_or_default();
+        let known = self.by_name(&wanted).filter(|tunnel| tunnel.owner == *owner);
+        let before = known.as_ref().map(|tunnel| tunnel.spec());
+        let checked = tokio::task::spawn_blocking(move || Spec::check(&request, before.as_deref()));
+        let (mut spec, name) = checked.await.map_err(|error| StoreError::Other(error.to_string()))??;
+        if let Some(tunnel) = known {
+            // A client that comes back with the name we made up for it does not thereby choose it.
+            spec.chosen = tunnel.spec().chosen;
+            return self.take_up(tunnel, spec).await.map(|tunnel| (tunnel, false));
+        }
+        if let Some(most) = self.per_key
+            && self.owned_by(owner).len() >= most
+        {
+            return Err(CreateError::TooMany(most));
+        }
+        match name {
+            Some(name) => {
+                let tunnel = self.add(owner, &name, spec).await?;
+                tunnel.map(|tunnel| (tunnel, true)).ok_or_else(|| CreateError::Taken(name.to_string()))
+            }
+            None => loop {
+                if let Some(tunnel) = self.add(owner, &generated(), spec.clone()).await? {
+                    return Ok((tunnel, true));
+                }
+            },
+        }
+    }
+
+    async fn take_up(&self, tunnel: Arc<Tunnel>, spec: Spec) -> Result<Arc<Tunnel>, CreateError> {
+        let unchanged = *tunnel.spec() == spec;
+        tunnel.expire_after(spec.ttl);
+        tunnel.set_spec(spec);
+        // Without a change nothing needs writing, so that clients come back even while the disk is full.
+        if !unchanged || tunnel.expires_at().is_some() {
+            match self.store.put_tunnel(tunnel.to_row(false)).await {
+                Ok(_) => {}
+                Err(StoreError::Unavailable(_)) if unchanged => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(tunnel)
+    }
+
+    async fn add(&self, owner: &Owner, name: &Name, spec: Spec) -> Result<Option<Arc<Tunnel>>, CreateError> {
+        let ttl = spec.ttl;
+        let tunnel = Tunnel::new(Uuid::new_v4(), name.to_string(), owner.clone(), unix_ms(), spec, None);
+        tunnel.expire_after(ttl);
+        let tunnel = Arc::new(tunnel);
+        // The store decides between two who want a name at once.
+        match self.store.put_tunnel(tunnel.to_row(false)).await? {
+            Put::Taken => Ok(None),
+            Put::Stored => {
+                self.insert(Arc::clone(&tunnel));
+                Ok(Some(tunnel))
+            }
+        }
+    }
+
+    fn insert(&self, tunnel: Arc<Tunnel>) {
+        self.by_id.insert(tunnel.id, Arc::clone(&tunnel));
+        if let Some(before) = self.by_name.insert(tunnel.name.clone(), tunnel) {
+            self.by_id.remove(&before.id);
+            before.end(End::Deleted);
+        }
+    }
+
+    fn remove(&self, tunnel: &Arc<Tunnel>) {
+        self.by_id.remove(&tunnel.id);
+        self.by_name.remove_if(&tunnel.name, |_, current| Arc::ptr_eq(current, tunnel));
+    }
+
+    /// Ends a tunnel for good; its client is told to stop. The name stays reserved.
+    pub async fn delete(&self, tunnel: &Arc<Tunnel>) -> Result<(), StoreError> {
+        self.store.put_tunnel(tunnel.to_row(true)).await?;
+        self.remove(tunnel);
+        tunnel.end(End::Deleted);
+        Ok(())
+    }
+
+    /// Turns viewers away, or lets them in again.
+    pub async fn suspend(&self, tunnel: &Arc<Tunnel>, suspended: bool) -> Result<(), StoreError> {
+        let before = tunnel.is_suspended();
+        tunnel.set_suspended(suspended);
+        self.store.put_tunnel(tunnel.to_row(false)).await.map(drop).inspect_err(|_| tunnel.set_suspended(before))
+    }
+
+    /// Sets the end of a tunnel to `ttl` from now; `None` is never.
+    pub async fn extend(&self, tunnel: &Arc<Tunnel>, ttl: Option<std::time::Duration>) -> Result<(), StoreError> {
+        tunnel.expire_after(ttl);
+        self.store.put_tunnel(tunnel.to_row(false)).await.map(drop)
+    }
+
+    /// Forgets a tunnel whose time is over. The store lets go of the name when its reservation ends.
+    pub(super) fn expire(&self, tunnel: &Arc<Tunnel>) {
+        self.remove(tunnel);
+        tunnel.end(End::Expired);
+    }
+
+    /// Ends every session, as the relay stops.
+    pub fn end_sessions(&self) {
+        for tunnel in self.all() {
+            if let Some(session) = tunnel.session() {
+                session.end(End::Restart);
+            }
+        }
+    }
+}
+
+fn generated() -> Name {
+    let bytes = Uuid::new_v4().into_bytes();
+    // The bytes of a v4 UUID that carry no version or variant bits.
+    Name::generated([bytes[0], bytes[1], bytes[2], bytes[3], bytes[10], bytes[11]])
+}
