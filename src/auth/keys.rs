@@ -1,6 +1,6 @@
 //! API keys: how they are made, hashed and checked against the configured and the stored ones.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -105,9 +105,10 @@ impl Keys {
         }
     }
 
-    /// Everybody who has a live key; sessions of others are to be closed. Call it when [`Store::changed`]
-    /// says so.
-    pub async fn live_owners(&self) -> Result<HashSet<Owner>, StoreError> {
+    /// Everybody who has a live key, and since when, in Unix milliseconds (0 for keys of the configuration). Sessions
+    /// of others are to be closed, and those whose key was checked before: that was another key, revoked since. Call
+    /// it when [`Store::changed`] says so.
+    pub async fn live_owners(&self) -> Result<HashMap<Owner, i64>, StoreError> {
         let keys = self.store.keys().await;
         self.note(keys.as_ref().err());
         let live: HashMap<_, _> = keys?
@@ -119,7 +120,8 @@ impl Keys {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, known| {
             live.get(known.owner.as_str()).is_some_and(|&created_at| created_at <= known.checked_at)
         });
-        Ok(live.into_keys().map(Owner::from).chain(self.fixed.values().cloned()).collect())
+        let live = live.into_iter().map(|(name, since)| (Owner::from(name), since));
+        Ok(live.chain(self.fixed.values().map(|owner| (owner.clone(), 0))).collect())
     }
 
     fn note(&self, error: Option<&StoreError>) {
@@ -243,10 +245,11 @@ mod tests {
         assert_eq!(ask(&keys, "Bearer nbk_bob").await, Err(Refused::Unknown));
         store.create_key("bob".into(), hash_key("nbk_bob")).await.unwrap();
         assert_eq!(ask(&keys, "Bearer nbk_bob").await, Ok("bob".into()));
-        assert_eq!(keys.live_owners().await, Ok(HashSet::from(["alice".into(), "bob".into()])));
+        let since = keys.live_owners().await.unwrap();
+        assert!(since[&Owner::from("alice")] == 0 && since[&Owner::from("bob")] > 0, "{since:?}");
         store.revoke_key("bob".into()).await.unwrap();
         assert_eq!(ask(&keys, "Bearer nbk_bob").await, Err(Refused::Unknown));
-        assert_eq!(keys.live_owners().await, Ok(HashSet::from(["alice".into()])));
+        assert_eq!(keys.live_owners().await, Ok(HashMap::from([("alice".into(), 0)])));
     }
 
     #[tokio::test]

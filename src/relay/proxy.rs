@@ -1,5 +1,6 @@
 //! One request through a tunnel: policy, a lane, the exchange, and what the viewer gets of it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub async fn forward(
 ) -> Result<Response<Content>, Cause> {
     let limits = &shared.config.limits;
     let spec = tunnel.spec();
+    // Taken before the look at the tunnel's state: a suspension after it ends this request.
+    let running = tunnel.running();
     admit(&tunnel, &spec, &request, &shared.via).await?;
     let session = tunnel.session().ok_or(Cause::ClientOffline)?;
     tunnel.traffic.request();
@@ -57,13 +60,15 @@ pub async fn forward(
 
     // The target as raw as it came: nothing in it is decoded.
     let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let (prefix, target) = match by_path {
-        Some(name) => {
-            let (prefix, rest) = target.split_at(PATH_PREFIX.len() + name);
-            let rest = if rest.starts_with('/') { rest.into() } else { format!("/{rest}").into() };
-            (Some(prefix), rest)
-        }
-        None => (None, std::borrow::Cow::Borrowed(target)),
+    let (prefix, rest) = match by_path {
+        Some(name) => target.split_at(PATH_PREFIX.len() + name),
+        None => ("", target),
+    };
+    let prefix = Some(prefix).filter(|prefix| !prefix.is_empty());
+    // A path may be empty after its prefix, and in an absolute form (`http://host?query`).
+    let target = match rest.as_bytes().first() {
+        Some(b'/' | b'*') => Cow::Borrowed(rest),
+        _ => Cow::Owned(format!("/{rest}")),
     };
     let trusted = forward::is_trusted(connection.remote.ip(), &shared.config.trusted_proxies);
     forward::strip_hop_by_hop(&mut parts.headers);
@@ -99,7 +104,6 @@ pub async fn forward(
     let again = if resendable { Some(head.clone()) } else { None };
     let upload = Upload::new(head, body, framing, held, limits.body_bytes);
     let fetch = Fetch { session: &session, resendable, idle: limits.idle_exchange };
-    let running = tunnel.running();
     let fetched = tokio::select! {
         biased;
         fetched = fetch.run(connection.unpin(tunnel.id), upload, again) => fetched,

@@ -1,14 +1,12 @@
 //! What time does to tunnels: expiry, the end of reservations, idle data sockets, saving of counters.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Registry;
-use crate::auth::{Keys, Owner};
-use crate::link::sockets::End;
+use crate::auth::Keys;
 
 /// How exact an expiry is, and how often idle data sockets are looked after.
 const TEND_EVERY: Duration = Duration::from_secs(1);
@@ -21,6 +19,7 @@ impl Registry {
         let mut ticks = interval(TEND_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut saved = Instant::now();
+        let mut keys_changed = false;
         loop {
             ticks.tick().await;
             for tunnel in self.all() {
@@ -31,8 +30,10 @@ impl Registry {
                     session.tend();
                 }
             }
-            if self.store.changed().await.unwrap_or(false) {
-                self.end_revoked(&keys).await;
+            keys_changed |= self.store.changed().await.unwrap_or(false);
+            // Until it has been done: the store says only once that something changed.
+            if keys_changed {
+                keys_changed = !self.end_revoked(&keys).await;
             }
             if saved.elapsed() >= SAVE_EVERY {
                 saved = Instant::now();
@@ -49,22 +50,15 @@ impl Registry {
         }
     }
 
-    /// Ends the sessions of keys that are no longer valid.
-    async fn end_revoked(&self, keys: &Keys) {
-        let live: HashSet<Owner> = match keys.live_owners().await {
-            Ok(live) => live,
-            Err(error) => {
-                tracing::warn!(%error, "keys not read; sessions go on with the keys known");
-                return;
-            }
-        };
+    /// Ends the sessions of keys that are no longer valid; `false`: the keys cannot be read now.
+    async fn end_revoked(&self, keys: &Keys) -> bool {
+        // The keys say themselves when they cannot be read.
+        let Ok(live) = keys.live_owners().await else { return false };
         for tunnel in self.all() {
-            if !live.contains(&tunnel.owner)
-                && let Some(session) = tunnel.session()
-            {
+            if tunnel.end_if_revoked(live.get(&tunnel.owner).copied()) {
                 tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), "key revoked; session ended");
-                session.end(End::Revoked);
             }
         }
+        true
     }
 }

@@ -39,15 +39,25 @@ pub struct Tunnel {
     session: Mutex<Option<Arc<Session>>>,
 }
 
-struct Life {
+/// When a tunnel ends; `None` is never.
+#[derive(Debug, Clone, Copy)]
+struct Expiry {
     /// Judged by the monotonic clock, so that a jump of the wall clock ends nothing.
-    expires: Option<Instant>,
+    at: Option<Instant>,
     /// The same for display and for the store, in Unix milliseconds.
-    expires_at: Option<i64>,
+    shown: Option<i64>,
+}
+
+struct Life {
+    expiry: Expiry,
     /// When a session was last attached.
     seen: Instant,
-    /// Cancelled when what is under way has to end: deletion, expiry, suspension.
+    /// When the key of the session was checked, in Unix milliseconds.
+    checked_at: i64,
+    /// Cancelled when what is under way has to end: deletion, expiry, suspension, a revoked key.
     running: CancellationToken,
+    /// It is over: a control socket that was let in just before is told so.
+    ended: Option<End>,
 }
 
 /// Totals of one tunnel.
@@ -81,10 +91,11 @@ impl Tunnel {
         let left = |at: i64| Duration::from_millis(u64::try_from(at - unix_ms()).unwrap_or(0));
         let now = Instant::now();
         let life = Life {
-            expires: expires_at.map(|at| now + left(at)),
-            expires_at,
+            expiry: Expiry { at: expires_at.map(|at| now + left(at)), shown: expires_at },
             seen: now,
+            checked_at: 0,
             running: CancellationToken::new(),
+            ended: None,
         };
         Self {
             id,
@@ -156,24 +167,31 @@ impl Tunnel {
     fn set_suspended(&self, suspended: bool) {
         self.suspended.store(suspended, Ordering::Relaxed);
         if suspended {
-            // What runs now ends; what begins after a resumption gets a token of its own.
-            std::mem::take(&mut lock(&self.life).running).cancel();
+            self.stop_running();
         }
+    }
+
+    /// Ends the exchanges under way; those that begin later get a token of their own.
+    fn stop_running(&self) {
+        std::mem::take(&mut lock(&self.life).running).cancel();
     }
 
     /// When it ends, in Unix milliseconds.
     pub fn expires_at(&self) -> Option<i64> {
-        lock(&self.life).expires_at
+        lock(&self.life).expiry.shown
     }
 
-    fn expire_after(&self, ttl: Option<Duration>) {
-        let mut life = lock(&self.life);
-        life.expires = ttl.map(|ttl| Instant::now() + ttl);
-        life.expires_at = ttl.map(|ttl| unix_ms() + millis(ttl));
+    /// Sets the end to `ttl` from now: the end before that.
+    fn expire_after(&self, ttl: Option<Duration>) -> Expiry {
+        self.expire_at(Expiry { at: ttl.map(|ttl| Instant::now() + ttl), shown: ttl.map(|ttl| unix_ms() + millis(ttl)) })
+    }
+
+    fn expire_at(&self, expiry: Expiry) -> Expiry {
+        std::mem::replace(&mut lock(&self.life).expiry, expiry)
     }
 
     fn is_expired(&self) -> bool {
-        lock(&self.life).expires.is_some_and(|at| Instant::now() >= at)
+        lock(&self.life).expiry.at.is_some_and(|at| Instant::now() >= at)
     }
 
     /// Cancelled when exchanges under way have to end.
@@ -186,11 +204,18 @@ impl Tunnel {
         lock(&self.session).clone().filter(|session| !session.is_gone())
     }
 
-    /// Makes `session` the one that serves the tunnel; the newest wins, and an older one is told.
-    pub fn attach(&self, session: Arc<Session>) {
-        lock(&self.life).seen = Instant::now();
-        let before = lock(&self.session).replace(session);
-        if let Some(before) = before {
+    /// Makes `session` the one that serves the tunnel; the newest wins, and an older one is told. `checked_at` is when
+    /// its key was found good, in Unix milliseconds.
+    pub fn attach(&self, session: Arc<Session>, checked_at: i64) {
+        let mut current = lock(&self.session);
+        let mut life = lock(&self.life);
+        life.seen = Instant::now();
+        if let Some(reason) = life.ended {
+            session.end(reason);
+            return;
+        }
+        life.checked_at = checked_at;
+        if let Some(before) = current.replace(session) {
             before.end(End::Replaced);
         }
     }
@@ -206,10 +231,25 @@ impl Tunnel {
 
     /// Ends the session and what runs.
     fn end(&self, reason: End) {
-        lock(&self.life).running.cancel();
-        if let Some(session) = lock(&self.session).take() {
+        let mut current = lock(&self.session);
+        let mut life = lock(&self.life);
+        life.ended = Some(reason);
+        life.running.cancel();
+        if let Some(session) = current.take() {
             session.end(reason);
         }
+    }
+
+    /// Ends the session and what runs if its key was revoked: the owner has no live key, or only one that was made
+    /// (`live_since`) after the session's was checked.
+    fn end_if_revoked(&self, live_since: Option<i64>) -> bool {
+        let Some(session) = self.session() else { return false };
+        if live_since.is_some_and(|since| since <= lock(&self.life).checked_at) {
+            return false;
+        }
+        session.end(End::Revoked);
+        self.stop_running();
+        true
     }
 
     fn unseen_for(&self) -> Duration {

@@ -18,13 +18,15 @@ pub struct Registry {
     by_id: DashMap<Uuid, Arc<Tunnel>>,
     pub(super) store: Arc<dyn Store>,
     per_key: Option<usize>,
+    /// Held from the look at what an owner has to the new tunnel: of two creations at once the second sees the first.
+    creating: tokio::sync::Mutex<()>,
 }
 
 impl Registry {
     /// Loads what the store has: known tunnels answer 503 until their clients are back.
     pub async fn open(store: Arc<dyn Store>, per_key: Option<usize>) -> Result<Self, StoreError> {
         let rows = store.load_tunnels().await?;
-        let registry = Self { by_name: DashMap::new(), by_id: DashMap::new(), store, per_key };
+        let registry = Self { by_name: DashMap::new(), by_id: DashMap::new(), store, per_key, creating: Default::default() };
         let live = |at: Option<i64>| at.is_none_or(|at| at > unix_ms());
         for row in rows.into_iter().filter(|row| !row.closed && live(row.expires_at)) {
             let name = row.name.clone();
@@ -64,10 +66,12 @@ impl Registry {
         let known = self.by_name(&wanted).filter(|tunnel| tunnel.owner == *owner);
         let before = known.as_ref().map(|tunnel| tunnel.spec());
         let checked = tokio::task::spawn_blocking(move || Spec::check(&request, before.as_deref()));
-        let (mut spec, name) = checked.await.map_err(|error| StoreError::Other(error.to_string()))??;
+        let (spec, name) = checked.await.map_err(|error| StoreError::Other(error.to_string()))??;
         if let Some(tunnel) = known {
-            // A client that comes back with the name we made up for it does not thereby choose it.
-            spec.chosen = tunnel.spec().chosen;
+            return self.take_up(tunnel, spec).await.map(|tunnel| (tunnel, false));
+        }
+        let _creating = self.creating.lock().await;
+        if let Some(tunnel) = self.by_name(&wanted).filter(|tunnel| tunnel.owner == *owner) {
             return self.take_up(tunnel, spec).await.map(|tunnel| (tunnel, false));
         }
         if let Some(most) = self.per_key
@@ -88,7 +92,9 @@ impl Registry {
         }
     }
 
-    async fn take_up(&self, tunnel: Arc<Tunnel>, spec: Spec) -> Result<Arc<Tunnel>, CreateError> {
+    async fn take_up(&self, tunnel: Arc<Tunnel>, mut spec: Spec) -> Result<Arc<Tunnel>, CreateError> {
+        // A client that comes back with the name we made up for it does not thereby choose it.
+        spec.chosen = tunnel.spec().chosen;
         let unchanged = *tunnel.spec() == spec;
         tunnel.expire_after(spec.ttl);
         tunnel.set_spec(spec);
@@ -148,8 +154,8 @@ impl Registry {
 
     /// Sets the end of a tunnel to `ttl` from now; `None` is never.
     pub async fn extend(&self, tunnel: &Arc<Tunnel>, ttl: Option<std::time::Duration>) -> Result<(), StoreError> {
-        tunnel.expire_after(ttl);
-        self.store.put_tunnel(tunnel.to_row(false)).await.map(drop)
+        let before = tunnel.expire_after(ttl);
+        self.store.put_tunnel(tunnel.to_row(false)).await.map(drop).inspect_err(|_| drop(tunnel.expire_at(before)))
     }
 
     /// Forgets a tunnel whose time is over. The store lets go of the name when its reservation ends.

@@ -45,6 +45,8 @@ pub enum Ended {
     Silent,
     /// The client broke the protocol.
     Protocol,
+    /// A message of the client was over the limit.
+    TooBig,
 }
 
 /// Serves one control socket until it ends. `already` is what was read behind the handshake.
@@ -59,15 +61,19 @@ where
     IO: AsyncRead + AsyncWrite + Send + Unpin,
 {
     let socket = WebSocketStream::from_partially_read(io, already, Role::Server, Some(config(limits))).await;
-    let _gone = session.gone.clone().drop_guard();
+    let gone = session.gone.clone().drop_guard();
     let mut control = Control { socket, last_pong: Instant::now() };
     let ended = control.serve(&session, said, limits).await;
+    // Viewers that wait learn it now and not after the goodbye.
+    drop(gone);
     session.forget_lanes();
     let (code, reason) = match ended {
         Ended::ByUs(end) => end.close(),
-        Ended::ByClient => (close::DONE, ""),
+        // If it reads this at all, it must not take it for the end of its tunnel.
+        Ended::ByClient => (close::GOING_AWAY, ""),
         Ended::Silent => (close::GOING_AWAY, "no pong"),
         Ended::Protocol => (close::PROTOCOL_ERROR, "protocol error"),
+        Ended::TooBig => (close::TOO_BIG, "message too big"),
     };
     control.close(code, reason).await;
     ended
@@ -91,9 +97,10 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Control<IO> {
                     Some(message) => self.send(Message::text(message.to_json())).await,
                     None => return Ended::ByClient,
                 },
-                frame = self.socket.next() => self.received(frame).await,
-                _ = pings.tick() => self.send(Message::Ping(Bytes::new())).await,
+                // Before what comes: a client that sends without pause is judged all the same.
                 () = sleep_until(self.last_pong + limits.pong_wait) => Err(Ended::Silent),
+                _ = pings.tick() => self.send(Message::Ping(Bytes::new())).await,
+                frame = self.socket.next() => self.received(frame).await,
             };
             if let Err(ended) = step {
                 return ended;
@@ -121,10 +128,7 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Control<IO> {
             // Base clients say nothing; what they say is ignored.
             Some(Ok(Message::Text(_) | Message::Binary(_) | Message::Frame(_))) => {}
             Some(Ok(Message::Close(_))) | None => return Err(Ended::ByClient),
-            Some(Err(Error::Capacity(_))) => {
-                self.close(close::TOO_BIG, "message too big").await;
-                return Err(Ended::Protocol);
-            }
+            Some(Err(Error::Capacity(_))) => return Err(Ended::TooBig),
             Some(Err(Error::Protocol(_) | Error::Utf8(_))) => return Err(Ended::Protocol),
             Some(Err(_)) => return Err(Ended::ByClient),
         }
@@ -158,9 +162,9 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Control<IO> {
     async fn close(&mut self, code: u16, reason: &'static str) {
         let frame = CloseFrame { code: CloseCode::from(code), reason: reason.into() };
         let closing = async {
-            if self.socket.close(Some(frame)).await.is_ok() {
-                while let Some(Ok(_)) = self.socket.next().await {}
-            }
+            // Refused after the client's own close frame; reading on then sends the answer to that.
+            let _ = self.socket.close(Some(frame)).await;
+            while let Some(Ok(_)) = self.socket.next().await {}
         };
         let _ = timeout(CLOSE_WAIT, closing).await;
     }

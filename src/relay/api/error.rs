@@ -119,6 +119,7 @@ pub async fn with_request_id(request: Request, next: Next) -> Response {
     let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
     let mut response = next.run(request).await;
     let Some(Pending(mut error)) = response.extensions_mut().remove::<Pending>() else { return response };
+    tracing::debug!(code = error.code, request_id = id, "call refused");
     error.request_id = id;
     let (status, mut headers) = (response.status(), std::mem::take(response.headers_mut()));
     headers.remove(header::CONTENT_LENGTH);

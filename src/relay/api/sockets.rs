@@ -16,6 +16,7 @@ use crate::proto::frame::Role;
 use crate::relay::viewer::ViewerIo;
 use crate::stream::handshake::{self, NotWebSocket};
 use crate::stream::websocket::{Sizes, WebSocket};
+use crate::tunnel::unix_ms;
 
 /// `?tunnel_id=`.
 #[derive(Deserialize)]
@@ -30,6 +31,7 @@ pub async fn control(
     Query(query): Query<ControlQuery>,
     mut request: Request,
 ) -> Result<Response, ApiFailure> {
+    let checked_at = unix_ms();
     let owner = api.authenticate(request.headers()).await?;
     if query.tunnel_id.is_empty() {
         return Err(ApiFailure::Missing("tunnel_id"));
@@ -44,7 +46,7 @@ pub async fn control(
     api.sessions.spawn(async move {
         let Some((io, already)) = upgraded(on_upgrade).await else { return };
         let (session, said) = Session::new(tunnel.owner.as_str().into(), tunnel.spec().reuse, pending, &limits);
-        tunnel.attach(Arc::clone(&session));
+        tunnel.attach(Arc::clone(&session), checked_at);
         tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), "client connected");
         let ended = run_control(Arc::clone(&session), io, already.to_vec(), said, &limits).await;
         tunnel.detach(&session);

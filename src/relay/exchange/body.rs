@@ -31,6 +31,8 @@ pub struct ResponseBody {
     deadline: Option<Pin<Box<Sleep>>>,
     moved: Option<Instant>,
     stopped: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// An error that the viewer is not yet told of.
+    failed: Option<io::Error>,
     running: CancellationToken,
     account: Account,
 }
@@ -53,6 +55,7 @@ impl ResponseBody {
             deadline: None,
             moved: None,
             stopped: None,
+            failed: None,
             running,
             account,
         };
@@ -147,7 +150,16 @@ impl Body for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = &mut *self;
+        if let Some(error) = this.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         match this.poll_piece(cx) {
+            Poll::Ready(Some(Err(error))) => {
+                // At an error hyper throws away what it has not flushed, the head too. It flushes when we are pending.
+                this.failed = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             Poll::Ready(piece) => {
                 if this.deadline.is_some() {
                     this.moved = Some(Instant::now());

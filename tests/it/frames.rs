@@ -1,0 +1,125 @@
+//! A WebSocket client made by hand, which can break every rule: it writes frames bit by bit and answers nothing.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::rig::{Answer, Rig, read_head, soon};
+
+/// First bytes of frames: the last of its message (`0x80`) and the opcode.
+pub const CONTINUED: u8 = 0x80;
+pub const TEXT: u8 = 0x81;
+pub const BINARY: u8 = 0x82;
+pub const CLOSE: u8 = 0x88;
+pub const PING: u8 = 0x89;
+pub const PONG: u8 = 0x8a;
+/// Taken off, the frame is not the last one of its message.
+pub const FIN: u8 = 0x80;
+
+/// One masked frame, its length in the fewest bytes.
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mask = [0x0f, 0xf0, 0x55, 0xaa];
+    let mut bytes = header(first, payload.len() as u64);
+    bytes.extend_from_slice(&mask);
+    bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    bytes
+}
+
+/// Opcode and length of a masked frame, without the mask.
+pub fn header(first: u8, length: u64) -> Vec<u8> {
+    let mut bytes = vec![first];
+    match length {
+        0..126 => bytes.push(0x80 | length as u8),
+        126..65536 => {
+            bytes.push(0x80 | 126);
+            bytes.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        _ => {
+            bytes.push(0x80 | 127);
+            bytes.extend_from_slice(&length.to_be_bytes());
+        }
+    }
+    bytes
+}
+
+/// The request of a handshake that is right; tests take parts of it away.
+pub fn handshake(path: &str, key: Option<&str>) -> String {
+    let key = key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\n{key}Connection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
+/// A socket after its handshake.
+pub struct Raw(pub TcpStream);
+
+impl Raw {
+    /// The socket, or the head of the refusal.
+    pub async fn open(rig: &Rig, path: &str, key: Option<&str>) -> Result<Self, Answer> {
+        let mut stream = rig.viewer().await;
+        stream.write_all(handshake(path, key).as_bytes()).await.unwrap();
+        let head = soon(read_head(&mut stream)).await.unwrap();
+        let answer = Answer::parse(&head);
+        if answer.status == 101 { Ok(Self(stream)) } else { Err(answer) }
+    }
+
+    /// The control socket of the tunnel `name`, created for it.
+    pub async fn control(rig: &Rig, key: &str, name: &str) -> Self {
+        let id = rig.create(key, name).await["id"].as_str().unwrap().to_owned();
+        Self::open(rig, &format!("/ws/control?tunnel_id={id}"), Some(key)).await.unwrap()
+    }
+
+    /// The data socket of a connection.
+    pub async fn data(rig: &Rig, id: &str) -> Self {
+        Self::open(rig, &format!("/ws/data?id={id}"), None).await.unwrap()
+    }
+
+    pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        soon(self.0.write_all(bytes.as_ref())).await.unwrap();
+    }
+
+    pub async fn send(&mut self, first: u8, payload: impl AsRef<[u8]>) {
+        self.write(frame(first, payload.as_ref())).await;
+    }
+
+    /// The first byte and the payload of the next frame; `None` at the end of the stream.
+    pub async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        let read = async {
+            let (first, second) = (self.0.read_u8().await.ok()?, self.0.read_u8().await.ok()?);
+            let length = match second {
+                126 => self.0.read_u16().await.ok()?.into(),
+                127 => self.0.read_u64().await.ok()?,
+                length => u64::from(length),
+            };
+            let mut payload = vec![0; length as usize];
+            self.0.read_exact(&mut payload).await.ok()?;
+            Some((first, payload))
+        };
+        soon(read).await
+    }
+
+    /// The payload of the next frame that begins with `first`; others are passed over.
+    pub async fn next(&mut self, first: u8) -> Option<Vec<u8>> {
+        loop {
+            let (got, payload) = self.frame().await?;
+            if got == first {
+                return Some(payload);
+            }
+        }
+    }
+
+    /// The code of the close frame; `None` for a bare end.
+    pub async fn close_code(&mut self) -> Option<u16> {
+        let payload = self.next(CLOSE).await?;
+        Some(u16::from_be_bytes([payload[0], payload[1]]))
+    }
+
+    /// Payload of data frames up to the end of a request's head.
+    pub async fn request(&mut self) -> String {
+        let mut head = Vec::new();
+        while !head.windows(4).any(|window| window == b"\r\n\r\n") {
+            head.extend(self.next(BINARY).await.expect("the request was cut short"));
+        }
+        String::from_utf8(head).unwrap()
+    }
+}
