@@ -1,8 +1,10 @@
 //! Bytes on their way: WebSockets as byte streams, handshakes, splicing, socket options.
 
+pub mod any;
 pub mod handshake;
 pub mod splice;
 pub mod tcp;
+pub mod tls;
 pub mod websocket;
 
 use std::io;

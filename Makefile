@@ -1,0 +1,42 @@
+# The targets that people and .ci/run call.
+.PHONY: setup run test check bench fuzz doc clean
+
+CARGO ?= cargo
+# What the tests need beyond the Rust toolchain; installed where missing.
+PACKAGES := nginx-light nodejs chromium
+BENCH_PACKAGES := nginx-light wrk
+
+# Expose the built-in sample site (or TARGET=3000) through a relay on this machine.
+run:
+	$(CARGO) run --release --quiet -- dev $(TARGET)
+
+setup:
+	@deploy/setup.sh $(PACKAGES)
+
+test: setup
+	$(CARGO) test --all-targets
+	$(CARGO) test --doc
+
+check:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	@command -v cargo-deny >/dev/null || $(CARGO) install --locked --quiet cargo-deny
+	$(CARGO) deny --offline check bans licenses sources
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --quiet
+
+bench:
+	@deploy/setup.sh $(BENCH_PACKAGES)
+	$(CARGO) bench --bench compare -- --write docs/speed.md $(BENCH)
+
+# Each target for SECONDS; needs a nightly toolchain and cargo-fuzz.
+SECONDS ?= 30
+fuzz:
+	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked --quiet cargo-fuzz
+	for target in frame http1 control route; do \
+	  $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(SECONDS) || exit 1; done
+
+doc:
+	$(CARGO) doc --no-deps --open
+
+clean:
+	$(CARGO) clean
