@@ -138,6 +138,10 @@ impl Cause {
             Self::MethodNotAllowed => {
                 headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
             }
+            // What follows a malformed request on its connection is not to be trusted to begin where it seems to.
+            _ if text.status == 400 => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             _ if text.status == 503 => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
             }

@@ -105,7 +105,13 @@ where
         loop {
             tokio::select! {
                 biased;
-                _ = &mut serving => break,
+                served = &mut serving => {
+                    if served.is_err_and(|error| error.is_parse()) {
+                        // hyper has answered by itself, and the viewer may be sending still.
+                        connection.leave_unread();
+                    }
+                    break;
+                }
                 verdict = &mut watching => {
                     if verdict == Verdict::SlowHead {
                         connection.try_say(REQUEST_TIMEOUT);
@@ -133,6 +139,8 @@ pub fn http1(limits: &Limits) -> http1::Builder {
         .auto_date_header(false)
         .header_read_timeout(None)
         .max_headers(limits.headers)
+        .max_header_size(limits.head_bytes)
+        // Bounds a head that has not ended yet; the buffer itself may grow past it by one read.
         .max_buf_size(limits.head_bytes.max(8192));
     builder
 }

@@ -4,6 +4,7 @@ mod framing;
 mod frames;
 mod sockets;
 mod headers;
+mod lifecycle;
 mod rig;
 mod smoke;
 mod wire;

@@ -124,16 +124,27 @@ impl Rig {
     /// The control socket of a tunnel just created, for tests that play the client by hand.
     pub async fn control(&self, key: &str, name: &str) -> Control {
         let tunnel = self.create(key, name).await;
-        let id = tunnel["id"].as_str().unwrap().to_owned();
+        self.connect(key, tunnel["id"].as_str().unwrap()).await
+    }
+
+    /// The control socket of the tunnel with that id.
+    pub async fn connect(&self, key: &str, id: &str) -> Control {
         let socket = self.socket(&format!("/ws/control?tunnel_id={id}"), Some(key)).await.unwrap();
-        Control { id, socket }
+        Control { id: id.to_owned(), socket }
     }
 
     /// A base client that copies bytes to `target`, until dropped. It is connected when this returns.
     pub async fn client(&self, key: &str, name: &str, target: SocketAddr) -> Client {
-        let mut control = self.control(key, name).await;
+        let control = self.control(key, name).await;
+        self.serve(control, target).await
+    }
+
+    /// A base client on `control`.
+    pub async fn serve(&self, mut control: Control, target: SocketAddr) -> Client {
         let id = control.id.clone();
         let relay = self.address;
+        // The relay's first ping says that the tunnel has this client now.
+        assert!(matches!(soon(control.socket.next()).await, Some(Ok(Message::Ping(_)))));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut streams = JoinSet::new();
