@@ -41,6 +41,7 @@ pub async fn accept(shared: Arc<Shared>, listener: TcpListener) {
         match accepted {
             Ok((stream, remote)) => {
                 let serving = serve(Arc::clone(&shared), stream, remote);
+                let serving = shared.cut.clone().run_until_cancelled_owned(serving);
                 shared.tasks.spawn(async move {
                     let _permit = permit;
                     serving.await;

@@ -56,6 +56,8 @@ struct Shared {
     connections: Option<Arc<Semaphore>>,
     /// Cancelled at a shutdown: nothing new is accepted.
     closing: CancellationToken,
+    /// Cancelled when the time for that is over: what still runs is cut.
+    cut: CancellationToken,
     /// Connections of viewers and what was upgraded from them.
     tasks: TaskTracker,
     /// Control sockets, which outlive the viewers at a shutdown.
@@ -136,6 +138,7 @@ impl Relay {
             api,
             via,
             closing: CancellationToken::new(),
+            cut: CancellationToken::new(),
             tasks: TaskTracker::new(),
             sessions,
         });
@@ -165,7 +168,10 @@ impl Relay {
         let shared = &self.shared;
         shared.closing.cancel();
         shared.tasks.close();
-        let _ = timeout(shared.config.limits.drain, shared.tasks.wait()).await;
+        if timeout(shared.config.limits.drain, shared.tasks.wait()).await.is_err() {
+            tracing::warn!(left = shared.tasks.len(), "not everything finished in time; the rest is cut");
+            shared.cut.cancel();
+        }
         shared.registry.end_sessions();
         shared.sessions.close();
         let _ = timeout(GOODBYE, shared.sessions.wait()).await;

@@ -142,7 +142,8 @@ pub async fn forward(
         *response.headers_mut() = answer.headers;
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().insert(header::UPGRADE, protocol);
-        shared.tasks.spawn(upgrade::splice(on_upgrade, exchange, limits.idle_upgraded, running, account));
+        let splicing = upgrade::splice(on_upgrade, exchange, limits.idle_upgraded, running, account);
+        shared.tasks.spawn(shared.cut.clone().run_until_cancelled_owned(splicing));
         return Ok(response);
     }
     if framing == Framing::Chunked {
