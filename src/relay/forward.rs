@@ -42,6 +42,36 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Takes out of a trailer section what means something only in a head (RFC 9110, section 6.5.1): a receiver that
+/// merges the two would take it for framing, routing, a login, or our own word about the viewer.
+pub fn strip_trailers(trailers: &mut HeaderMap) {
+    strip_hop_by_hop(trailers);
+    for name in [
+        &header::HOST,
+        &header::CONTENT_LENGTH,
+        &header::CONTENT_TYPE,
+        &header::CONTENT_ENCODING,
+        &header::CONTENT_RANGE,
+        &header::TRAILER,
+        &header::EXPECT,
+        &header::RANGE,
+        &header::CACHE_CONTROL,
+        &header::AUTHORIZATION,
+        &header::WWW_AUTHENTICATE,
+        &header::COOKIE,
+        &header::SET_COOKIE,
+        &header::LOCATION,
+        &header::FORWARDED,
+        &FORWARDED_FOR,
+        &FORWARDED_PROTO,
+        &FORWARDED_HOST,
+        &FORWARDED_PREFIX,
+        &VIA,
+    ] {
+        trailers.remove(name);
+    }
+}
+
 fn strip_named(headers: &mut HeaderMap, connection: &HeaderValue) {
     for token in connection.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
         // The usual tokens name no header that is still there.

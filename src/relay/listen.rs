@@ -107,9 +107,11 @@ where
             tokio::select! {
                 biased;
                 served = &mut serving => {
-                    if served.is_err_and(|error| error.is_parse()) {
+                    match served {
                         // hyper has answered by itself, and the viewer may be sending still.
-                        connection.leave_unread();
+                        Err(error) if error.is_parse() => connection.leave_unread(),
+                        Err(error) if error.is_user() => connection.body_was_cut(),
+                        _ => {}
                     }
                     break;
                 }

@@ -152,7 +152,10 @@ pub async fn forward(
     if !exchange.upload.is_done() {
         connection.leave_unread();
     }
-    let body = ResponseBody::new(exchange, framing, finish, limits.idle_exchange, running, account);
+    if version == Version::HTTP_10 && matches!(framing, Framing::Chunked | Framing::UntilClose) {
+        connection.close_ends_body();
+    }
+    let body = ResponseBody::new(exchange, framing, finish, limits.idle_exchange, running, shared.tasks.clone(), account);
     let mut response = Response::new(Content::Target(Box::new(body)));
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;

@@ -11,9 +11,11 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::task::TaskTracker;
 
 use super::Exchange;
 use crate::link::Lane;
+use crate::relay::forward::strip_trailers;
 use crate::proto::http1::{BodyReader, Framing, Piece};
 use crate::tunnel::Tunnel;
 
@@ -34,6 +36,8 @@ pub struct ResponseBody {
     /// An error that the viewer is not yet told of.
     failed: Option<io::Error>,
     running: CancellationToken,
+    /// Owns what is left of an upload when the response is complete before it.
+    tasks: TaskTracker,
     account: Account,
 }
 
@@ -45,6 +49,7 @@ impl ResponseBody {
         finish: Option<Finish>,
         idle: Duration,
         running: CancellationToken,
+        tasks: TaskTracker,
         account: Account,
     ) -> Self {
         let mut body = Self {
@@ -57,6 +62,7 @@ impl ResponseBody {
             stopped: None,
             failed: None,
             running,
+            tasks,
             account,
         };
         if body.reader.ended() {
@@ -65,16 +71,19 @@ impl ResponseBody {
         body
     }
 
-    /// The response is complete: the lane goes back if nothing is left of the request, and nothing came out of turn.
+    /// The response is complete: the lane goes back once nothing is left of the request, if nothing came out of turn.
     fn complete(&mut self) {
         self.account.complete = true;
         let Some(exchange) = self.exchange.take() else { return };
         self.account.bytes_in(exchange.upload.received);
-        if let Some(finish) = self.finish.take()
-            && exchange.input.is_empty()
-            && exchange.upload.is_done()
-        {
+        let Some(finish) = self.finish.take().filter(|_| exchange.input.is_empty()) else { return };
+        if exchange.upload.is_done() {
             finish(exchange.lane);
+        } else {
+            // The target answered early and keeps the connection, so it takes the rest: so must we, or the viewer
+            // would see its connection cut while it sends.
+            let tunnel = Arc::clone(&self.account.tunnel);
+            self.tasks.spawn(finish_upload(exchange, finish, self.idle, self.running.clone(), tunnel));
         }
     }
 
@@ -94,7 +103,10 @@ impl ResponseBody {
                 }
                 Ok(Some(Piece::End(trailers))) => {
                     self.complete();
-                    return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+                    return Poll::Ready(trailers.map(|mut trailers| {
+                        strip_trailers(&mut trailers);
+                        Ok(Frame::trailers(trailers))
+                    }));
                 }
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::InvalidData, error)))),
@@ -133,6 +145,24 @@ impl ResponseBody {
             deadline.as_mut().reset(due);
         }
         Poll::Pending
+    }
+}
+
+async fn finish_upload(
+    mut exchange: Exchange,
+    finish: Finish,
+    idle: Duration,
+    running: CancellationToken,
+    tunnel: Arc<Tunnel>,
+) {
+    let before = exchange.upload.received;
+    let sent = tokio::select! {
+        sent = exchange.rest_of_upload(idle) => sent,
+        () = running.cancelled() => false,
+    };
+    tunnel.traffic.bytes_in.fetch_add(exchange.upload.received - before, Ordering::Relaxed);
+    if sent {
+        finish(exchange.lane);
     }
 }
 

@@ -84,6 +84,25 @@ impl Exchange {
         !self.input.is_empty()
     }
 
+    /// Sends what is left of the request after a complete response; `false` if the target stops taking it or speaks
+    /// out of turn, the viewer fails, or nothing moves for `idle`.
+    async fn rest_of_upload(&mut self, idle: Duration) -> bool {
+        loop {
+            let before = self.upload.received;
+            let sending = poll_fn(|cx| {
+                if self.poll_upload(cx).is_err() || self.write_failed || self.lane.stream.poll_chunk(cx).is_ready() {
+                    return Poll::Ready(false);
+                }
+                if self.upload.is_done() { Poll::Ready(true) } else { Poll::Pending }
+            });
+            match timeout(idle, sending).await {
+                Ok(sent) => return sent,
+                Err(_) if self.upload.received == before => return false,
+                Err(_) => {}
+            }
+        }
+    }
+
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, NoHead>> {
         loop {
             self.poll_upload(cx).map_err(NoHead::Upload)?;

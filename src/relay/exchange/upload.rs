@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http_body::Body;
 use hyper::body::Incoming;
 
+use crate::relay::forward::strip_trailers;
 use crate::proto::http1::{RequestBody, chunk_head, chunked_end};
 use crate::stream::Duplex;
 
@@ -137,16 +138,12 @@ impl Upload {
         };
         match frame.map(http_body::Frame::into_data) {
             Some(Ok(data)) => self.add(data)?,
-            Some(Err(frame)) => {
+            last => {
                 self.body = None;
                 if self.chunked {
-                    chunked_end(&mut self.out, frame.trailers_ref());
-                }
-            }
-            None => {
-                self.body = None;
-                if self.chunked {
-                    chunked_end(&mut self.out, None);
+                    let mut trailers = last.and_then(Result::err).and_then(|frame| frame.into_trailers().ok());
+                    trailers.iter_mut().for_each(strip_trailers);
+                    chunked_end(&mut self.out, trailers.as_ref());
                 }
             }
         }

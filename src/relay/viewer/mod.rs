@@ -9,6 +9,7 @@ pub use watch::{Verdict, watch};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -46,6 +47,8 @@ pub struct Connection {
     exchanges: AtomicUsize,
     /// A request body was left unread, so that closing at once could destroy our answer.
     unread: AtomicBool,
+    /// The end of the connection is the end of the body under way, so a body that was cut must not end it cleanly.
+    close_ends_body: AtomicBool,
     /// HTTP/2, where bytes that come are no sign of a new request.
     multiplexed: bool,
     /// A stream of a connection-bound login (NTLM, Negotiate), kept for this viewer alone.
@@ -73,6 +76,7 @@ impl Connection {
             written: AtomicU64::new(0),
             exchanges: AtomicUsize::new(0),
             unread: AtomicBool::new(false),
+            close_ends_body: AtomicBool::new(false),
             multiplexed,
             pinned: Mutex::new(None),
         })
@@ -117,6 +121,18 @@ impl Connection {
     /// Whether an answer may be lost unless the rest of a request is read first.
     pub fn must_linger(&self) -> bool {
         self.unread.load(Ordering::Relaxed)
+    }
+
+    /// Notes that nothing but the end of the connection tells the viewer where the body ends (HTTP/1.0).
+    pub fn close_ends_body(&self) {
+        self.close_ends_body.store(true, Ordering::Relaxed);
+    }
+
+    /// A body was cut short: a viewer that could take the end of the connection for the body's own gets a reset.
+    pub fn body_was_cut(&self) {
+        if self.close_ends_body.load(Ordering::Relaxed) {
+            let _ = socket2::SockRef::from(&*self.stream()).set_linger(Some(Duration::ZERO));
+        }
     }
 
     /// Keeps a lane for the next request of this viewer.
