@@ -24,15 +24,16 @@ check:
 	$(CARGO) deny --offline check bans licenses sources
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --quiet
 
+# The whole table into docs/speed.md; BENCH=--quick only prints a rough one.
 bench:
 	@deploy/setup.sh $(BENCH_PACKAGES)
-	$(CARGO) bench --bench compare -- --write docs/speed.md $(BENCH)
+	$(CARGO) bench --bench compare -- --nginx-streams $(or $(BENCH),--write docs/speed.md)
 
-# Each target for SECONDS; needs a nightly toolchain and cargo-fuzz.
+# Each target for SECONDS; needs a nightly toolchain.
 SECONDS ?= 30
 fuzz:
 	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked --quiet cargo-fuzz
-	for target in frame http1 control route; do \
+	for target in frame http1 control words; do \
 	  $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(SECONDS) || exit 1; done
 
 doc:

@@ -1,0 +1,158 @@
+//! `make bench`: measures adit beside nginx on this machine and prints, or writes, the table of `docs/speed.md`.
+//!
+//! Both systems stand in front of the same nginx backend and are loaded by wrk in turn, in interleaved rounds, so
+//! that a slow moment of the machine hits both. The CPU seconds come from `/proc`, and are the steadier figure.
+//! Everything runs on loopback, below a temporary directory, in processes that this program starts and ends.
+
+#[path = "compare/adit.rs"]
+mod adit;
+#[path = "compare/http.rs"]
+mod http;
+#[path = "compare/idle.rs"]
+mod idle;
+#[path = "compare/load.rs"]
+mod load;
+#[path = "compare/machine.rs"]
+mod machine;
+#[path = "compare/nginx.rs"]
+mod nginx;
+#[path = "compare/process.rs"]
+mod process;
+#[path = "compare/rounds.rs"]
+mod rounds;
+#[path = "compare/table.rs"]
+mod table;
+#[path = "compare/targets.rs"]
+mod targets;
+#[path = "compare/viewers.rs"]
+mod viewers;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+use nginx::Buffering;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Numbers of simulated idle clients at which the relay's memory is read.
+const IDLE_CLIENTS: [usize; 2] = [1_000, 5_000];
+/// Viewers that hold a response open when memory per viewer is read.
+const OPEN_VIEWERS: usize = 500;
+/// Files that the bench and the relay each need: a socket per idle client, and room for everything else.
+const FILES_NEEDED: u64 = IDLE_CLIENTS[1] as u64 + 500;
+
+/// Measures adit beside nginx on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "compare")]
+struct Options {
+    /// Interleaved rounds; the table shows the medians
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Seconds of each measurement
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: u32,
+    /// One round of one second: shows that everything works, not how fast it is
+    #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
+    quick: bool,
+    /// Let nginx stream bodies instead of putting large ones into files, which is its default and slow
+    #[arg(long)]
+    nginx_streams: bool,
+    /// Skip the memory figures
+    #[arg(long, conflicts_with = "write")]
+    no_memory: bool,
+    /// Put the table between `<!-- bench:begin -->` and `<!-- bench:end -->` of this file
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
+    /// What `cargo bench` adds of itself; means nothing here
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    let mut options = Options::parse();
+    if options.quick {
+        (options.rounds, options.seconds) = (1, 1);
+    }
+    match run_until_signal(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs everything, unless a signal ends it first.
+fn run_until_signal(options: &Options) -> Result<()> {
+    // One thread is enough: while wrk measures, this program only waits and swallows uploads.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut interrupt, mut terminate) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        // Dropping `run` ends every process it started: on success, on an error and on a signal alike.
+        tokio::select! {
+            result = run(options) => result,
+            _ = interrupt.recv() => bail!("interrupted"),
+            _ = terminate.recv() => bail!("terminated"),
+        }
+    })
+}
+
+/// Sets everything up, measures, prints the table and writes it if asked to.
+async fn run(options: &Options) -> Result<()> {
+    if let Some(file) = &options.write {
+        // Find out before the measuring, not after it.
+        table::check_markers(file)?;
+    }
+    let tools = machine::Tools::find()?;
+    let files = machine::raise_file_limit().await?;
+    let enough_files = files >= FILES_NEEDED;
+    if !options.no_memory && !enough_files {
+        let words = format!("{files} open files are allowed, {FILES_NEEDED} are needed: raise `ulimit -Hn`");
+        ensure!(options.write.is_none(), "the table would lack the figure for idle clients: {words}");
+        eprintln!("no figure for idle clients: {words}");
+    }
+    let temp = process::TempDir::new()?;
+    let buffering = if options.nginx_streams { Buffering::Streaming } else { Buffering::Default };
+    let targets = targets::Targets::start().await?;
+    let nginx = nginx::Nginx::start(&tools, &temp, &targets, buffering).await?;
+
+    let speed = {
+        let relay = adit::Relay::start(&temp, "speed").await?;
+        let small = relay.expose("bench", nginx.backend).await?;
+        let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", small.host);
+        let (status, body) = http::Connection::open(relay.address).await?.ask(&request).await?;
+        ensure!(
+            status == 200 && body.len() == nginx::SMALL,
+            "adit answers {status} and {} bytes",
+            body.len()
+        );
+        let upload = relay.expose("upload", targets.sink).await?;
+        let bench = rounds::Bench { tools: &tools, temp: &temp, nginx: &nginx, relay: &relay, small, upload };
+        bench.run(options.rounds, options.seconds).await?
+    };
+
+    let mut memory = table::Memory::default();
+    if !options.no_memory {
+        let settle = if options.quick { idle::SETTLE_QUICK } else { idle::SETTLE };
+        if enough_files {
+            memory.idle = idle::measure(&temp, &IDLE_CLIENTS, settle).await?;
+        }
+        let viewers = OPEN_VIEWERS.min((files / 4) as usize);
+        memory.viewer = Some(viewers::measure(&tools, &temp, nginx.backend, &targets, viewers).await?);
+    }
+
+    let table = table::Table { speed, memory, buffering, machine: machine::describe(&tools, options).await? };
+    let text = table.to_markdown();
+    println!("{text}");
+    let problems = table.problems();
+    if !problems.is_empty() {
+        bail!("{} measurement(s) are invalid: {}", problems.len(), problems.join("; "));
+    }
+    if let Some(file) = &options.write {
+        table::write(file, &text).with_context(|| format!("cannot write the table to {}", file.display()))?;
+        eprintln!("written to {}", file.display());
+    }
+    Ok(())
+}
