@@ -35,6 +35,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::auth::Keys;
 use crate::link::sockets::Pending;
 use crate::store::{Store, StoreError};
+use crate::stream::tcp;
 use crate::tunnel::Registry;
 use config::RelayConfig;
 use route::Routes;
@@ -95,14 +96,17 @@ pub struct Relay {
 impl Relay {
     /// Binds all addresses of `config` and starts serving on them.
     pub async fn bind(config: RelayConfig, keys: Keys, store: Arc<dyn Store>) -> Result<Self, RelayError> {
-        let bind = async |option, address| {
-            TcpListener::bind(address).await.map_err(|error| RelayError::Bind { option, address, error })
+        // An IPv6 wildcard takes IPv4 connections too, unless another address is there for these.
+        let beside_ipv4 = |port| config.listen.iter().any(|other| other.is_ipv4() && other.port() == port);
+        let bind = |option, address: SocketAddr| {
+            let only_ipv6 = address.is_ipv6() && beside_ipv4(address.port());
+            tcp::listen(address, only_ipv6).map_err(|error| RelayError::Bind { option, address, error })
         };
         let mut listeners = Vec::with_capacity(config.listen.len());
         for address in &config.listen {
-            listeners.push(bind("listen", *address).await?);
+            listeners.push(bind("listen", *address)?);
         }
-        let admin = bind("admin-listen", config.admin_listen).await?;
+        let admin = bind("admin-listen", config.admin_listen)?;
         Self::start(config, listeners, Some(admin), keys, store).await
     }
 

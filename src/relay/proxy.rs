@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Shared;
 use super::errors::Cause;
-use super::exchange::{Account, Exchange, Finish, NoHead, Record, ResponseBody, Upload, UploadError, is_resendable};
+use super::exchange::{Account, Exchange, Finish, NoHead, Record, ResponseBody, Rest, Upload, UploadError, is_resendable};
 use super::forward::{self, Viewer};
 use super::front::Content;
 use super::rewrite::{self, Address};
@@ -134,7 +134,8 @@ pub async fn forward(
         let (Some(on_upgrade), Some(wanted), Some(protocol)) = (on_upgrade, wanted, protocols) else {
             return Err(Cause::BadResponse);
         };
-        if !upgrade::is_among(&wanted, &protocol) {
+        // The rest of a body would pass for the first words of the new protocol.
+        if !upgrade::is_among(&wanted, &protocol) || !exchange.upload.is_done() {
             return Err(Cause::BadResponse);
         }
         let mut response = Response::new(Content::Page(Default::default()));
@@ -155,7 +156,8 @@ pub async fn forward(
     if version == Version::HTTP_10 && matches!(framing, Framing::Chunked | Framing::UntilClose) {
         connection.close_ends_body();
     }
-    let body = ResponseBody::new(exchange, framing, finish, limits.idle_exchange, running, shared.tasks.clone(), account);
+    let rest = Rest { tasks: shared.tasks.clone(), busy: connection.hold() };
+    let body = ResponseBody::new(exchange, framing, finish, limits.idle_exchange, running, rest, account);
     let mut response = Response::new(Content::Target(Box::new(body)));
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;

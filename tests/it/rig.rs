@@ -263,30 +263,47 @@ pub async fn echo_target() -> SocketAddr {
     .await
 }
 
-/// One whole request, by Content-Length or chunked; `None` at the end of the stream.
+/// One whole message, by Content-Length or chunked; `None` at the end of the stream.
 pub async fn read_request(stream: &mut TcpStream) -> Option<Vec<u8>> {
     let mut request = read_head(stream).await?;
     let head = String::from_utf8_lossy(&request).to_ascii_lowercase();
-    if head.contains("transfer-encoding: chunked") {
-        while !request.ends_with(b"0\r\n\r\n") {
-            request.push(stream.read_u8().await.ok()?);
+    if header(&head, "transfer-encoding") == Some("chunked") {
+        loop {
+            let line = read_until(stream, b"\r\n").await?;
+            let size = usize::from_str_radix(std::str::from_utf8(&line).ok()?.trim_end(), 16).ok()?;
+            request.extend_from_slice(&line);
+            if size == 0 {
+                break;
+            }
+            read_more(stream, &mut request, size + 2).await?;
         }
-    } else if let Some((_, rest)) = head.split_once("content-length: ") {
-        let length = rest.split("\r\n").next()?.parse().ok()?;
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body).await.ok()?;
-        request.extend_from_slice(&body);
+        // Trailers.
+        while !request.ends_with(b"\r\n\r\n") {
+            request.extend_from_slice(&read_until(stream, b"\r\n").await?);
+        }
+    } else if let Some(length) = header(&head, "content-length") {
+        read_more(stream, &mut request, length.parse().ok()?).await?;
     }
     Some(request)
 }
 
+async fn read_more(stream: &mut TcpStream, into: &mut Vec<u8>, count: usize) -> Option<()> {
+    let start = into.len();
+    into.resize(start + count, 0);
+    stream.read_exact(&mut into[start..]).await.ok().map(|_| ())
+}
+
 /// Bytes up to the empty line.
 pub async fn read_head(stream: &mut TcpStream) -> Option<Vec<u8>> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.ok()?);
+    read_until(stream, b"\r\n\r\n").await
+}
+
+async fn read_until(stream: &mut TcpStream, end: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(end) {
+        bytes.push(stream.read_u8().await.ok()?);
     }
-    Some(head)
+    Some(bytes)
 }
 
 /// Everything until the stream ends, however it ends.

@@ -139,12 +139,18 @@ impl Recorder {
 
 /// A target that answers every whole request with `answer`, as raw as it stands, and keeps the connection.
 pub async fn scripted(answer: impl Into<Vec<u8>>) -> SocketAddr {
-    let answer = Arc::new(answer.into());
+    let answer = answer.into();
+    answering(move |_| answer.clone()).await
+}
+
+/// A target that answers every whole request with what `answer` makes of its head, and keeps the connection.
+pub async fn answering(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> SocketAddr {
+    let answer = Arc::new(answer);
     target(move |_, mut stream| {
         let answer = Arc::clone(&answer);
         async move {
-            while read_request(&mut stream).await.is_some() {
-                if stream.write_all(&answer).await.is_err() {
+            while let Some(request) = read_request(&mut stream).await {
+                if stream.write_all(&answer(&String::from_utf8_lossy(&request))).await.is_err() {
                     return;
                 }
             }

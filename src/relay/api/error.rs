@@ -22,6 +22,9 @@ pub enum ApiFailure {
     /// The body is not what the call takes.
     #[error("invalid request body: {0}")]
     Body(String),
+    /// The body is over the limit, in bytes.
+    #[error("the request body is over the limit of {0} bytes")]
+    BodyTooLarge(usize),
     /// The tunnel cannot be created as asked.
     #[error("{0}")]
     Create(#[from] CreateError),
@@ -61,6 +64,7 @@ impl ApiFailure {
             Self::Key(Refused::Unavailable) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
             Self::Key(_) => (StatusCode::UNAUTHORIZED, "unauthorized"),
             Self::Body(_) => (StatusCode::BAD_REQUEST, "invalid_body"),
+            Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::Create(error) => match error {
                 CreateError::Port => (StatusCode::BAD_REQUEST, "invalid_port"),
                 CreateError::Name(_) => (StatusCode::BAD_REQUEST, "invalid_name"),
@@ -108,6 +112,33 @@ impl IntoResponse for ApiFailure {
         response.extensions_mut().insert(Pending(error));
         response
     }
+}
+
+/// What any call that needs a key may answer, for the API's description.
+#[derive(utoipa::IntoResponses)]
+#[expect(dead_code, reason = "only its description is used")]
+pub enum Refusals {
+    /// No key, or one that is unknown or revoked.
+    #[response(status = 401)]
+    Unauthorized(ApiError),
+    /// The database cannot be used at present; try again after `Retry-After` seconds.
+    #[response(status = 503)]
+    Unavailable(ApiError),
+}
+
+/// The same of a call on one tunnel.
+#[derive(utoipa::IntoResponses)]
+#[expect(dead_code, reason = "only its description is used")]
+pub enum TunnelRefusals {
+    /// No key, or one that is unknown or revoked.
+    #[response(status = 401)]
+    Unauthorized(ApiError),
+    /// The key has no tunnel with this id.
+    #[response(status = 404)]
+    NotFound(ApiError),
+    /// The database cannot be used at present; try again after `Retry-After` seconds.
+    #[response(status = 503)]
+    Unavailable(ApiError),
 }
 
 /// The body of an error, which still lacks the id of its request.

@@ -5,6 +5,7 @@ mod sockets;
 mod tunnels;
 
 pub use error::ApiFailure;
+use error::Refusals;
 
 use std::sync::Arc;
 
@@ -84,7 +85,7 @@ pub fn router(api: Api) -> Router {
         tunnels::inspection,
         tunnels::requests
     ),
-    modifiers(&BearerKey)
+    modifiers(&BearerKey, &AsWritten)
 )]
 struct Description;
 
@@ -98,13 +99,38 @@ impl utoipa::Modify for BearerKey {
     }
 }
 
+/// Says what a relay writes and asks for. The types are more lenient when read, as other relays leave fields out, and
+/// that leniency would show as defaults.
+struct AsWritten;
+
+impl utoipa::Modify for AsWritten {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::{RefOr, Schema};
+        let schemas = &mut openapi.components.get_or_insert_default().schemas;
+        for (name, schema) in schemas {
+            let RefOr::T(Schema::Object(object)) = schema else { continue };
+            for property in object.properties.values_mut() {
+                if let RefOr::T(Schema::Object(property)) = property {
+                    property.default = None;
+                }
+            }
+            let required: fn(&str) -> bool = match name.as_str() {
+                "CreateTunnel" => |field| field == "local_port",
+                "Tunnel" => |field| !matches!(field, "name" | "device_name" | "source" | "suspended"),
+                _ => continue,
+            };
+            object.required = object.properties.keys().filter(|field| required(field)).cloned().collect();
+        }
+    }
+}
+
 /// The OpenAPI document, as pretty JSON.
 pub fn openapi() -> String {
     Description::openapi().to_pretty_json().unwrap_or_default() + "\n"
 }
 
 /// Whether the relay is up. Needs no key; all values are strings.
-#[utoipa::path(get, path = "/health", responses((status = 200, body = Health)))]
+#[utoipa::path(get, path = "/health", responses((status = 200, description = "It is up", body = Health)))]
 async fn health() -> Json<Health> {
     Json(Health {
         status: "ok".to_owned(),
@@ -114,7 +140,8 @@ async fn health() -> Json<Health> {
 }
 
 /// Version of the relay and of its API.
-#[utoipa::path(get, path = "/v1/version", responses((status = 200, body = Version)), security(("key" = [])))]
+#[utoipa::path(get, path = "/v1/version", security(("key" = [])),
+    responses((status = 200, description = "Both versions", body = Version), Refusals))]
 async fn version(State(api): State<Api>, headers: HeaderMap) -> Result<Json<Version>, ApiFailure> {
     api.authenticate(&headers).await?;
     Ok(Json(Version { version: env!("CARGO_PKG_VERSION").to_owned(), api_version: API_VERSION.to_owned() }))

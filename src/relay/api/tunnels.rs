@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::error::{Refusals, TunnelRefusals};
 use super::{Api, ApiFailure};
 use crate::proto::api::{self, ApiError, CreateTunnel, Extend, Inspection, InspectionState, Suspend, Suspended};
 use crate::proto::duration;
@@ -24,7 +25,7 @@ pub const MAX_BODY: usize = 64 * 1024;
 
 /// The tunnels of the calling key, oldest first, as a bare array.
 #[utoipa::path(get, path = "/v1/tunnels", security(("key" = [])),
-    responses((status = 200, body = [api::Tunnel]), (status = 401, body = ApiError)))]
+    responses((status = 200, description = "All of them", body = [api::Tunnel]), Refusals))]
 pub async fn list(State(api): State<Api>, headers: HeaderMap) -> Answer<Json<Vec<api::Tunnel>>> {
     let owner = api.authenticate(&headers).await?;
     let tunnels = api.registry.owned_by(&owner);
@@ -33,8 +34,12 @@ pub async fn list(State(api): State<Api>, headers: HeaderMap) -> Answer<Json<Vec
 
 /// Creates a tunnel, or takes up the caller's own of that name (200).
 #[utoipa::path(post, path = "/v1/tunnels", security(("key" = [])), request_body = CreateTunnel,
-    responses((status = 201, body = api::Tunnel), (status = 200, body = api::Tunnel), (status = 400, body = ApiError),
-        (status = 401, body = ApiError), (status = 403, body = ApiError), (status = 409, body = ApiError)))]
+    responses((status = 201, description = "It is new", body = api::Tunnel),
+        (status = 200, description = "The key had it already; it has the new settings", body = api::Tunnel),
+        (status = 400, description = "A field cannot be used; `code` says which", body = ApiError),
+        (status = 403, description = "The key has as many tunnels as it may", body = ApiError),
+        (status = 409, description = "The name is another key's", body = ApiError),
+        (status = 413, description = "The body is over 64 KiB", body = ApiError), Refusals))]
 pub async fn create(
     State(api): State<Api>,
     headers: HeaderMap,
@@ -47,16 +52,16 @@ pub async fn create(
 }
 
 /// One tunnel of the calling key.
-#[utoipa::path(get, path = "/v1/tunnels/{id}", security(("key" = [])), params(("id" = String, Path)),
-    responses((status = 200, body = api::Tunnel), (status = 404, body = ApiError)))]
+#[utoipa::path(get, path = "/v1/tunnels/{id}", security(("key" = [])), params(("id" = String, Path, description = "UUID of the tunnel")),
+    responses((status = 200, description = "The tunnel", body = api::Tunnel), TunnelRefusals))]
 pub async fn get(State(api): State<Api>, headers: HeaderMap, Path(id): Path<String>) -> Answer<Json<api::Tunnel>> {
     let tunnel = find(&api, &headers, &id).await?;
     Ok(Json(show(&api, &tunnel)))
 }
 
 /// Ends a tunnel for good. Its client is told to stop; the name stays reserved for the key.
-#[utoipa::path(delete, path = "/v1/tunnels/{id}", security(("key" = [])), params(("id" = String, Path)),
-    responses((status = 204), (status = 404, body = ApiError)))]
+#[utoipa::path(delete, path = "/v1/tunnels/{id}", security(("key" = [])), params(("id" = String, Path, description = "UUID of the tunnel")),
+    responses((status = 204, description = "It is gone"), TunnelRefusals))]
 pub async fn delete(State(api): State<Api>, headers: HeaderMap, Path(id): Path<String>) -> Answer<StatusCode> {
     let tunnel = find(&api, &headers, &id).await?;
     api.registry.delete(&tunnel).await?;
@@ -65,8 +70,9 @@ pub async fn delete(State(api): State<Api>, headers: HeaderMap, Path(id): Path<S
 }
 
 /// Turns viewers away with 503, or lets them in again.
-#[utoipa::path(post, path = "/v1/tunnels/{id}/suspend", security(("key" = [])), params(("id" = String, Path)),
-    request_body = Suspend, responses((status = 200, body = Suspended), (status = 404, body = ApiError)))]
+#[utoipa::path(post, path = "/v1/tunnels/{id}/suspend", security(("key" = [])), params(("id" = String, Path, description = "UUID of the tunnel")),
+    request_body = Suspend, responses((status = 200, description = "Done", body = Suspended),
+        (status = 400, description = "The body is not as described", body = ApiError), TunnelRefusals))]
 pub async fn suspend(
     State(api): State<Api>,
     headers: HeaderMap,
@@ -82,9 +88,10 @@ pub async fn suspend(
 }
 
 /// Sets the end of a tunnel to `ttl` from now; `0` is never.
-#[utoipa::path(post, path = "/v1/tunnels/{id}/extend", security(("key" = [])), params(("id" = String, Path)),
-    request_body = Extend, responses((status = 200, body = api::Tunnel), (status = 400, body = ApiError),
-        (status = 404, body = ApiError)))]
+#[utoipa::path(post, path = "/v1/tunnels/{id}/extend", security(("key" = [])), params(("id" = String, Path, description = "UUID of the tunnel")),
+    request_body = Extend, responses((status = 200, description = "The tunnel with its new end", body = api::Tunnel),
+        (status = 400, description = "The body is not as described, or `ttl` is no duration", body = ApiError),
+        TunnelRefusals))]
 pub async fn extend(
     State(api): State<Api>,
     headers: HeaderMap,
@@ -99,8 +106,10 @@ pub async fn extend(
 }
 
 /// Switches the recording of requests; this relay records none.
-#[utoipa::path(post, path = "/v1/tunnels/{id}/inspection", security(("key" = [])), params(("id" = String, Path)),
-    request_body = Inspection, responses((status = 200, body = InspectionState), (status = 501, body = ApiError)))]
+#[utoipa::path(post, path = "/v1/tunnels/{id}/inspection", security(("key" = [])), params(("id" = String, Path, description = "UUID of the tunnel")),
+    request_body = Inspection, responses((status = 200, description = "It is off", body = InspectionState),
+        (status = 400, description = "The body is not as described", body = ApiError),
+        (status = 501, description = "This relay records no requests", body = ApiError), TunnelRefusals))]
 pub async fn inspection(
     State(api): State<Api>,
     headers: HeaderMap,
@@ -115,8 +124,8 @@ pub async fn inspection(
 }
 
 /// The recorded requests: none, as none are recorded.
-#[utoipa::path(get, path = "/v1/tunnels/{id}/requests", security(("key" = [])), params(("id" = String, Path)),
-    responses((status = 200, body = [Object]), (status = 404, body = ApiError)))]
+#[utoipa::path(get, path = "/v1/tunnels/{id}/requests", security(("key" = [])), params(("id" = String, Path, description = "UUID of the tunnel")),
+    responses((status = 200, description = "An empty array", body = [Object]), TunnelRefusals))]
 pub async fn requests(State(api): State<Api>, headers: HeaderMap, Path(id): Path<String>) -> Answer<Json<[(); 0]>> {
     find(&api, &headers, &id).await?;
     Ok(Json([]))
@@ -130,7 +139,14 @@ async fn find(api: &Api, headers: &HeaderMap, id: &str) -> Answer<Arc<Tunnel>> {
 
 /// Reads JSON whatever its content type, as the public clients and curl differ in it.
 fn read<T: DeserializeOwned>(body: Result<Bytes, axum::extract::rejection::BytesRejection>) -> Answer<T> {
-    let body = body.map_err(|error| ApiFailure::Body(error.body_text()))?;
+    let body = body.map_err(|error| match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiFailure::BodyTooLarge(MAX_BODY),
+        _ => ApiFailure::Body(error.body_text()),
+    })?;
+    // serde would take an array for the fields in their order.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(ApiFailure::Body("expected a JSON object".to_owned()));
+    }
     serde_json::from_slice(&body).map_err(|error| ApiFailure::Body(error.to_string()))
 }
 

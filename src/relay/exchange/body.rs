@@ -17,6 +17,7 @@ use super::Exchange;
 use crate::link::Lane;
 use crate::relay::forward::strip_trailers;
 use crate::proto::http1::{BodyReader, Framing, Piece};
+use crate::relay::viewer::Busy;
 use crate::tunnel::Tunnel;
 
 /// What becomes of the lane after a complete response.
@@ -36,9 +37,16 @@ pub struct ResponseBody {
     /// An error that the viewer is not yet told of.
     failed: Option<io::Error>,
     running: CancellationToken,
-    /// Owns what is left of an upload when the response is complete before it.
-    tasks: TaskTracker,
+    rest: Rest,
     account: Account,
+}
+
+/// What an upload needs that outlasts its response.
+pub struct Rest {
+    /// Owns its task.
+    pub tasks: TaskTracker,
+    /// Keeps the viewer's connection from counting as idle meanwhile.
+    pub busy: Busy,
 }
 
 impl ResponseBody {
@@ -49,7 +57,7 @@ impl ResponseBody {
         finish: Option<Finish>,
         idle: Duration,
         running: CancellationToken,
-        tasks: TaskTracker,
+        rest: Rest,
         account: Account,
     ) -> Self {
         let mut body = Self {
@@ -62,7 +70,7 @@ impl ResponseBody {
             stopped: None,
             failed: None,
             running,
-            tasks,
+            rest,
             account,
         };
         if body.reader.ended() {
@@ -79,11 +87,15 @@ impl ResponseBody {
         let Some(finish) = self.finish.take().filter(|_| exchange.input.is_empty()) else { return };
         if exchange.upload.is_done() {
             finish(exchange.lane);
-        } else {
+        } else if !exchange.upload.is_held() {
             // The target answered early and keeps the connection, so it takes the rest: so must we, or the viewer
             // would see its connection cut while it sends.
-            let tunnel = Arc::clone(&self.account.tunnel);
-            self.tasks.spawn(finish_upload(exchange, finish, self.idle, self.running.clone(), tunnel));
+            let (tunnel, busy) = (Arc::clone(&self.account.tunnel), self.rest.busy.hold());
+            let (idle, running) = (self.idle, self.running.clone());
+            self.rest.tasks.spawn(async move {
+                finish_upload(exchange, finish, idle, running, tunnel).await;
+                drop(busy);
+            });
         }
     }
 

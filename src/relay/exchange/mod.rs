@@ -3,7 +3,7 @@
 mod body;
 mod upload;
 
-pub use body::{Account, Finish, Record, ResponseBody};
+pub use body::{Account, Finish, Record, ResponseBody, Rest};
 pub use upload::{Upload, UploadError};
 
 use std::future::poll_fn;

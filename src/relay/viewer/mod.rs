@@ -106,10 +106,19 @@ impl Connection {
         self.start.elapsed().as_millis() as u64
     }
 
-    /// Counts an exchange until the guard is dropped.
+    /// Counts a new exchange until the guard is dropped.
     pub fn begin(self: &Arc<Self>) -> Busy {
-        self.exchanges.fetch_add(1, Ordering::Relaxed);
+        if !self.multiplexed {
+            // A next request can only be read behind the end of the one before.
+            self.unread.store(false, Ordering::Relaxed);
+        }
         self.enter(Phase::Busy);
+        self.hold()
+    }
+
+    /// Counts the exchange under way once more, as a part of it may outlast the others.
+    pub fn hold(self: &Arc<Self>) -> Busy {
+        self.exchanges.fetch_add(1, Ordering::Relaxed);
         Busy(Arc::clone(self))
     }
 
@@ -153,6 +162,14 @@ impl Connection {
 
 /// An exchange under way.
 pub struct Busy(Arc<Connection>);
+
+impl Busy {
+    /// Another guard of the same exchange.
+    pub fn hold(&self) -> Self {
+        self.0.exchanges.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(&self.0))
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {
