@@ -27,9 +27,11 @@ pub fn init(format: LogFormat) -> anyhow::Result<()> {
 
 fn filter(value: Option<String>) -> anyhow::Result<EnvFilter> {
     let value = value.filter(|value| !value.is_empty()).unwrap_or_else(|| "info".into());
-    EnvFilter::builder().parse(&value).with_context(|| {
+    let filter = EnvFilter::builder().parse(&value).with_context(|| {
         format!("environment {FILTER}: {value:?}: expected for example info or adit::relay=debug")
-    })
+    })?;
+    // At finer levels it writes out what is sent, and the ids of connections are secrets.
+    Ok(filter.add_directive("tungstenite=warn".parse()?))
 }
 
 #[cfg(test)]
@@ -38,9 +40,10 @@ mod tests {
 
     #[test]
     fn the_filter_is_info_unless_another_is_given() {
-        assert_eq!(filter(None).unwrap().to_string(), "info");
-        assert_eq!(filter(Some(String::new())).unwrap().to_string(), "info");
-        assert_eq!(filter(Some("adit=debug".into())).unwrap().to_string(), "adit=debug");
+        for (value, directives) in [(None, "info"), (Some(""), "info"), (Some("adit=debug"), "adit=debug")] {
+            let filter = filter(value.map(str::to_owned)).unwrap().to_string();
+            assert!(filter.split(',').eq(["tungstenite=warn", directives]), "{filter}");
+        }
         let error = filter(Some("adit=loud".into())).unwrap_err().to_string();
         assert!(error.contains("ADIT_LOG_FILTER") && error.contains("adit=loud"), "{error}");
     }

@@ -11,11 +11,13 @@ pub const API_VERSION: &str = "1";
 #[serde(default)]
 pub struct CreateTunnel {
     /// Port of the target on the client's machine, for display only; 1 to 65535.
+    #[schema(minimum = 1, maximum = 65535)]
     pub local_port: i64,
     /// The wanted name; absent or empty: the relay makes one up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// How long the tunnel lives, such as `1h30m`; absent, empty or `0`: until it is deleted.
+    /// How long the tunnel lives, such as `1h30m` (units `d`, `h`, `m`, `s`, `ms`); absent, empty or `0`: until it is
+    /// deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl: Option<String>,
     /// Name of the client's machine, for display.
@@ -94,7 +96,7 @@ pub struct Suspend {
     pub suspended: bool,
 }
 
-/// Answer to [`Suspend`]; both values are strings, as the public clients read them.
+/// Answer to a suspension; both values are strings, as the public clients read them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Suspended {
     /// `suspended` or `resumed`.
@@ -117,7 +119,7 @@ pub struct Inspection {
     pub enabled: bool,
 }
 
-/// Answer to [`Inspection`].
+/// Answer to the call of inspection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InspectionState {
     /// Whether requests are recorded.
@@ -131,7 +133,7 @@ pub struct Health {
     pub status: String,
     /// Version of the relay.
     pub version: String,
-    /// [`API_VERSION`].
+    /// Version of this API: `1`.
     pub api_version: String,
 }
 
@@ -140,7 +142,7 @@ pub struct Health {
 pub struct Version {
     /// Version of the relay.
     pub version: String,
-    /// [`API_VERSION`].
+    /// Version of this API: `1`.
     pub api_version: String,
 }
 

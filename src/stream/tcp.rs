@@ -1,14 +1,33 @@
 //! Options set on every TCP socket of ours.
 
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
 
 /// Unacknowledged data for this long means that the peer is gone; the kernel's own patience is over 15 minutes.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The kernel asks a silent peer after this, so that half-open connections end.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Connections that may wait to be accepted; the kernel cuts it to its own limit.
+const BACKLOG: i32 = 1024;
+
+/// Listens on `address`, which may have been in use until just now. `only_ipv6`: an IPv6 wildcard leaves IPv4 alone.
+pub fn listen(address: SocketAddr, only_ipv6: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if only_ipv6 {
+        socket.set_only_v6(true)?;
+    }
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
 
 /// Sets no-delay, keep-alive and the user timeout. Failures are ignored: the socket works without.
 pub fn tune(stream: &TcpStream) {

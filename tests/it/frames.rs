@@ -1,5 +1,7 @@
 //! A WebSocket client made by hand, which can break every rule: it writes frames bit by bit and answers nothing.
 
+use std::net::SocketAddr;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -55,8 +57,8 @@ pub struct Raw(pub TcpStream);
 
 impl Raw {
     /// The socket, or the head of the refusal.
-    pub async fn open(rig: &Rig, path: &str, key: Option<&str>) -> Result<Self, Answer> {
-        let mut stream = rig.viewer().await;
+    pub async fn open(relay: SocketAddr, path: &str, key: Option<&str>) -> Result<Self, Answer> {
+        let mut stream = soon(TcpStream::connect(relay)).await.unwrap();
         stream.write_all(handshake(path, key).as_bytes()).await.unwrap();
         let head = soon(read_head(&mut stream)).await.unwrap();
         let answer = Answer::parse(&head);
@@ -66,12 +68,12 @@ impl Raw {
     /// The control socket of the tunnel `name`, created for it.
     pub async fn control(rig: &Rig, key: &str, name: &str) -> Self {
         let id = rig.create(key, name).await["id"].as_str().unwrap().to_owned();
-        Self::open(rig, &format!("/ws/control?tunnel_id={id}"), Some(key)).await.unwrap()
+        Self::open(rig.address, &format!("/ws/control?tunnel_id={id}"), Some(key)).await.unwrap()
     }
 
     /// The data socket of a connection.
-    pub async fn data(rig: &Rig, id: &str) -> Self {
-        Self::open(rig, &format!("/ws/data?id={id}"), None).await.unwrap()
+    pub async fn data(relay: SocketAddr, id: &str) -> Self {
+        Self::open(relay, &format!("/ws/data?id={id}"), None).await.unwrap()
     }
 
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {

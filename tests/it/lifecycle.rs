@@ -227,7 +227,7 @@ async fn suspension_and_deletion_end_what_runs() {
         for viewer in [&mut reading, &mut waiting] {
             viewer.say("GET / HTTP/1.1\r\nHost: web.relay.test\r\nConnection: close\r\n\r\n").await;
         }
-        let mut data = Raw::data(&rig, &soon(control.notified()).await.unwrap()).await;
+        let mut data = Raw::data(rig.address, &soon(control.notified()).await.unwrap()).await;
         data.send(BINARY, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").await;
         soon(control.notified()).await.unwrap();
         reading.head().await;
@@ -283,7 +283,7 @@ async fn at_a_shutdown_requests_finish_clients_are_told_to_come_back_and_nobody_
     let (address, mut control) = (rig.address, rig.control(ALICE, "web").await);
     let mut viewer = Viewer::new(&rig).await;
     viewer.say("GET / HTTP/1.1\r\nHost: web.relay.test\r\n\r\n").await;
-    let mut data = Raw::data(&rig, &soon(control.notified()).await.unwrap()).await;
+    let mut data = Raw::data(rig.address, &soon(control.notified()).await.unwrap()).await;
     data.request().await;
     let stopping = tokio::spawn(rig.shutdown());
     soon(async { while TcpStream::connect(address).await.is_ok() {} }).await;
@@ -300,7 +300,7 @@ async fn a_shutdown_waits_no_longer_than_it_may() {
     let mut control = rig.control(ALICE, "web").await;
     let mut viewer = rig.viewer().await;
     viewer.write_all(b"GET / HTTP/1.1\r\nHost: web.relay.test\r\n\r\n").await.unwrap();
-    let _data = Raw::data(&rig, &soon(control.notified()).await.unwrap()).await;
+    let _data = Raw::data(rig.address, &soon(control.notified()).await.unwrap()).await;
     let (_, code) = tokio::join!(rig.shutdown(), control.closed());
     assert_eq!(code, Some(1012));
     soon(read_all(&mut viewer)).await;
@@ -324,7 +324,7 @@ async fn a_thousand_clients_are_back_after_a_restart_with_the_same_names() {
             let (status, tunnel) = create(&rig, ALICE, json!({"name": slug})).await;
             assert_eq!((status, &tunnel["slug"]), (200, &json!(slug)));
             let id = tunnel["id"].as_str().unwrap();
-            let mut control = Raw::open(&rig, &format!("/ws/control?tunnel_id={id}"), Some(ALICE)).await.unwrap();
+            let mut control = Raw::open(rig.address, &format!("/ws/control?tunnel_id={id}"), Some(ALICE)).await.unwrap();
             assert_eq!(control.frame().await.unwrap().0, PING);
             control
         });

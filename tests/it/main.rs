@@ -14,4 +14,5 @@ mod http2;
 mod peers;
 mod rig;
 mod smoke;
+mod upgrade;
 mod wire;

@@ -201,7 +201,7 @@ async fn doubled_slashes_are_served_without_a_redirect() {
     let path = format!("//ws/control?tunnel_id={}", tunnel["id"].as_str().unwrap());
     let mut control = Control { id: String::new(), socket: rig.socket(&path, Some(ALICE)).await.unwrap() };
     let (_viewer, id) = waiting(&rig, &mut control).await;
-    assert!(Raw::open(&rig, &format!("//ws/data?id={id}"), None).await.is_ok());
+    assert!(Raw::open(rig.address, &format!("//ws/data?id={id}"), None).await.is_ok());
 }
 
 // ---- claims ----
@@ -214,9 +214,9 @@ async fn a_refused_claim_burns_nothing_and_the_right_one_is_served() {
     let path = format!("/ws/data?id={id}");
     assert_eq!(rig.api("", "GET", &path, "").await.0, 400);
     for (key, status) in [("nbk_wrong", 401), (BOB, 403)] {
-        assert_eq!(Raw::open(&rig, &path, Some(key)).await.err().unwrap().status, status, "{key}");
+        assert_eq!(Raw::open(rig.address, &path, Some(key)).await.err().unwrap().status, status, "{key}");
     }
-    let mut data = Raw::open(&rig, &path, Some(ALICE)).await.unwrap();
+    let mut data = Raw::open(rig.address, &path, Some(ALICE)).await.unwrap();
     assert!(data.request().await.starts_with("GET / HTTP/1.1\r\n"));
     data.send(BINARY, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nright").await;
     assert_eq!(answer(&mut viewer).await.text(), "right");
@@ -227,8 +227,8 @@ async fn a_second_claim_is_404_and_the_first_goes_on() {
     let rig = Rig::start().await;
     let mut control = rig.control(ALICE, "web").await;
     let (mut viewer, id) = waiting(&rig, &mut control).await;
-    let mut first = Raw::data(&rig, &id).await;
-    assert_eq!(Raw::open(&rig, &format!("/ws/data?id={id}"), None).await.err().unwrap().status, 404);
+    let mut first = Raw::data(rig.address, &id).await;
+    assert_eq!(Raw::open(rig.address, &format!("/ws/data?id={id}"), None).await.err().unwrap().status, 404);
     first.send(BINARY, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     assert_eq!(answer(&mut viewer).await.status, 200);
 }
@@ -240,7 +240,7 @@ async fn a_late_claim_is_404_and_its_viewer_has_504() {
     let (mut viewer, id) = waiting(&rig, &mut control).await;
     let late = answer(&mut viewer).await;
     assert_eq!((late.status, late.text().contains("\"cause\":\"not_claimed\"")), (504, true), "{}", late.text());
-    assert_eq!(Raw::open(&rig, &format!("/ws/data?id={id}"), None).await.err().unwrap().status, 404);
+    assert_eq!(Raw::open(rig.address, &format!("/ws/data?id={id}"), None).await.err().unwrap().status, 404);
 }
 
 #[tokio::test]
@@ -251,7 +251,7 @@ async fn the_claim_of_a_viewer_that_left_is_404() {
     // A reset, as a browser's stop button makes it; the plain end of its sending side might still read.
     viewer.0.set_zero_linger().unwrap();
     drop(viewer);
-    assert_eq!(Raw::open(&rig, &format!("/ws/data?id={id}"), None).await.err().unwrap().status, 404);
+    assert_eq!(Raw::open(rig.address, &format!("/ws/data?id={id}"), None).await.err().unwrap().status, 404);
 }
 
 #[tokio::test]
@@ -263,7 +263,7 @@ async fn one_viewer_too_many_is_told_to_come_back_and_the_others_wait_on() {
     let refused = rig.get("web", "/").await;
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("2")));
     assert!(refused.text().contains("too_many_waiting"), "{}", refused.text());
-    let mut data = Raw::data(&rig, &id).await;
+    let mut data = Raw::data(rig.address, &id).await;
     data.send(BINARY, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     assert_eq!(answer(&mut first).await.status, 200);
     // There is room again.
@@ -320,7 +320,7 @@ async fn messages_of_every_form_are_the_same_bytes() {
     ];
     for (what, bytes, body) in cases {
         let (mut viewer, id) = waiting(&rig, &mut control).await;
-        let mut data = Raw::data(&rig, &id).await;
+        let mut data = Raw::data(rig.address, &id).await;
         data.request().await;
         data.write(bytes).await;
         // The public clients send no close frame: the end of TCP between two messages is a normal end.
@@ -343,7 +343,7 @@ async fn an_end_inside_a_message_is_an_error_to_the_viewer() {
         ("between two fragments", frame(BINARY & !FIN, b"ab")),
     ] {
         let (mut viewer, id) = waiting(&rig, &mut control).await;
-        let mut data = Raw::data(&rig, &id).await;
+        let mut data = Raw::data(rig.address, &id).await;
         data.request().await;
         data.write([head.clone(), rest].concat()).await;
         data.0.shutdown().await.unwrap();
@@ -361,7 +361,7 @@ async fn nonsense_on_a_data_socket_closes_it_with_1002_and_its_viewer_sees_an_er
     cases.push(("a length of 2^63", header(BINARY, 1 << 63)));
     for (what, bytes) in cases {
         let (mut viewer, id) = waiting(&rig, &mut control).await;
-        let mut data = Raw::data(&rig, &id).await;
+        let mut data = Raw::data(rig.address, &id).await;
         data.request().await;
         data.send(BINARY, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").await;
         data.write(bytes).await;
@@ -369,7 +369,7 @@ async fn nonsense_on_a_data_socket_closes_it_with_1002_and_its_viewer_sees_an_er
         assert!(!answer(&mut viewer).await.complete, "{what}");
     }
     let (mut viewer, id) = waiting(&rig, &mut control).await;
-    Raw::data(&rig, &id).await.write(frame(BINARY | 0x40, b"x")).await;
+    Raw::data(rig.address, &id).await.write(frame(BINARY | 0x40, b"x")).await;
     assert_eq!(answer(&mut viewer).await.status, 502, "before a response");
 }
 
@@ -378,7 +378,7 @@ async fn a_close_frame_is_answered() {
     let rig = Rig::start().await;
     let mut control = rig.control(ALICE, "web").await;
     let (_viewer, id) = waiting(&rig, &mut control).await;
-    let mut data = Raw::data(&rig, &id).await;
+    let mut data = Raw::data(rig.address, &id).await;
     data.request().await;
     for mut socket in [data, Raw::control(&rig, BOB, "other").await] {
         socket.send(CLOSE, 1000u16.to_be_bytes()).await;
@@ -392,7 +392,7 @@ async fn one_message_of_64_mib_streams_to_the_viewer_as_it_comes() {
     let rig = Rig::start().await;
     let mut control = rig.control(ALICE, "web").await;
     let (mut viewer, id) = waiting(&rig, &mut control).await;
-    let mut data = Raw::data(&rig, &id).await;
+    let mut data = Raw::data(rig.address, &id).await;
     data.send(BINARY, format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n")).await;
     // One frame, its mask zero, so that the payload is what it looks like.
     data.write([header(BINARY, SIZE as u64), vec![0; 4], b"first".to_vec()].concat()).await;
@@ -422,7 +422,7 @@ async fn a_flood_of_pings_on_a_data_socket_is_answered_at_its_end_and_delays_nob
     let rig = Rig::start().await;
     let mut control = rig.control(ALICE, "web").await;
     let (mut viewer, id) = waiting(&rig, &mut control).await;
-    let mut data = Raw::data(&rig, &id).await;
+    let mut data = Raw::data(rig.address, &id).await;
     data.request().await;
     data.write(frame(PING, &[b'x'; 125]).repeat(5000)).await;
     data.send(PING, "last").await;

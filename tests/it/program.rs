@@ -1,0 +1,119 @@
+//! The program as a process: started, spoken to, signalled, and heard.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::TcpStream;
+use tokio::process::{Child, ChildStderr, Command};
+
+use crate::rig::{ALICE, Answer, BOB, read_all, soon};
+
+/// A relay on ports of its own.
+pub const RELAY: [&str; 5] = ["relay", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+
+/// Keys of alice and bob, for `ADIT_KEYS`.
+pub fn keys() -> String {
+    format!("alice:{ALICE},bob:{BOB}")
+}
+
+/// `adit` with these arguments and nothing of our environment but a home of its own.
+pub fn adit(home: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
+    command.args(arguments).env_clear().env("HOME", home).env("XDG_DATA_HOME", home.join("data"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+/// Runs to the end: exit code, stdout, stderr.
+pub async fn run(command: &mut Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = soon(command.output()).await.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().expect("ended by a signal"), text(stdout), text(stderr))
+}
+
+/// A relay that is ready, its addresses, and what it says.
+pub struct Running {
+    child: Child,
+    pub addresses: Vec<SocketAddr>,
+    stderr: Lines<BufReader<ChildStderr>>,
+    pub said: String,
+}
+
+impl Running {
+    pub async fn start(mut command: Command) -> Self {
+        let mut child = command.arg("--log").arg("json").spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut relay = Self { child, addresses: Vec::new(), stderr, said: String::new() };
+        soon(async {
+            while let Some(line) = relay.line().await {
+                let record: Value = serde_json::from_str(&line).unwrap_or(Value::Null);
+                match record["message"].as_str() {
+                    Some("listening") => relay.addresses.push(record["address"].as_str().unwrap().parse().unwrap()),
+                    Some("relay ready") => return,
+                    _ => {}
+                }
+            }
+            panic!("the relay did not start:\n{}", relay.said);
+        })
+        .await;
+        relay
+    }
+
+    async fn line(&mut self) -> Option<String> {
+        let line = self.stderr.next_line().await.unwrap()?;
+        self.said += &line;
+        self.said.push('\n');
+        Some(line)
+    }
+
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().unwrap().to_string();
+        assert!(std::process::Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    /// The exit code, `None` after a kill, and everything that was said.
+    pub async fn end(mut self) -> (Option<i32>, String) {
+        soon(async {
+            while self.line().await.is_some() {}
+            (self.child.wait().await.unwrap().code(), self.said)
+        })
+        .await
+    }
+
+    /// A POST of JSON: status and JSON.
+    pub async fn post(&self, key: &str, path: &str, body: Value) -> (u16, Value) {
+        let body = body.to_string();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {key}\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = http(self.addresses[0], request).await;
+        (answer.status, serde_json::from_slice(&answer.body).unwrap())
+    }
+
+    /// Creates the tunnel `name`.
+    pub async fn create(&self, key: &str, name: &str) -> (u16, Value) {
+        self.post(key, "/v1/tunnels", json!({"local_port": 1, "name": name})).await
+    }
+
+    /// Whether the key is let in.
+    pub async fn takes(&self, key: &str) -> bool {
+        let request = format!(
+            "GET /v1/version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {key}\r\n\r\n"
+        );
+        let status = http(self.addresses[0], request).await.status;
+        assert!(matches!(status, 200 | 401), "{status}");
+        status == 200
+    }
+}
+
+/// Sends a request and reads to the end.
+pub async fn http(address: SocketAddr, request: impl AsRef<[u8]>) -> Answer {
+    let mut stream = soon(TcpStream::connect(address)).await.unwrap();
+    stream.write_all(request.as_ref()).await.unwrap();
+    Answer::parse(&soon(read_all(&mut stream)).await)
+}
