@@ -13,7 +13,7 @@ use super::exchange::{Account, Exchange};
 use super::viewer::ViewerIo;
 use crate::stream::splice::{HalfClose, Moved, splice as copy};
 
-/// For the goodbye on both sides.
+/// For the goodbye to the target.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
 /// Whether the protocol of a 101 was among the wanted ones.
@@ -57,5 +57,6 @@ pub async fn splice(
         tracing::debug!(%error, tunnel = account.tunnel.name, "upgraded connection ended");
     }
     let _ = timeout(CLOSE_WAIT, stream.shutdown()).await;
-    let _ = timeout(CLOSE_WAIT, viewer.shutdown()).await;
+    // The viewer may be sending still: closing at once would reset the connection, and lose what it has not read yet.
+    viewer.0.linger().await;
 }

@@ -4,11 +4,12 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use futures_util::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-use crate::rig::{Answer, Rig, read_all, read_head, read_request, soon, target};
+use crate::rig::{Answer, Control, Rig, Socket, read_all, read_head, read_request, soon, target};
 
 /// A viewer's connection that reads one response at a time.
 pub struct Viewer(pub TcpStream);
@@ -168,6 +169,24 @@ pub async fn by_hand() -> (SocketAddr, mpsc::Receiver<TcpStream>) {
     })
     .await;
     (address, receive)
+}
+
+/// The data socket for the next notified connection, claimed by hand.
+pub async fn claim(rig: &Rig, control: &mut Control) -> Socket {
+    let id = soon(control.notified()).await.unwrap();
+    rig.socket(&format!("/ws/data?id={id}"), None).await.unwrap()
+}
+
+/// The bytes of the next message on a data socket; `None` at its end.
+pub async fn receive(socket: &mut Socket) -> Option<Vec<u8>> {
+    loop {
+        match soon(socket.next()).await? {
+            Ok(message) if message.is_binary() => return Some(message.into_data().to_vec()),
+            Ok(message) if message.is_close() => return None,
+            Ok(_) => {}
+            Err(_) => return None,
+        }
+    }
 }
 
 /// Waits for the end of a connection, however it comes.

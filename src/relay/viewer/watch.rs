@@ -1,12 +1,13 @@
 //! The watch over one connection: its deadlines, and viewers that leave while their request is under way.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::ReadBuf;
-use tokio::time::{Instant, sleep_until};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{Connection, Phase};
 use crate::proto::limits::{Limits, viewer};
@@ -107,21 +108,25 @@ impl Connection {
 
     /// Shuts our side and reads what still comes, within bounds, so that the viewer reads our answer before a reset.
     pub async fn linger(&self) {
-        const WAIT: Duration = Duration::from_secs(2);
+        const SILENCE: Duration = Duration::from_secs(2);
+        const WAIT: Duration = Duration::from_secs(30);
         const MOST: usize = 64 * 1024 * 1024;
         let _ = socket2::SockRef::from(&*self.stream()).shutdown(std::net::Shutdown::Write);
         let mut buffer = vec![0; 16 * 1024];
-        let mut read = 0;
-        while read < MOST {
-            let some = poll_fn(|cx| {
-                let mut out = ReadBuf::new(&mut buffer);
-                let polled = tokio::io::AsyncRead::poll_read(std::pin::Pin::new(&mut *self.stream()), cx, &mut out);
-                polled.map_ok(|()| out.filled().len())
-            });
-            match tokio::time::timeout(WAIT, some).await {
-                Ok(Ok(count @ 1..)) => read += count,
-                _ => return,
+        let reading = async {
+            let mut read = 0;
+            while read < MOST {
+                let some = poll_fn(|cx| {
+                    let mut out = ReadBuf::new(&mut buffer);
+                    let polled = Pin::new(&mut *self.stream()).poll_read(cx, &mut out);
+                    polled.map_ok(|()| out.filled().len())
+                });
+                match timeout(SILENCE, some).await {
+                    Ok(Ok(count @ 1..)) => read += count,
+                    _ => return,
+                }
             }
-        }
+        };
+        let _ = timeout(WAIT, reading).await;
     }
 }
