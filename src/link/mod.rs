@@ -2,9 +2,13 @@
 
 pub mod sockets;
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
+
+use tokio::task::coop::unconstrained;
 
 use crate::stream::Duplex;
 
@@ -47,6 +51,9 @@ pub trait Home: Send + Sync {
     /// Takes back a stream that stands between two exchanges, to be used within `keep`.
     fn take_back(&self, stream: Box<dyn Duplex>, keep: Duration);
 
+    /// Whether its streams may still be used.
+    fn is_open(&self) -> bool;
+
     /// Tells how the first use of a waiting stream went.
     fn reuse_answered(&self, answered: bool);
 }
@@ -76,6 +83,11 @@ impl Lane {
         }
     }
 
+    /// Whether this lane, which waited outside of its link, may be used: its link is there, and nothing has come.
+    pub fn is_usable(&mut self) -> bool {
+        self.home.as_ref().is_some_and(|home| home.is_open()) && quiet(self.stream.as_mut())
+    }
+
     /// Tells the link how a lane that had waited did.
     pub fn answered(&self, answered: bool) {
         if self.waited.is_some()
@@ -84,4 +96,11 @@ impl Lane {
             home.reuse_answered(answered);
         }
     }
+}
+
+/// Whether nothing has come: a byte or an end on a waiting stream makes it useless.
+fn quiet(stream: &mut dyn Duplex) -> bool {
+    // Unconstrained: a caller that has used up its share of the scheduler would find every stream quiet.
+    let look = pin!(unconstrained(poll_fn(|cx| stream.poll_chunk(cx))));
+    look.poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }

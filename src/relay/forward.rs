@@ -156,8 +156,9 @@ pub fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
 /// Whether these headers belong to a login that is bound to its connection.
 pub fn binds_connection(headers: &HeaderMap) -> bool {
     let bound = |name: &HeaderName| {
-        headers.get_all(name).iter().any(|value| {
-            let scheme = value.as_bytes().split(|byte| matches!(byte, b' ' | b',')).next().unwrap_or_default();
+        // A target may offer several schemes in one line.
+        headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).any(|part| {
+            let scheme = part.trim_ascii().split(|byte| *byte == b' ').next().unwrap_or_default();
             scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
         })
     };

@@ -104,9 +104,12 @@ pub async fn forward(
     let again = if resendable { Some(head.clone()) } else { None };
     let upload = Upload::new(head, body, framing, held, limits.body_bytes);
     let fetch = Fetch { session: &session, resendable, idle: limits.idle_exchange };
+    // Once bound, a lane stays so, though later requests say nothing of the login.
+    let pinned = connection.unpin(tunnel.id);
+    bound |= pinned.is_some();
     let fetched = tokio::select! {
         biased;
-        fetched = fetch.run(connection.unpin(tunnel.id), upload, again) => fetched,
+        fetched = fetch.run(pinned, upload, again) => fetched,
         () = running.cancelled() => Err(Cause::TunnelEnded),
     };
     let (exchange, mut answer) = match fetched {
@@ -207,7 +210,9 @@ fn finish(connection: &Arc<Connection>, tunnel: &Tunnel, bound: bool, version: V
     let (connection, tunnel) = (Arc::clone(connection), tunnel.id);
     match (bound, version) {
         (false, _) => Box::new(move |lane: Lane| lane.give_back(keep)),
-        (true, Version::HTTP_11) => Box::new(move |lane| connection.pin(Pinned { tunnel, lane })),
+        (true, Version::HTTP_11) => {
+            Box::new(move |lane| connection.pin(Pinned { tunnel, until: Instant::now() + keep, lane }))
+        }
         (true, _) => Box::new(drop),
     }
 }

@@ -12,6 +12,7 @@ mod program;
 mod rest;
 mod http2;
 mod peers;
+mod reuse;
 mod rig;
 mod smoke;
 mod upgrade;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::link::quiet;
 use crate::proto::limits::reuse;
 use crate::stream::Duplex;
 
@@ -77,9 +78,4 @@ impl IdleLanes {
             true
         });
     }
-}
-
-/// Whether nothing has come: a byte or an end on a waiting stream makes it useless.
-fn quiet(stream: &mut dyn Duplex) -> bool {
-    stream.poll_chunk(&mut Context::from_waker(Waker::noop())).is_pending()
 }

@@ -192,6 +192,10 @@ impl Home for Session {
         lock(&self.idle).put(stream, keep);
     }
 
+    fn is_open(&self) -> bool {
+        !self.is_gone()
+    }
+
     fn reuse_answered(&self, answered: bool) {
         match (answered, self.reuse()) {
             (true, Reuse::Untried) => self.reuse.store(Reuse::Proven as u8, Ordering::Relaxed),

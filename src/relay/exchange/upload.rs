@@ -137,7 +137,13 @@ impl Upload {
             Poll::Ready(None) => None,
         };
         match frame.map(http_body::Frame::into_data) {
-            Some(Ok(data)) => self.add(data)?,
+            Some(Ok(data)) => {
+                self.add(data)?;
+                // hyper ends a body of known length only when it turns to the next request, if the response is out.
+                if !self.chunked && self.body.as_ref().is_some_and(Body::is_end_stream) {
+                    self.body = None;
+                }
+            }
             last => {
                 self.body = None;
                 if self.chunked {

@@ -59,6 +59,8 @@ pub struct Connection {
 pub struct Pinned {
     /// Id of the tunnel.
     pub tunnel: uuid::Uuid,
+    /// No use after this.
+    pub until: Instant,
     /// The stream.
     pub lane: Lane,
 }
@@ -149,10 +151,10 @@ impl Connection {
         *lock(&self.pinned) = Some(pinned);
     }
 
-    /// The lane kept for `tunnel`.
+    /// The lane kept for `tunnel`, if it is still good. One that is not is closed.
     pub fn unpin(&self, tunnel: uuid::Uuid) -> Option<Lane> {
-        let mut slot = lock(&self.pinned);
-        slot.take_if(|pinned| pinned.tunnel == tunnel).map(|pinned| pinned.lane)
+        let mut pinned = lock(&self.pinned).take_if(|pinned| pinned.tunnel == tunnel)?;
+        (Instant::now() < pinned.until && pinned.lane.is_usable()).then_some(pinned.lane)
     }
 
     fn stream(&self) -> MutexGuard<'_, TcpStream> {
