@@ -15,5 +15,6 @@ mod peers;
 mod reuse;
 mod rig;
 mod smoke;
+mod streaming;
 mod upgrade;
 mod wire;
