@@ -2,6 +2,7 @@
 
 pub mod any;
 pub mod handshake;
+pub mod messages;
 pub mod splice;
 pub mod tcp;
 pub mod tls;

@@ -43,6 +43,22 @@ pub fn header(first: u8, length: u64) -> Vec<u8> {
     bytes
 }
 
+/// Frames that RFC 6455 forbids: each ends the socket with 1002.
+pub fn nonsense() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("a reserved bit", frame(BINARY | 0x40, b"x")),
+        ("an unknown opcode", frame(0x83, b"x")),
+        ("an unknown control opcode", frame(0x8b, b"")),
+        ("no mask", vec![BINARY, 1, b'x']),
+        ("a ping in fragments", frame(PING & !FIN, b"x")),
+        ("a ping of 126 bytes", frame(PING, &[0; 126])),
+        ("a continuation of nothing", frame(CONTINUED, b"x")),
+        ("a message inside a message", [frame(BINARY & !FIN, b"x"), frame(BINARY, b"x")].concat()),
+        ("a close frame of one byte", frame(CLOSE, b"x")),
+        ("a close code that is never sent", frame(CLOSE, &1005u16.to_be_bytes())),
+    ]
+}
+
 /// The request of a handshake that is right; tests take parts of it away.
 pub fn handshake(path: &str, key: Option<&str>) -> String {
     let key = key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();

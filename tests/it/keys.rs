@@ -96,7 +96,10 @@ async fn no_key_password_connection_id_query_or_header_is_ever_logged() {
     // wrong:wrong and ann:s3cr3t-password in base64.
     for (auth, response) in [
         ("d3Jvbmc6d3Jvbmc=", None),
-        ("YW5uOnMzY3IzdC1wYXNzd29yZA==", Some("HTTP/1.1 200 OK\r\nSet-Cookie: s3cr3t-cookie\r\nContent-Length: 0\r\n\r\n")),
+        (
+            "YW5uOnMzY3IzdC1wYXNzd29yZA==",
+            Some("HTTP/1.1 200 OK\r\nSet-Cookie: s3cr3t-cookie\r\nContent-Length: 0\r\n\r\n"),
+        ),
         ("YW5uOnMzY3IzdC1wYXNzd29yZA==", Some("s3cr3t-nonsense\r\n\r\n")),
     ] {
         let viewer = tokio::spawn(http(
@@ -117,7 +120,9 @@ async fn no_key_password_connection_id_query_or_header_is_ever_logged() {
     }
     relay.signal("TERM");
     let (_, log) = relay.end().await;
-    for known in ["tunnel created", "client connected", "exchange", "\"/t/web/path\"", "auth_required", "bad_response"] {
+    for known in
+        ["tunnel created", "client connected", "exchange", "\"/t/web/path\"", "auth_required", "bad_response"]
+    {
         assert!(log.contains(known), "{known:?} is not in the log:\n{log}");
     }
     for secret in secrets {

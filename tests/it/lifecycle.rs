@@ -50,7 +50,11 @@ async fn the_newest_control_socket_serves_at_once_and_a_live_older_one_is_closed
     assert_eq!(rig.get("web", "/").await.status, 200);
     assert_eq!(old.closed().await, Some(1000));
     drop(old);
-    assert_eq!(rig.get("web", "/").await.status, 200, "the end of the old socket does not remove the new one");
+    assert_eq!(
+        rig.get("web", "/").await.status,
+        200,
+        "the end of the old socket does not remove the new one"
+    );
 }
 
 #[tokio::test]
@@ -71,9 +75,10 @@ async fn an_older_control_socket_that_is_dead_is_dropped_and_the_new_one_stays()
 #[tokio::test]
 async fn a_name_stays_its_keys_whatever_becomes_of_the_tunnel() {
     let mut rig = Rig::start().await;
-    for (generated, what) in [false, true].into_iter().flat_map(|generated| {
-        ["dropped", "restarted", "deleted", "expired"].map(|what| (generated, what))
-    }) {
+    for (generated, what) in [false, true]
+        .into_iter()
+        .flat_map(|generated| ["dropped", "restarted", "deleted", "expired"].map(|what| (generated, what)))
+    {
         let wanted = if generated { json!({}) } else { json!({"name": format!("web-{what}")}) };
         let (status, first) = create(&rig, ALICE, wanted).await;
         assert_eq!(status, 201, "{first}");
@@ -233,8 +238,12 @@ async fn suspension_and_deletion_end_what_runs() {
         reading.head().await;
         reading.bytes(4).await;
         match action {
-            "suspend" => assert_eq!(call(&rig, &control.id, "suspend", json!({"suspended": true})).await.0, 200),
-            _ => assert_eq!(rig.api(ALICE, "DELETE", &format!("/v1/tunnels/{}", control.id), "").await.0, 204),
+            "suspend" => {
+                assert_eq!(call(&rig, &control.id, "suspend", json!({"suspended": true})).await.0, 200)
+            }
+            _ => {
+                assert_eq!(rig.api(ALICE, "DELETE", &format!("/v1/tunnels/{}", control.id), "").await.0, 204)
+            }
         }
         assert_eq!(reading.rest().await, b"", "{action}: cut, and not completed");
         let answer = Answer::parse(&waiting.rest().await);
@@ -260,7 +269,11 @@ async fn a_password_is_asked_for_over_a_restart_and_the_target_does_not_see_it()
     assert_eq!(status, 201);
     assert!(!tunnel.to_string().contains("secret"), "{tunnel}");
     let rig = restart(rig).await;
-    assert_eq!(get(&rig, wrong).await.status, 401, "the client is not back, and the tunnel is not open meanwhile");
+    assert_eq!(
+        get(&rig, wrong).await.status,
+        401,
+        "the client is not back, and the tunnel is not open meanwhile"
+    );
     assert_eq!(get(&rig, right).await.status, 503);
     let (status, again) = create(&rig, ALICE, fields).await;
     assert_eq!((status, &again["id"]), (200, &tunnel["id"]));
@@ -324,7 +337,8 @@ async fn a_thousand_clients_are_back_after_a_restart_with_the_same_names() {
             let (status, tunnel) = create(&rig, ALICE, json!({"name": slug})).await;
             assert_eq!((status, &tunnel["slug"]), (200, &json!(slug)));
             let id = tunnel["id"].as_str().unwrap();
-            let mut control = Raw::open(rig.address, &format!("/ws/control?tunnel_id={id}"), Some(ALICE)).await.unwrap();
+            let mut control =
+                Raw::open(rig.address, &format!("/ws/control?tunnel_id={id}"), Some(ALICE)).await.unwrap();
             assert_eq!(control.frame().await.unwrap().0, PING);
             control
         });

@@ -1,20 +1,22 @@
 //! Tests of the whole relay over real sockets: one binary, a module per subject.
 
 mod bodies;
-mod framing;
+mod data;
 mod frames;
-mod sockets;
+mod framing;
 mod headers;
+mod http2;
 mod keys;
 mod lifecycle;
+mod peers;
 mod process;
 mod program;
 mod rest;
-mod http2;
-mod peers;
 mod reuse;
 mod rig;
+mod routing;
 mod smoke;
+mod sockets;
 mod streaming;
 mod upgrade;
 mod wire;

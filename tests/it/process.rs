@@ -20,7 +20,16 @@ async fn check_prints_the_configuration_with_origins_and_without_secrets() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("adit.toml");
     std::fs::write(&file, "claim-wait = \"7s\"\nping-every = \"5s\"\n").unwrap();
-    let arguments = ["relay", "--check", "--listen", "127.0.0.1:1", "--listen", "[::1]:1", "--config", file.to_str().unwrap()];
+    let arguments = [
+        "relay",
+        "--check",
+        "--listen",
+        "127.0.0.1:1",
+        "--listen",
+        "[::1]:1",
+        "--config",
+        file.to_str().unwrap(),
+    ];
     let mut command = adit(home.path(), &arguments);
     command.env("ADIT_KEYS", keys()).env("ADIT_PING_EVERY", "9s");
     let (code, stdout, stderr) = run(&mut command).await;
@@ -41,11 +50,14 @@ async fn all_errors_in_the_options_are_told_together_with_exit_code_2() {
     let file = home.path().join("adit.toml");
     std::fs::write(&file, "claim_wait = \"7s\"\npong-wait = \"long\"\n").unwrap();
     for check in [true, false] {
-        let mut arguments = vec!["relay", "--listen", "nowhere", "--path-routing", "off", "--config", file.to_str().unwrap()];
+        let mut arguments =
+            vec!["relay", "--listen", "nowhere", "--path-routing", "off", "--config", file.to_str().unwrap()];
         arguments.extend(check.then_some("--check"));
         let (code, stdout, stderr) = run(adit(home.path(), &arguments).env("ADIT_HEADERS", "few")).await;
         assert_eq!((code, stdout.as_str()), (2, ""));
-        for named in ["--listen", "nowhere", "ADIT_HEADERS", "claim_wait", "claim-wait", "pong-wait", "base-domain"] {
+        for named in
+            ["--listen", "nowhere", "ADIT_HEADERS", "claim_wait", "claim-wait", "pong-wait", "base-domain"]
+        {
             assert!(stderr.contains(named), "{named} in\n{stderr}");
         }
         assert_eq!(stderr.lines().count(), 5, "{stderr}");
@@ -67,7 +79,9 @@ async fn what_is_no_option_is_a_usage_error() {
 #[tokio::test]
 async fn a_relay_that_others_reach_does_not_start_without_a_key() {
     let home = tempfile::tempdir().unwrap();
-    let (code, stdout, stderr) = run(&mut adit(home.path(), &["relay", "--listen", "0.0.0.0:0", "--admin-listen", "127.0.0.1:0"])).await;
+    let (code, stdout, stderr) =
+        run(&mut adit(home.path(), &["relay", "--listen", "0.0.0.0:0", "--admin-listen", "127.0.0.1:0"]))
+            .await;
     assert_eq!((code, stdout.as_str()), (2, ""));
     assert!(stderr.contains("adit key create") && stderr.contains("ADIT_KEYS"), "{stderr}");
 }
@@ -76,7 +90,12 @@ async fn a_relay_that_others_reach_does_not_start_without_a_key() {
 async fn on_loopback_a_first_key_is_made_and_shown_once() {
     let home = tempfile::tempdir().unwrap();
     let relay = Running::start(adit(home.path(), &RELAY)).await;
-    let key = relay.said.split_whitespace().find(|word| word.starts_with("nbk_")).expect("no key was shown").to_owned();
+    let key = relay
+        .said
+        .split_whitespace()
+        .find(|word| word.starts_with("nbk_"))
+        .expect("no key was shown")
+        .to_owned();
     assert!(relay.takes(&key).await && !relay.takes("nbk_other").await);
     relay.signal("TERM");
     relay.end().await;
@@ -100,7 +119,10 @@ async fn keys_are_made_listed_and_revoked_beside_a_running_relay() {
     let (code, list, _) = key(&["list", "--json"]).await;
     let list: Value = serde_json::from_str(&list).unwrap();
     let names: Vec<_> = list.as_array().unwrap().iter().map(|key| (&key["name"], &key["state"])).collect();
-    assert_eq!((code, names), (0, vec![(&json!("default"), &json!("live")), (&json!("carol"), &json!("live"))]));
+    assert_eq!(
+        (code, names),
+        (0, vec![(&json!("default"), &json!("live")), (&json!("carol"), &json!("live"))])
+    );
 
     assert_eq!(key(&["revoke", "carol"]).await.0, 0);
     assert!(!relay.takes(carol.trim()).await);
@@ -126,7 +148,17 @@ async fn it_listens_on_every_address_of_both_families() {
     let home = tempfile::tempdir().unwrap();
     let port = free_port().await;
     let (four, six) = (format!("0.0.0.0:{port}"), format!("[::]:{port}"));
-    let all = ["relay", "--admin-listen", "127.0.0.1:0", "--listen", &four, "--listen", &six, "--listen", "[::1]:0"];
+    let all = [
+        "relay",
+        "--admin-listen",
+        "127.0.0.1:0",
+        "--listen",
+        &four,
+        "--listen",
+        &six,
+        "--listen",
+        "[::1]:0",
+    ];
     let mut command = adit(home.path(), &all);
     command.env("ADIT_KEYS", keys());
     let relay = Running::start(command).await;
@@ -142,7 +174,9 @@ async fn an_address_in_use_is_named_with_its_option() {
     let home = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let taken = taken.local_addr().unwrap().to_string();
-    for (option, listen, admin) in [("listen", taken.as_str(), "127.0.0.1:0"), ("admin-listen", "127.0.0.1:0", &taken)] {
+    for (option, listen, admin) in
+        [("listen", taken.as_str(), "127.0.0.1:0"), ("admin-listen", "127.0.0.1:0", &taken)]
+    {
         let mut command = adit(home.path(), &["relay", "--listen", listen, "--admin-listen", admin]);
         let (code, stdout, stderr) = run(command.env("ADIT_KEYS", keys())).await;
         assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");

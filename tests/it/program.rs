@@ -51,7 +51,9 @@ impl Running {
             while let Some(line) = relay.line().await {
                 let record: Value = serde_json::from_str(&line).unwrap_or(Value::Null);
                 match record["message"].as_str() {
-                    Some("listening") => relay.addresses.push(record["address"].as_str().unwrap().parse().unwrap()),
+                    Some("listening") => {
+                        relay.addresses.push(record["address"].as_str().unwrap().parse().unwrap())
+                    }
                     Some("relay ready") => return,
                     _ => {}
                 }

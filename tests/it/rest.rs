@@ -74,7 +74,10 @@ async fn a_tunnel_has_the_fields_and_types_of_the_public_api() {
 #[tokio::test]
 async fn a_tunnel_of_few_words_has_a_name_made_up_and_no_end() {
     let rig = Rig::start().await;
-    for body in [r#"{"local_port":1}"#, r#"{"local_port":65535,"name":"","ttl":"0","auth_user":"","auth_pass":"","source":null}"#] {
+    for body in [
+        r#"{"local_port":1}"#,
+        r#"{"local_port":65535,"name":"","ttl":"0","auth_user":"","auth_pass":"","source":null}"#,
+    ] {
         let tunnel = json_of(&call(&rig, ALICE, "POST", "/v1/tunnels", body).await);
         let slug = tunnel["slug"].as_str().unwrap();
         assert!(slug.len() == 12 && slug.bytes().all(|byte| byte.is_ascii_hexdigit()), "{slug}");
@@ -90,8 +93,20 @@ async fn the_calls_on_one_tunnel_answer_as_written() {
     let rig = Rig::start().await;
     let id = rig.create(ALICE, "web").await["id"].as_str().unwrap().to_owned();
     let cases = [
-        ("POST", "/suspend", r#"{"suspended":true}"#, 200, json!({"status": "suspended", "suspended": "true"})),
-        ("POST", "/suspend", r#"{"suspended":false}"#, 200, json!({"status": "resumed", "suspended": "false"})),
+        (
+            "POST",
+            "/suspend",
+            r#"{"suspended":true}"#,
+            200,
+            json!({"status": "suspended", "suspended": "true"}),
+        ),
+        (
+            "POST",
+            "/suspend",
+            r#"{"suspended":false}"#,
+            200,
+            json!({"status": "resumed", "suspended": "false"}),
+        ),
         ("POST", "/inspection", r#"{"enabled":false}"#, 200, json!({"inspection_enabled": false})),
         ("GET", "/requests", "", 200, json!([])),
         ("GET", "/requests?limit=20", "", 200, json!([])),
@@ -102,7 +117,8 @@ async fn the_calls_on_one_tunnel_answer_as_written() {
     }
     call(&rig, ALICE, "POST", &format!("/v1/tunnels/{id}/suspend"), r#"{"suspended":true}"#).await;
     assert_eq!(json_of(&call(&rig, ALICE, "GET", &format!("/v1/tunnels/{id}"), "").await)["suspended"], true);
-    let extended = json_of(&call(&rig, ALICE, "POST", &format!("/v1/tunnels/{id}/extend"), r#"{"ttl":"30m"}"#).await);
+    let extended =
+        json_of(&call(&rig, ALICE, "POST", &format!("/v1/tunnels/{id}/extend"), r#"{"ttl":"30m"}"#).await);
     assert!(is_time(&extended["expires_at"]) && extended["slug"] == "web", "{extended}");
     let deleted = call(&rig, ALICE, "DELETE", &format!("/v1/tunnels/{id}"), "").await;
     assert_eq!((deleted.status, deleted.body.len()), (204, 0));
@@ -113,7 +129,8 @@ async fn every_refusal_is_json_with_a_code_and_the_request_id_of_its_header() {
     let rig = Rig::start().await;
     let id = rig.create(ALICE, "web").await["id"].as_str().unwrap().to_owned();
     let of = |action: &str| format!("/v1/tunnels/{id}{action}");
-    let create = |body: &'static str, status, code| (ALICE, "POST", "/v1/tunnels".to_owned(), body, status, code);
+    let create =
+        |body: &'static str, status, code| (ALICE, "POST", "/v1/tunnels".to_owned(), body, status, code);
     let long = Box::leak(format!(r#"{{"local_port":1,"name":"{}"}}"#, "x".repeat(70_000)).into_boxed_str());
     let cases = [
         ("", "GET", "/v1/tunnels".to_owned(), "", 401, "unauthorized"),
@@ -172,7 +189,9 @@ async fn every_refusal_is_json_with_a_code_and_the_request_id_of_its_header() {
 async fn the_callers_request_id_is_kept_if_it_is_plain() {
     let rig = Rig::start().await;
     for (given, kept) in [("my-id_1", true), ("two words", false), (&"x".repeat(65), false), ("", false)] {
-        let request = format!("GET /v1/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Request-ID: {given}\r\n\r\n");
+        let request = format!(
+            "GET /v1/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Request-ID: {given}\r\n\r\n"
+        );
         let answer = rig.raw(request).await;
         let id = answer.header("x-request-id").unwrap();
         assert_eq!(id == given, kept, "{given:?} became {id:?}");
@@ -189,5 +208,8 @@ fn the_openapi_file_is_what_the_code_says() {
         std::fs::write(path, adit::relay::openapi()).unwrap();
     }
     let written = std::fs::read_to_string(path).unwrap();
-    assert!(written == adit::relay::openapi(), "docs/openapi.json is old; ADIT_BLESS=1 cargo test openapi writes it");
+    assert!(
+        written == adit::relay::openapi(),
+        "docs/openapi.json is old; ADIT_BLESS=1 cargo test openapi writes it"
+    );
 }

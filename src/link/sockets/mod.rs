@@ -154,7 +154,7 @@ impl Session {
 
     async fn claim(&self) -> Result<Lane, OpenError> {
         let _waiting = Waiting::enter(self).ok_or(OpenError::TooManyWaiting)?;
-        let (id, claimed) = self.pending.expect(self.this.clone(), Arc::clone(&self.owner));
+        let (id, claimed) = self.pending.announce(self.this.clone(), Arc::clone(&self.owner));
         self.say.try_send(ToClient::Connection { id: id.to_string() }).map_err(|_| OpenError::ClientGone)?;
         tokio::select! {
             stream = claimed => {

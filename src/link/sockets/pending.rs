@@ -34,7 +34,7 @@ pub enum ClaimError {
 
 impl Pending {
     /// Announces a connection: its id, and the stream once it is claimed. Dropping the receiver withdraws it.
-    pub(super) fn expect(self: &Arc<Self>, session: Weak<Session>, owner: Arc<str>) -> (Uuid, Claimed) {
+    pub(super) fn announce(self: &Arc<Self>, session: Weak<Session>, owner: Arc<str>) -> (Uuid, Claimed) {
         let id = Uuid::new_v4();
         let (stream, claimed) = oneshot::channel();
         self.waiting.insert(id, Waiter { session, owner, stream });
