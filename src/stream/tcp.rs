@@ -7,8 +7,10 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Unacknowledged data for this long means that the peer is gone; the kernel's own patience is over 15 minutes.
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Data that the peer does not take for this long means that it is gone; the kernel's own patience is over 15 minutes.
+/// A peer that is there and does not read counts too (a paused download), so it is as long as an exchange may be idle;
+/// what has to be noticed earlier is noticed by pings.
+const USER_TIMEOUT: Duration = Duration::from_secs(300);
 /// The kernel asks a silent peer after this, so that half-open connections end.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 

@@ -1,9 +1,11 @@
 //! Bodies, their framing and their ends: what is complete is kept whole, what is cut short never looks complete.
 
+use futures_util::SinkExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::rig::{ALICE, Answer, Rig, read_head, read_request, soon, target};
-use crate::wire::{Recorder, Viewer, answering, by_hand, scripted};
+use crate::wire::{Recorder, Viewer, answering, by_hand, claim, receive, scripted};
 
 #[tokio::test]
 async fn responses_without_a_body_leave_the_connection_at_its_next_response() {
@@ -13,9 +15,13 @@ async fn responses_without_a_body_leave_the_connection_at_its_next_response() {
         match (method, rest.split(' ').next().unwrap()) {
             (_, "204") => "HTTP/1.1 204 No Content\r\nX-Is: bare\r\n\r\n".into(),
             (_, "304") => "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\nX-Is: bare\r\n\r\n".into(),
-            (_, "304-chunked") => "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\nX-Is: bare\r\n\r\n".into(),
+            (_, "304-chunked") => {
+                "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\nX-Is: bare\r\n\r\n".into()
+            }
             (_, "empty") => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Is: bare\r\n\r\n".into(),
-            ("HEAD", "chunked") => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Is: bare\r\n\r\n".into(),
+            ("HEAD", "chunked") => {
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Is: bare\r\n\r\n".into()
+            }
             ("HEAD", _) => "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Is: bare\r\n\r\n".into(),
             _ => "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext".into(),
         }
@@ -72,7 +78,10 @@ async fn trailers_go_both_ways_and_never_pass_for_headers() {
         .await;
     let mut stream = soon(targets.recv()).await.unwrap();
     let request = String::from_utf8(soon(read_request(&mut stream)).await.unwrap()).unwrap();
-    assert!(request.contains("\r\nTE: trailers\r\n") && request.contains("\r\ntrailer: X-Sum\r\n"), "{request}");
+    assert!(
+        request.contains("\r\nTE: trailers\r\n") && request.contains("\r\ntrailer: X-Sum\r\n"),
+        "{request}"
+    );
     assert!(request.ends_with("\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 9\r\n\r\n"), "{request}");
     let answer = "HTTP/1.1 200 OK\r\nTrailer: X-Check\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Check: 1\r\n\r\n";
     stream.write_all(answer.as_bytes()).await.unwrap();
@@ -90,7 +99,12 @@ async fn a_body_keeps_its_framing_on_the_way_in() {
         ("POST", "Content-Length: 3\r\n\r\nabc", "content-length", Some("3")),
         ("POST", "Content-Length: 0\r\n\r\n", "content-length", Some("0")),
         ("POST", "\r\n", "content-length", Some("0")),
-        ("POST", "Transfer-Encoding: Chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", "transfer-encoding", Some("chunked")),
+        (
+            "POST",
+            "Transfer-Encoding: Chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            "transfer-encoding",
+            Some("chunked"),
+        ),
         ("DELETE", "Content-Length: 3\r\n\r\nabc", "content-length", Some("3")),
         ("GET", "\r\n", "content-length", None),
         ("GET", "Content-Length: 3\r\n\r\nabc", "content-length", Some("3")),
@@ -109,7 +123,8 @@ async fn the_targets_100_lets_the_body_go() {
     let rig = Rig::start().await;
     let (address, mut targets) = by_hand().await;
     let _client = rig.client(ALICE, "web", address).await;
-    const ASKS: &str = "PUT / HTTP/1.1\r\nHost: web.relay.test\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
+    const ASKS: &str =
+        "PUT / HTTP/1.1\r\nHost: web.relay.test\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
     let asked = async |viewer: &mut Viewer, targets: &mut tokio::sync::mpsc::Receiver<_>| {
         viewer.say(ASKS).await;
         let mut stream = soon(targets.recv()).await.unwrap();
@@ -174,7 +189,11 @@ async fn an_early_answer_is_read_whole_by_a_viewer_that_is_still_sending() {
         // It reads only when everything is sent, as simple viewers do.
         let _ = soon(viewer.0.write_all(&body)).await;
         let answer = viewer.answer().await;
-        assert_eq!((answer.status, answer.body.len(), answer.complete), (413, 100_000, true), "{path} {framing}");
+        assert_eq!(
+            (answer.status, answer.body.len(), answer.complete),
+            (413, 100_000, true),
+            "{path} {framing}"
+        );
         // Nothing comes behind it, however the connection goes on.
         drop(viewer.0.shutdown().await);
         assert_eq!(viewer.rest().await, b"", "{framing}");
@@ -238,7 +257,12 @@ async fn an_http_1_0_viewer_gets_what_it_can_read() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
     let _client = rig.client(ALICE, "web", scripted(chunked).await).await;
     let answer = rig.raw("GET / HTTP/1.0\r\nHost: web.relay.test\r\n\r\n").await;
-    assert_eq!((answer.text().as_str(), answer.header("transfer-encoding")), ("abcde", None), "{}", answer.head);
+    assert_eq!(
+        (answer.text().as_str(), answer.header("transfer-encoding")),
+        ("abcde", None),
+        "{}",
+        answer.head
+    );
 
     let recorder = Recorder::start().await;
     let _other = rig.client(ALICE, "kept", recorder.address).await;
@@ -283,6 +307,31 @@ async fn an_answer_that_is_no_http_is_502() {
         let _client = rig.client(ALICE, &name, target).await;
         let answer = rig.get(&name, "/").await;
         assert_eq!(answer.status, 502, "{shown:?}: {}", answer.head);
-        assert!(answer.complete && answer.header("content-type") == Some("application/problem+json"), "{}", answer.head);
+        assert!(
+            answer.complete && answer.header("content-type") == Some("application/problem+json"),
+            "{}",
+            answer.head
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_response_in_messages_of_one_byte_is_read_like_any_other() {
+    let rig = Rig::start().await;
+    let mut control = rig.control(ALICE, "web").await;
+    let mut viewer = Viewer::new(&rig).await;
+    for _ in 0..2 {
+        viewer.say("GET / HTTP/1.1\r\nHost: web.relay.test\r\nConnection: TE\r\nTE: trailers\r\n\r\n").await;
+    }
+    let mut socket = claim(&rig, &mut control).await;
+    for _ in 0..2 {
+        assert!(receive(&mut socket).await.unwrap().starts_with(b"GET / "));
+        let answer = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+                      0003;a=b\r\nabc\r\n2 \r\nde\r\n0\r\nX-Sum: 5\r\n\r\n";
+        for byte in answer.bytes() {
+            socket.send(Message::binary(vec![byte])).await.unwrap();
+        }
+        let answer = viewer.answer().await;
+        assert_eq!((answer.text().as_str(), answer.complete), ("abcde", true), "{answer:?}");
     }
 }

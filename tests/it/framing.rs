@@ -23,23 +23,43 @@ const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: web.relay.test\r\n\r\n";
 async fn a_malformed_request_is_400_and_never_reaches_the_target() {
     let (rig, recorder, _client) = recorded().await;
     for (what, request) in [
-        ("differing lengths", format!("POST / HTTP/1.1\r\n{HOST}Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd")),
+        (
+            "differing lengths",
+            format!("POST / HTTP/1.1\r\n{HOST}Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd"),
+        ),
         ("differing lengths in a list", format!("POST / HTTP/1.1\r\n{HOST}Content-Length: 3, 4\r\n\r\nabcd")),
         ("signed length", format!("POST / HTTP/1.1\r\n{HOST}Content-Length: +3\r\n\r\nabc")),
         ("negative length", format!("POST / HTTP/1.1\r\n{HOST}Content-Length: -3\r\n\r\nabc")),
         ("hex length", format!("POST / HTTP/1.1\r\n{HOST}Content-Length: 0x3\r\n\r\nabc")),
         ("empty length", format!("POST / HTTP/1.1\r\n{HOST}Content-Length: \r\n\r\nabc")),
-        ("length over 2^64", format!("POST / HTTP/1.1\r\n{HOST}Content-Length: 18446744073709551617\r\n\r\nabc")),
+        (
+            "length over 2^64",
+            format!("POST / HTTP/1.1\r\n{HOST}Content-Length: 18446744073709551617\r\n\r\nabc"),
+        ),
         ("unknown coding", format!("POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: gzip\r\n\r\n0\r\n\r\n")),
-        ("two codings", format!("POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n")),
-        ("chunked twice", format!("POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n")),
+        (
+            "two codings",
+            format!("POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+        ),
+        (
+            "chunked twice",
+            format!("POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
+        ),
         (
             "chunked in two lines",
-            format!("POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+            format!(
+                "POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+            ),
         ),
-        ("chunked and then not", format!("POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n")),
+        (
+            "chunked and then not",
+            format!("POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"),
+        ),
         ("misspelt coding", format!("POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n")),
-        ("coding with HTTP/1.0", format!("POST / HTTP/1.0\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n")),
+        (
+            "coding with HTTP/1.0",
+            format!("POST / HTTP/1.0\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        ),
         ("space before the colon", format!("GET / HTTP/1.1\r\n{HOST}Content-Length : 3\r\n\r\nabc")),
         ("folded line", format!("GET / HTTP/1.1\r\n{HOST}X-A: b\r\n c\r\n\r\n")),
         ("bare CR in a value", format!("GET / HTTP/1.1\r\n{HOST}X-A: b\rX-B: c\r\n\r\n")),
@@ -71,31 +91,50 @@ async fn what_two_parsers_could_read_differently_arrives_as_one_plain_request() 
     for (what, request, body) in [
         (
             "length and chunked: the length is dropped, the connection closed",
-            format!("POST / HTTP/1.1\r\n{HOST}Content-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n{hidden}", hidden.len()),
+            format!(
+                "POST / HTTP/1.1\r\n{HOST}Content-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n{hidden}",
+                hidden.len()
+            ),
             "0\r\n\r\n".to_owned(),
         ),
         (
             "chunked and length, the other way round",
-            format!("POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n{hidden}"),
+            format!(
+                "POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n{hidden}"
+            ),
             "0\r\n\r\n".to_owned(),
         ),
-        ("bare LF", "POST / HTTP/1.1\nHost: web.relay.test\nContent-Length: 3\nConnection: close\n\nabc".into(), "abc".into()),
+        (
+            "bare LF",
+            "POST / HTTP/1.1\nHost: web.relay.test\nContent-Length: 3\nConnection: close\n\nabc".into(),
+            "abc".into(),
+        ),
         (
             "one length twice",
-            format!("POST / HTTP/1.1\r\n{HOST}Content-Length: 3\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc"),
+            format!(
+                "POST / HTTP/1.1\r\n{HOST}Content-Length: 3\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc"
+            ),
             "abc".into(),
         ),
         (
             "chunk extensions",
-            format!("POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n3;a=\"b\"\r\nabc\r\n0\r\n\r\n"),
+            format!(
+                "POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n3;a=\"b\"\r\nabc\r\n0\r\n\r\n"
+            ),
             "3\r\nabc\r\n0\r\n\r\n".into(),
         ),
         (
             "bare LF at the end: what follows is lost, not served",
-            format!("POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\n{HIDDEN}"),
+            format!(
+                "POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\n{HIDDEN}"
+            ),
             "0\r\n\r\n".into(),
         ),
-        ("leading empty lines", format!("\r\n\r\nGET / HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n"), String::new()),
+        (
+            "leading empty lines",
+            format!("\r\n\r\nGET / HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n"),
+            String::new(),
+        ),
     ] {
         let answer = rig.raw(request).await;
         let seen = recorder.only();
@@ -130,7 +169,9 @@ async fn a_malformed_chunked_body_is_an_error_at_both_ends() {
 #[tokio::test]
 async fn what_is_too_large_has_a_status_of_its_own() {
     let (rig, recorder, _client) = recorded().await;
-    let get = |target: &str, headers: &str| format!("GET {target} HTTP/1.1\r\n{HOST}Connection: close\r\n{headers}\r\n");
+    let get = |target: &str, headers: &str| {
+        format!("GET {target} HTTP/1.1\r\n{HOST}Connection: close\r\n{headers}\r\n")
+    };
     let lines = |count: usize| "X-A: b\r\n".repeat(count);
     let long = |count: usize| format!("X-A: {}\r\n", "b".repeat(count));
     let path = |length: usize| format!("/{}", "a".repeat(length - 1));
@@ -159,7 +200,10 @@ async fn a_body_over_the_limit_is_413_that_names_it() {
     let chunk = format!("3e9\r\n{}\r\n0\r\n\r\n", "a".repeat(1001));
     for request in [
         format!("POST / HTTP/1.1\r\n{HOST}Content-Length: 1001\r\n\r\n"),
-        format!("POST / HTTP/1.1\r\n{HOST}Connection: close\r\nContent-Length: 1001\r\n\r\n{}", "a".repeat(1001)),
+        format!(
+            "POST / HTTP/1.1\r\n{HOST}Connection: close\r\nContent-Length: 1001\r\n\r\n{}",
+            "a".repeat(1001)
+        ),
         format!("POST / HTTP/1.1\r\n{HOST}Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"),
     ] {
         let answer = rig.raw(request).await;
@@ -245,7 +289,10 @@ async fn pipelined_requests_are_routed_each_by_itself() {
 async fn a_refusal_is_read_whole_by_a_viewer_that_is_still_sending() {
     let (rig, _recorder, _client) = recorded().await;
     for (what, head) in [
-        ("our 404", "POST / HTTP/1.1\r\nHost: nobody.relay.test\r\nContent-Length: 10000000\r\n\r\n".to_owned()),
+        (
+            "our 404",
+            "POST / HTTP/1.1\r\nHost: nobody.relay.test\r\nContent-Length: 10000000\r\n\r\n".to_owned(),
+        ),
         ("our 400", format!("POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked, chunked\r\n\r\n")),
         ("hyper's 400", format!("POST / HTTP/1.1\r\n{HOST}Content-Length: nonsense\r\n\r\n")),
     ] {

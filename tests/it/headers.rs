@@ -79,7 +79,14 @@ async fn hop_by_hop_headers_and_what_connection_names_stay_at_the_relay() {
     let seen = recorder.only();
     assert!(seen.is_plain(), "{}", seen.head);
     for gone in [
-        "connection", "x-secret", "x-other", "keep-alive", "te", "proxy-connection", "proxy-authorization", "upgrade",
+        "connection",
+        "x-secret",
+        "x-other",
+        "keep-alive",
+        "te",
+        "proxy-connection",
+        "proxy-authorization",
+        "upgrade",
         "http2-settings",
     ] {
         assert_eq!(seen.all(gone), [""; 0], "{gone}");
@@ -133,8 +140,13 @@ async fn what_a_viewer_claims_about_itself_is_replaced_and_what_a_trusted_proxy_
         ("forwarded", &["for=1.1.1.1"]),
         ("x-real-ip", &["1.1.1.1"]),
     ];
-    for (trusted, expected) in [(None, stranger), (Some("10.0.0.0/8"), stranger), (Some("127.0.0.0/8"), proxy)] {
-        let rig = Rig::with(|config| config.trusted_proxies = trusted.map(|net| net.parse().unwrap()).into_iter().collect()).await;
+    for (trusted, expected) in
+        [(None, stranger), (Some("10.0.0.0/8"), stranger), (Some("127.0.0.0/8"), proxy)]
+    {
+        let rig = Rig::with(|config| {
+            config.trusted_proxies = trusted.map(|net| net.parse().unwrap()).into_iter().collect()
+        })
+        .await;
         let recorder = Recorder::start().await;
         let _client = rig.client(ALICE, "web", recorder.address).await;
         let mut viewer = Viewer::new(&rig).await;
@@ -170,7 +182,11 @@ async fn credentials_for_the_relay_itself_do_not_reach_the_target() {
     let refused = viewer.get("web", "/").await;
     assert_eq!((refused.status, refused.header("www-authenticate").is_some()), (401, true));
     for (credentials, status) in [("dTpw", 200), ("dTp3cm9uZw==", 401), ("eDpw", 401)] {
-        viewer.say(format!("GET / HTTP/1.1\r\nHost: web.relay.test\r\nAuthorization: Basic {credentials}\r\n\r\n")).await;
+        viewer
+            .say(format!(
+                "GET / HTTP/1.1\r\nHost: web.relay.test\r\nAuthorization: Basic {credentials}\r\n\r\n"
+            ))
+            .await;
         assert_eq!(viewer.answer().await.status, status, "{credentials}");
     }
     assert_eq!(recorder.only().all("authorization"), [""; 0]);

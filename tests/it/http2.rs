@@ -29,7 +29,10 @@ fn get(path: &str) -> http::request::Builder {
     Request::get(format!("http://web.relay.test{path}"))
 }
 
-async fn send(sender: &mut SendRequest<Body>, request: Request<Body>) -> (http::response::Parts, Result<Bytes, hyper::Error>) {
+async fn send(
+    sender: &mut SendRequest<Body>,
+    request: Request<Body>,
+) -> (http::response::Parts, Result<Bytes, hyper::Error>) {
     let (parts, body) = soon(sender.send_request(request)).await.unwrap().into_parts();
     (parts, soon(body.collect()).await.map(|body| body.to_bytes()))
 }
@@ -41,7 +44,9 @@ fn empty() -> Body {
 /// A body that the test sends piece by piece.
 fn fed() -> (mpsc::Sender<Frame<Bytes>>, Body) {
     let (sender, receiver) = mpsc::channel::<Frame<Bytes>>(1);
-    let frames = stream::unfold(receiver, async |mut receiver| receiver.recv().await.map(|frame| (Ok(frame), receiver)));
+    let frames = stream::unfold(receiver, async |mut receiver| {
+        receiver.recv().await.map(|frame| (Ok(frame), receiver))
+    });
     (sender, BodyExt::boxed(StreamBody::new(frames)))
 }
 
@@ -67,9 +72,13 @@ async fn a_request_arrives_as_one_plain_http_1_1_request() {
     let seen = recorder.only();
     assert!(seen.is_plain(), "{}", seen.head);
     assert_eq!(seen.line(), "GET /a%2Fb//c?d=%20 HTTP/1.1");
-    for (name, value) in
-        [("host", "web.relay.test"), ("cookie", "a=1; b=2"), ("te", "trailers"), ("x-kept", "yes"), ("x-forwarded-proto", "http")]
-    {
+    for (name, value) in [
+        ("host", "web.relay.test"),
+        ("cookie", "a=1; b=2"),
+        ("te", "trailers"),
+        ("x-kept", "yes"),
+        ("x-forwarded-proto", "http"),
+    ] {
         assert_eq!(seen.all(name), [value], "{name}");
     }
     assert_eq!(seen.all("content-length"), [""; 0]);
@@ -84,7 +93,8 @@ async fn many_requests_run_at_once_on_one_connection() {
         let mut sender = sender.clone();
         async move {
             let body = format!("body {number}").into_bytes();
-            let request = Request::post(format!("http://web.relay.test/{number}")).body(Full::from(body.clone()).boxed());
+            let request = Request::post(format!("http://web.relay.test/{number}"))
+                .body(Full::from(body.clone()).boxed());
             let (parts, answer) = send(&mut sender, request.unwrap()).await;
             let answer = answer.unwrap();
             parts.status == 200

@@ -35,7 +35,10 @@ fn running_get(rig: &Rig) -> tokio::task::JoinHandle<Answer> {
     let address = rig.address;
     tokio::spawn(async move {
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: web.relay.test\r\nConnection: close\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: web.relay.test\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
         Answer::parse(&crate::rig::read_all(&mut stream).await)
     })
 }
@@ -160,7 +163,8 @@ async fn a_target_that_closes_after_each_response_costs_no_request() {
         let _client = rig.client(ALICE, name, target).await;
         let mut viewer = Viewer::new(&rig).await;
         for round in 0..20 {
-            let (method, body) = if round % 2 == 0 { ("GET", "\r\n") } else { ("POST", "Content-Length: 2\r\n\r\nhi") };
+            let (method, body) =
+                if round % 2 == 0 { ("GET", "\r\n") } else { ("POST", "Content-Length: 2\r\n\r\nhi") };
             viewer.say(format!("{method} / HTTP/1.1\r\nHost: {name}.relay.test\r\n{body}")).await;
             assert_eq!(viewer.answer().await.text(), "ok", "{name} {round}");
         }
@@ -262,8 +266,7 @@ async fn a_response_that_the_viewer_left_ends_its_socket() {
     receive(&mut socket).await.unwrap();
     reply(&mut socket, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc").await;
     assert!(viewer.head().await.starts_with("http/1.1 200 "));
-    viewer.0.set_linger(Some(Duration::ZERO)).unwrap();
-    drop(viewer);
+    viewer.vanish();
     assert_eq!(receive(&mut socket).await, None);
 }
 
@@ -292,7 +295,9 @@ async fn login_target(challenge: &'static str) -> std::net::SocketAddr {
                     user = name.to_owned();
                     ("200 OK", String::new())
                 }
-                None if user == "nobody" => ("401 Unauthorized", format!("WWW-Authenticate: {challenge}\r\n")),
+                None if user == "nobody" => {
+                    ("401 Unauthorized", format!("WWW-Authenticate: {challenge}\r\n"))
+                }
                 None => ("200 OK", String::new()),
             };
             let body = format!("{user} on {number}");
@@ -311,7 +316,9 @@ async fn a_login_that_is_bound_to_its_connection_stays_with_its_viewer() {
         let (mut alice, mut other) = (Viewer::new(&rig).await, Viewer::new(&rig).await);
         let challenged = alice.get("web", "/").await;
         assert_eq!((challenged.status, challenged.text().as_str()), (401, "nobody on 0"));
-        let login = format!("POST / HTTP/1.1\r\nHost: web.relay.test\r\nAuthorization: {scheme} alice\r\nContent-Length: 2\r\n\r\nhi");
+        let login = format!(
+            "POST / HTTP/1.1\r\nHost: web.relay.test\r\nAuthorization: {scheme} alice\r\nContent-Length: 2\r\n\r\nhi"
+        );
         alice.say(login).await;
         assert_eq!(alice.answer().await.text(), "alice on 0", "{challenge}");
         // From now on the login goes without saying, also after the viewer used it without any header.
@@ -331,7 +338,8 @@ async fn a_bound_socket_that_died_is_replaced_and_nothing_is_lost() {
     let rig = Rig::start().await;
     let mut control = rig.control(ALICE, "web").await;
     let mut viewer = Viewer::new(&rig).await;
-    let login = "POST / HTTP/1.1\r\nHost: web.relay.test\r\nAuthorization: NTLM alice\r\nContent-Length: 2\r\n\r\nhi";
+    let login =
+        "POST / HTTP/1.1\r\nHost: web.relay.test\r\nAuthorization: NTLM alice\r\nContent-Length: 2\r\n\r\nhi";
     for _ in 0..3 {
         viewer.say(login).await;
         let mut socket = claim(&rig, &mut control).await;

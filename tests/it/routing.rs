@@ -12,7 +12,9 @@ async fn get(rig: &Rig, host: &str, path: &str) -> Answer {
 async fn hosts_are_compared_without_case_port_or_trailing_dot() {
     let rig = Rig::start().await;
     let _client = rig.client(ALICE, "web", echo_target().await).await;
-    for host in ["web.relay.test", "WEB.Relay.TEST", "web.relay.test:80", "web.relay.test.", "Web.relay.test.:12345"] {
+    for host in
+        ["web.relay.test", "WEB.Relay.TEST", "web.relay.test:80", "web.relay.test.", "Web.relay.test.:12345"]
+    {
         let answer = get(&rig, host, "/").await;
         assert_eq!(answer.status, 200, "{host}");
         // The target is told what the viewer asked for.
@@ -62,10 +64,15 @@ async fn the_page_is_html_for_browsers_and_json_for_programs() {
         ("*/*", "application/problem+json", "{"),
     ] {
         let answer = rig
-            .raw(format!("GET / HTTP/1.1\r\nHost: no.relay.test\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"))
+            .raw(format!(
+                "GET / HTTP/1.1\r\nHost: no.relay.test\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+            ))
             .await;
         assert_eq!((answer.status, answer.header("content-type")), (404, Some(kind)));
-        assert!(answer.text().starts_with(begins) && answer.text().contains(answer.header("x-request-id").unwrap()));
+        assert!(
+            answer.text().starts_with(begins)
+                && answer.text().contains(answer.header("x-request-id").unwrap())
+        );
     }
 }
 
@@ -74,7 +81,9 @@ async fn own_paths_and_tunnels_never_shadow_each_other() {
     let rig = Rig::start().await;
     let recorder = Recorder::start().await;
     let _client = rig.client(ALICE, "web", recorder.address).await;
-    for path in ["/health", "/v1/tunnels", "/v1/version", "/ws/control", "/ws/data?id=x", "/t/web/x", "//health"] {
+    for path in
+        ["/health", "/v1/tunnels", "/v1/version", "/ws/control", "/ws/data?id=x", "/t/web/x", "//health"]
+    {
         assert_eq!(get(&rig, "web.relay.test", path).await.text(), "ok", "{path}");
         assert_eq!(recorder.only().line(), format!("GET {path} HTTP/1.1"));
     }
@@ -159,8 +168,9 @@ async fn redirects_and_cookies_stay_within_the_prefix() {
 #[tokio::test]
 async fn an_own_host_header_reaches_the_target_and_its_redirects_come_back() {
     let rig = Rig::start().await;
-    let (_, tunnel) =
-        rig.api(ALICE, "POST", "/v1/tunnels", r#"{"local_port":1,"name":"web","host_header":"app.local:3000"}"#).await;
+    let (_, tunnel) = rig
+        .api(ALICE, "POST", "/v1/tunnels", r#"{"local_port":1,"name":"web","host_header":"app.local:3000"}"#)
+        .await;
     let control = rig.connect(ALICE, tunnel["id"].as_str().unwrap()).await;
     let target = answering(|head| {
         assert!(head.contains("\r\nHost: app.local:3000\r\n"), "{head}");

@@ -52,7 +52,10 @@ const GET: &str = "GET / HTTP/1.1\r\nHost: web.relay.test\r\n\r\n";
 async fn events_arrive_one_by_one() {
     let (_rig, _client, mut viewer, mut stream) = begun(GET).await;
     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n").await.unwrap();
-    assert!(viewer.head().await.contains("content-type: text/event-stream\r\n"), "the head waits for no event");
+    assert!(
+        viewer.head().await.contains("content-type: text/event-stream\r\n"),
+        "the head waits for no event"
+    );
     for number in 0..10 {
         // The next event is written only when this one is there.
         let event = format!("data: {number}\n\n");
@@ -90,7 +93,10 @@ async fn large_bodies_arrive_whole_in_both_directions() {
     let both = target(|_, mut stream| async move {
         read_head(&mut stream).await.unwrap();
         read_pattern(&mut stream, LARGE).await;
-        stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n").as_bytes()).await.unwrap();
+        stream
+            .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
         write_pattern(&mut stream, LARGE).await;
     })
     .await;
@@ -122,7 +128,10 @@ async fn a_viewer_that_does_not_read_stops_the_target() {
     let (taken, stream) = fill(stream).await;
     assert!(taken < ON_THE_WAY, "{taken} bytes are on the way");
     // Others are served meanwhile.
-    assert_eq!(rig.raw("GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.status, 200);
+    assert_eq!(
+        rig.raw("GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.status,
+        200
+    );
     drop(stream);
     let answer = viewer.answer().await;
     assert_eq!((answer.body.len(), answer.complete), (taken, true));
@@ -138,7 +147,9 @@ async fn a_target_that_does_not_read_stops_the_viewer() {
     let mut part = vec![0; taken];
     soon(stream.read_exact(&mut part)).await.unwrap();
     drop(viewer);
-    timeout(Duration::from_secs(5), ended(&mut stream)).await.expect("the target's connection ends with the viewer");
+    timeout(Duration::from_secs(5), ended(&mut stream))
+        .await
+        .expect("the target's connection ends with the viewer");
 }
 
 #[tokio::test]
@@ -183,8 +194,45 @@ async fn a_viewer_that_vanishes_lets_the_target_go() {
             stream.write_all(answer.as_bytes()).await.unwrap();
             viewer.head().await;
         }
-        viewer.0.set_linger(Some(Duration::ZERO)).unwrap();
-        drop(viewer);
+        viewer.vanish();
         timeout(Duration::from_secs(5), ended(&mut stream)).await.expect(what);
+    }
+}
+
+#[tokio::test]
+async fn a_viewer_that_has_shut_its_side_and_hears_nothing_is_taken_as_gone() {
+    let (_rig, _client, mut viewer, mut stream) = begun(GET).await;
+    stream.write_all(CHUNKED.as_bytes()).await.unwrap();
+    viewer.head().await;
+    viewer.0.shutdown().await.unwrap();
+    ended(&mut stream).await;
+}
+
+#[tokio::test]
+async fn an_exchange_on_which_nothing_moves_ends() {
+    let rig = Rig::with(|config| {
+        config.limits.idle_exchange = Duration::from_millis(400);
+        config.limits.idle_upgraded = Duration::from_millis(400);
+    })
+    .await;
+    let (address, mut targets) = by_hand().await;
+    let _client = rig.client(ALICE, "web", address).await;
+    let upgrade = GET.replace("\r\n\r\n", "\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n");
+    for (request, answer, status) in [
+        (GET, "", 504),
+        (GET, CHUNKED, 200),
+        (&upgrade, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n", 101),
+    ] {
+        let mut viewer = Viewer::new(&rig).await;
+        viewer.say(request).await;
+        let mut stream = soon(targets.recv()).await.unwrap();
+        soon(read_head(&mut stream)).await.unwrap();
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        let head = viewer.head().await;
+        assert!(head.starts_with(&format!("http/1.1 {status} ")), "{head}");
+        ended(&mut stream).await;
+        if status != 504 {
+            assert_eq!(viewer.rest().await, b"", "nothing that looks like an end");
+        }
     }
 }

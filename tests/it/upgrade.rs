@@ -10,7 +10,8 @@ use tokio_tungstenite::{accept_async, client_async};
 use crate::rig::{ALICE, Client, Rig, read_all, read_head, soon, target};
 use crate::wire::{Recorder, Viewer, answering, by_hand, claim, ended, receive, scripted};
 
-const ASK: &str = "GET /chat HTTP/1.1\r\nHost: web.relay.test\r\nConnection: Upgrade\r\nUpgrade: chat/2\r\n\r\n";
+const ASK: &str =
+    "GET /chat HTTP/1.1\r\nHost: web.relay.test\r\nConnection: Upgrade\r\nUpgrade: chat/2\r\n\r\n";
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat/2\r\n\r\n";
 
 /// A relay with the tunnel `web`, whose connections come to the test.

@@ -46,6 +46,11 @@ impl Viewer {
         bytes
     }
 
+    /// Leaves with a reset, as a viewer that crashed.
+    pub fn vanish(self) {
+        self.0.set_zero_linger().unwrap();
+    }
+
     /// Everything until the end.
     pub async fn rest(&mut self) -> Vec<u8> {
         soon(read_all(&mut self.0)).await
@@ -85,7 +90,9 @@ impl Seen {
     pub fn is_plain(&self) -> bool {
         let mut lines = self.head.strip_suffix("\r\n\r\n").unwrap_or("").split("\r\n");
         let line: Vec<&str> = lines.next().unwrap_or_default().split(' ').collect();
-        let token = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.!~".contains(&b));
+        let token = |name: &str| {
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.!~".contains(&b))
+        };
         matches!(line[..], [_, target, "HTTP/1.1"] if target.starts_with('/') || target == "*")
             && lines.all(|line| line.split_once(": ").is_some_and(|(name, _)| token(name)))
             && !self.head.replace("\r\n", "").contains(['\r', '\n', '\0'])
