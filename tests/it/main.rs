@@ -1,8 +1,5 @@
 //! Tests of the whole relay over real sockets: one binary, a module per subject.
 
-// Helpers of tests may fail loudly, as the tests themselves.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 mod bodies;
