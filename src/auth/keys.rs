@@ -118,7 +118,7 @@ impl Keys {
             .collect();
         // What is remembered must not outlive its key, nor pass for a newer key of the same name.
         self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, known| {
-            live.get(known.owner.as_str()).is_some_and(|&created_at| created_at <= known.checked_at)
+            live.get(known.owner.as_str()).is_some_and(|&created_at| created_at < known.checked_at)
         });
         let live = live.into_iter().map(|(name, since)| (Owner::from(name), since));
         Ok(live.chain(self.fixed.values().map(|owner| (owner.clone(), 0))).collect())

@@ -241,10 +241,11 @@ impl Tunnel {
     }
 
     /// Ends the session and what runs if its key was revoked: the owner has no live key, or only one that was made
-    /// (`live_since`) after the session's was checked.
+    /// (`live_since`) after the session's was checked. In the same millisecond counts as after: a session too many
+    /// that connects anew harms less than one that outlives its key.
     fn end_if_revoked(&self, live_since: Option<i64>) -> bool {
         let Some(session) = self.session() else { return false };
-        if live_since.is_some_and(|since| since <= lock(&self.life).checked_at) {
+        if live_since.is_some_and(|since| since < lock(&self.life).checked_at) {
             return false;
         }
         session.end(End::Revoked);
