@@ -1,6 +1,6 @@
 //! The program.
 
 #[tokio::main]
-async fn main() -> anyhow::Result<std::process::ExitCode> {
+async fn main() -> std::process::ExitCode {
     adit::cli::main().await
 }

@@ -1,16 +1,122 @@
-//! The command line.
+//! The command line: one definition of all subcommands, from which help, completions and man pages are made.
 
+mod dev;
+mod r#gen;
+mod http;
 pub mod key;
 pub mod log;
 pub mod options;
 pub mod relay;
+mod tunnels;
+mod up;
 
-/// Runs.
-pub async fn main() -> anyhow::Result<std::process::ExitCode> {
-    let matches = clap::Command::new("adit").subcommand(relay::command()).subcommand(key::command()).get_matches();
-    match matches.subcommand() {
-        Some(("relay", matches)) => relay::run(matches).await,
-        Some(("key", matches)) => key::run(matches).await,
-        _ => Ok(std::process::ExitCode::from(2)),
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+
+/// Exit code for what was typed wrong, as clap has it.
+const USAGE: u8 = 2;
+
+const EXIT_CODES: &str = "Exit codes:\n  \
+    0   done, or stopped by Ctrl-C or SIGTERM with the tunnel closed\n  \
+    1   failed or refused, for example because the name is taken\n  \
+    2   wrong usage or configuration\n  \
+    69  the relay cannot be reached (of tunnels only with --exit-on-disconnect)\n  \
+    77  the key is missing, wrong or not allowed";
+
+/// All subcommands.
+pub fn command() -> Command {
+    Command::new("adit")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Lets anyone on the network reach a service that only one machine can reach")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .after_help(EXIT_CODES)
+        .subcommands([
+            Command::new("http")
+                .about("Exposes a service of this machine: adit http 3000")
+                .after_help(EXIT_CODES),
+            Command::new("up").about("Exposes the services that a file lists").after_help(up::FILE_HELP),
+            Command::new("ls").about("Lists your tunnels"),
+            Command::new("close").about("Closes a tunnel for good; its client stops"),
+            Command::new("extend").about("Lets a tunnel end so long from now"),
+            Command::new("status").about("Shows whether the relay answers, and your tunnels"),
+            Command::new("dev").about("Tries it out: relay and client in one process, on this machine only"),
+        ].map(with_args))
+        .subcommand(relay::command())
+        .subcommand(key::command())
+        .subcommand(r#gen::command())
+}
+
+fn with_args(command: Command) -> Command {
+    match command.get_name() {
+        "http" => http::HttpArgs::augment_args(command),
+        "up" => up::UpArgs::augment_args(command),
+        "ls" => tunnels::ListArgs::augment_args(command),
+        "close" => tunnels::CloseArgs::augment_args(command),
+        "extend" => tunnels::ExtendArgs::augment_args(command),
+        "status" => tunnels::StatusArgs::augment_args(command),
+        "dev" => dev::DevArgs::augment_args(command),
+        _ => command,
+    }
+}
+
+/// Does what the command line asks.
+pub async fn main() -> ExitCode {
+    let matches = command().get_matches();
+    match run(&matches).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("adit: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let Some((name, matches)) = matches.subcommand() else { return Ok(ExitCode::from(USAGE)) };
+    match name {
+        "relay" => return relay::run(matches).await,
+        "key" => return key::run(matches).await,
+        "gen" => return r#gen::run(matches),
+        _ => {}
+    }
+    // The terminal belongs to the tunnels; log records are for who asks for them.
+    if std::env::var_os(log::FILTER).is_some() {
+        log::init(crate::relay::config::LogFormat::Text)?;
+    }
+    match name {
+        "http" => http::run(args(matches)?).await,
+        "up" => up::run(args(matches)?).await,
+        "ls" => tunnels::list(args(matches)?).await,
+        "close" => tunnels::close(args(matches)?).await,
+        "extend" => tunnels::extend(args(matches)?).await,
+        "status" => tunnels::status(args(matches)?).await,
+        "dev" => dev::run(args(matches)?).await,
+        _ => Ok(ExitCode::from(USAGE)),
+    }
+}
+
+fn args<T: FromArgMatches>(matches: &ArgMatches) -> anyhow::Result<T> {
+    Ok(T::from_arg_matches(matches)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_are_sound_and_tell_the_exit_codes() {
+        command().debug_assert();
+        let help = command().render_long_help().to_string();
+        assert!(help.contains("69") && help.contains("77"), "{help}");
+    }
+
+    #[test]
+    fn no_help_shows_a_key() {
+        for mut subcommand in command().get_subcommands().cloned() {
+            let help = subcommand.render_long_help().to_string();
+            assert!(!help.contains("[env: ADIT_KEY=") || help.contains("[env: ADIT_KEY]"), "{help}");
+        }
     }
 }

@@ -79,6 +79,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }
     }
 
+    /// The stream that carries the frames.
+    pub fn get_ref(&self) -> &S {
+        &self.io
+    }
+
     fn next_event(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         loop {
             if self.read_ended {

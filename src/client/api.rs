@@ -1,0 +1,198 @@
+//! The REST calls of a client, each over a connection of its own and within 15 seconds.
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use super::connector::{Connector, USER_AGENT};
+use super::text::percent_encode;
+use crate::proto::api::{CreateTunnel, Extend, Health, Suspend, Suspended, Tunnel};
+use crate::proto::limits::client::REST_WAIT;
+use crate::stream::handshake::ConnectError;
+
+/// Bytes of the longest answer: a list of tens of thousands of tunnels.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
+/// Characters of a body that is no error of ours, such as a web server's page, that are shown.
+const MAX_SHOWN: usize = 300;
+
+/// Why a call failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// 401 or 403: the key is missing, wrong, or not allowed to.
+    #[error("the relay refuses the key ({status}): {message}")]
+    Unauthorised {
+        /// The status.
+        status: StatusCode,
+        /// The relay's words.
+        message: String,
+    },
+    /// Any other status but success.
+    #[error("the relay refuses ({status}): {message}")]
+    Refused {
+        /// The status.
+        status: StatusCode,
+        /// For programs; empty when the relay gave none.
+        code: String,
+        /// The relay's words.
+        message: String,
+    },
+    /// There was no answer, or none that can be read.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+impl CallError {
+    /// Trying again cannot help: a 4xx that is not about time, or a redirection, which no call follows.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Unauthorised { .. } => true,
+            Self::Refused { status, .. } => {
+                status.is_redirection()
+                    || (status.is_client_error() && !matches!(status.as_u16(), 408 | 425 | 429))
+            }
+            Self::Unreachable(_) => false,
+        }
+    }
+
+    /// The error that a status other than success stands for; `body` may be our JSON, another's, or any text.
+    pub(super) fn of_answer(status: StatusCode, body: &[u8]) -> Self {
+        let json = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+        let field = |name: &str| json.get(name).and_then(|value| value.as_str());
+        let text = String::from_utf8_lossy(body);
+        let message = match (field("error"), text.trim()) {
+            (Some(error), _) => error.to_owned(),
+            (None, "") => "no reason given".to_owned(),
+            (None, text) => text.chars().take(MAX_SHOWN).collect(),
+        };
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Unauthorised { status, message },
+            _ => Self::Refused { status, code: field("code").unwrap_or_default().to_owned(), message },
+        }
+    }
+}
+
+impl From<super::connector::SocketError> for CallError {
+    fn from(error: super::connector::SocketError) -> Self {
+        use super::connector::SocketError::Handshake;
+        match error {
+            Handshake(ConnectError::Refused { status, body }) => Self::of_answer(status, body.as_bytes()),
+            error => Self::Unreachable(error.to_string()),
+        }
+    }
+}
+
+impl Connector {
+    /// `GET /health`; needs no key.
+    pub async fn health(&self) -> Result<Health, CallError> {
+        self.json(Method::GET, "/health", None).await
+    }
+
+    /// `GET /v1/tunnels`: those of our key.
+    pub async fn list(&self) -> Result<Vec<Tunnel>, CallError> {
+        // Some relays say `null` for none.
+        Ok(self.json::<Option<Vec<Tunnel>>>(Method::GET, "/v1/tunnels", None).await?.unwrap_or_default())
+    }
+
+    /// `POST /v1/tunnels`. The `public_url` of the answer is made absolute where the relay left that out.
+    pub async fn create(&self, tunnel: &CreateTunnel) -> Result<Tunnel, CallError> {
+        let body = serde_json::to_vec(tunnel).map_err(|error| CallError::Unreachable(error.to_string()))?;
+        let mut made: Tunnel = self.json(Method::POST, "/v1/tunnels", Some(body)).await?;
+        if made.id.is_empty() || made.slug.is_empty() {
+            return Err(CallError::Unreachable("the relay's answer names no tunnel: is it a relay?".into()));
+        }
+        if made.public_url.is_empty() {
+            made.public_url = format!("/t/{}", made.slug);
+        }
+        if made.public_url.starts_with('/') {
+            made.public_url = format!("{}{}", self.relay(), made.public_url);
+        }
+        Ok(made)
+    }
+
+    /// `GET /v1/tunnels/{id}`.
+    pub async fn get(&self, id: &str) -> Result<Tunnel, CallError> {
+        self.json(Method::GET, &one(id, ""), None).await
+    }
+
+    /// `DELETE /v1/tunnels/{id}`.
+    pub async fn delete(&self, id: &str) -> Result<(), CallError> {
+        self.call(Method::DELETE, &one(id, ""), None).await.map(drop)
+    }
+
+    /// `POST /v1/tunnels/{id}/suspend`: turns viewers away, or lets them in again.
+    pub async fn suspend(&self, id: &str, suspended: bool) -> Result<Suspended, CallError> {
+        self.json(Method::POST, &one(id, "/suspend"), serde_json::to_vec(&Suspend { suspended }).ok()).await
+    }
+
+    /// `POST /v1/tunnels/{id}/extend`: the tunnel ends `ttl` from now; `0` is never.
+    pub async fn extend(&self, id: &str, ttl: &str) -> Result<Tunnel, CallError> {
+        let body = serde_json::to_vec(&Extend { ttl: ttl.to_owned() }).ok();
+        self.json(Method::POST, &one(id, "/extend"), body).await
+    }
+
+    async fn json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<T, CallError> {
+        let answer = self.call(method, path, body).await?;
+        serde_json::from_slice(&answer).map_err(|error| {
+            let relay = self.relay();
+            CallError::Unreachable(format!("the answer of {relay} cannot be read ({error}): is it a relay?"))
+        })
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Bytes, CallError> {
+        let late = |_| {
+            let wait = REST_WAIT.as_secs();
+            CallError::Unreachable(format!("{} did not answer within {wait} seconds", self.relay()))
+        };
+        let (status, body) = timeout(REST_WAIT, self.exchange(method, path, body)).await.map_err(late)??;
+        if status.is_success() { Ok(body) } else { Err(CallError::of_answer(status, &body)) }
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<(StatusCode, Bytes), CallError> {
+        let failed = |error: &dyn std::fmt::Display| {
+            CallError::Unreachable(format!("the call to {} failed: {error}", self.relay()))
+        };
+        let io = self.dialer().connect().await.map_err(|error| CallError::Unreachable(error.to_string()))?;
+        let shaken = hyper::client::conn::http1::handshake(TokioIo::new(io)).await;
+        let (mut sender, connection) = shaken.map_err(|error| failed(&error))?;
+        let mut request = Request::builder().method(method).uri(path);
+        request =
+            request.header(header::HOST, self.relay().authority()).header(header::USER_AGENT, USER_AGENT);
+        if let Some(bearer) = self.bearer() {
+            request = request.header(header::AUTHORIZATION, bearer);
+        }
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let body = Full::new(Bytes::from(body.unwrap_or_default()));
+        let request = request.body(body).map_err(|error| failed(&error))?;
+        let answer = async {
+            let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+            Ok((status, body.map_err(|error| failed(&error))?.to_bytes()))
+        };
+        // Driven here, so that the connection ends with the call.
+        tokio::pin!(connection, answer);
+        tokio::select! {
+            answer = &mut answer => answer,
+            _ = &mut connection => answer.await,
+        }
+    }
+}
+
+fn one(id: &str, action: &str) -> String {
+    format!("/v1/tunnels/{}{action}", percent_encode(id))
+}

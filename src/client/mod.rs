@@ -1,0 +1,37 @@
+//! The client beside the private service: sessions with a relay, data sockets, the target, and the terminal's view.
+//!
+//! What all sessions of one relay share is a [`Connector`]; one tunnel's life is a [`Session`], which tells what
+//! happens as [`Event`]s. Only the base protocol is spoken (`protocol.md`).
+
+pub mod api;
+pub mod connector;
+pub mod dial;
+pub mod event;
+pub mod report;
+pub mod session;
+pub mod target;
+pub mod text;
+
+mod control;
+mod observe;
+mod page;
+mod proxy;
+mod relay_url;
+mod retry;
+mod serve;
+mod tcp;
+mod tls;
+mod wake;
+
+pub use connector::Connector;
+pub use dial::Dialer;
+pub use event::{End, Event};
+pub use proxy::{Proxies, ProxyUrlError};
+pub use relay_url::{RelayUrl, RelayUrlError};
+pub use session::{Options, Session};
+pub use target::Target;
+
+#[cfg(test)]
+mod scripted;
+#[cfg(test)]
+mod tests;

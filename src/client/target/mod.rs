@@ -1,0 +1,178 @@
+//! The private service that a tunnel leads to: how users write it, and how it is connected to.
+
+mod error;
+mod parse;
+
+pub use error::{Fault, TargetError};
+pub use parse::ParseTargetError;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use rustls::pki_types::ServerName;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::client::TlsStream;
+
+use super::{tcp, tls};
+use crate::proto::limits::client::TARGET_WAIT;
+pub use crate::stream::any::AnyStream as TargetIo;
+
+/// A private service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    tls: bool,
+    at: At,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum At {
+    /// The host stands without brackets.
+    Tcp {
+        host: String,
+        port: u16,
+    },
+    Unix(PathBuf),
+}
+
+impl Target {
+    /// The plain service at a port of this machine.
+    pub fn port_here(port: u16) -> Self {
+        Self { tls: false, at: At::Tcp { host: "localhost".into(), port } }
+    }
+
+    /// The TCP port; `None` for a Unix socket.
+    pub fn port(&self) -> Option<u16> {
+        match &self.at {
+            At::Tcp { port, .. } => Some(*port),
+            At::Unix(_) => None,
+        }
+    }
+
+    /// What the target would find in `Host` if it were called directly.
+    pub fn authority(&self) -> String {
+        match &self.at {
+            At::Unix(_) => "localhost".into(),
+            At::Tcp { host, port } => {
+                let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+                if *port == if self.tls { 443 } else { 80 } { host } else { format!("{host}:{port}") }
+            }
+        }
+    }
+
+    /// Connects, within five seconds. `localhost` is IPv4 and IPv6: servers listen on one or the other. The
+    /// certificate of an `https` target is verified, but not at a loopback address: there the kernel vouches for the
+    /// peer, and self-signed certificates are the rule.
+    pub async fn connect(&self) -> Result<TargetIo, TargetError> {
+        let deadline = Instant::now() + TARGET_WAIT;
+        let late = |_| {
+            let waited = format!("no answer within {} seconds", TARGET_WAIT.as_secs());
+            TargetError::new(self, Fault::TimedOut, waited)
+        };
+        match &self.at {
+            At::Unix(path) => {
+                let connected = timeout_at(deadline, UnixStream::connect(path)).await.map_err(late)?;
+                connected.map(TargetIo::Unix).map_err(|error| TargetError::from_io(self, &error))
+            }
+            At::Tcp { host, port } => {
+                let stream = timeout_at(deadline, self.dial(host, *port)).await.map_err(late)??;
+                if !self.tls {
+                    return Ok(TargetIo::Tcp(stream));
+                }
+                let tls = timeout_at(deadline, self.secure(host, stream)).await.map_err(late)??;
+                Ok(TargetIo::Tls(Box::new(tls)))
+            }
+        }
+    }
+
+    async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, TargetError> {
+        let addresses = tcp::resolve(host, port).await;
+        let addresses =
+            addresses.map_err(|error| TargetError::new(self, Fault::Unresolved, error.to_string()))?;
+        tcp::connect(&addresses).await.map_err(|error| {
+            let tried: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+            TargetError::from_io(self, &error).at(&tried.join(" and "))
+        })
+    }
+
+    async fn secure(&self, host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, TargetError> {
+        let setup = |error: String| TargetError::new(self, Fault::Tls, error);
+        let loopback = stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
+        let connector = if loopback { tls::unverified() } else { tls::verified() };
+        let connector = connector.map_err(|error| setup(error.to_string()))?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| setup(error.to_string()))?;
+        connector.connect(name, stream).await.map_err(|error| {
+            let fault = match tls::error_of(&error) {
+                Some(rustls::Error::InvalidCertificate(_)) => Fault::Certificate,
+                _ if tls::is_not_tls(&error) => Fault::NotTls,
+                _ => Fault::Tls,
+            };
+            TargetError::new(self, fault, error.to_string())
+        })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.at {
+            At::Unix(path) => write!(f, "unix:{}", path.display()),
+            At::Tcp { .. } => write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.authority()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, UnixListener};
+
+    use super::*;
+
+    async fn answers_on(address: &str) -> bool {
+        let Ok(listener) = TcpListener::bind(address).await else { return true };
+        let target = Target::port_here(listener.local_addr().unwrap().port());
+        let (connected, accepted) = tokio::join!(target.connect(), listener.accept());
+        connected.is_ok() && accepted.is_ok()
+    }
+
+    #[tokio::test]
+    async fn localhost_is_both_families_and_unix_sockets_work() {
+        assert!(answers_on("127.0.0.1:0").await);
+        assert!(answers_on("[::1]:0").await);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.sock");
+        let target = Target::parse(&format!("unix:{}", path.display())).unwrap();
+        assert_eq!(target.connect().await.err().unwrap().fault, Fault::NoSocket);
+        let listener = UnixListener::bind(&path).unwrap();
+        let (connected, accepted) = tokio::join!(target.connect(), listener.accept());
+        accepted.unwrap().0.write_all(b"u").await.unwrap();
+        assert_eq!(connected.ok().unwrap().read_u8().await.unwrap(), b'u');
+    }
+
+    #[tokio::test]
+    async fn a_refusal_names_the_addresses_and_the_likely_fix() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let error = Target::port_here(port).connect().await.err().unwrap();
+        let text = error.to_string();
+        assert_eq!(error.fault, Fault::Refused);
+        assert!(
+            text.starts_with(&format!("cannot reach http://localhost:{port}: Connection refused")),
+            "{text}"
+        );
+        assert!(text.contains(&format!("127.0.0.1:{port} and [::1]:{port}")), "{text}");
+        assert!(error.fix().contains("start your server"));
+    }
+
+    #[tokio::test]
+    async fn plain_http_at_an_https_target_is_told_apart() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = Target::parse(&format!("https://{}", listener.local_addr().unwrap())).unwrap();
+        let (connected, ()) = tokio::join!(target.connect(), async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        });
+        assert_eq!(connected.err().unwrap().fault, Fault::NotTls);
+    }
+}

@@ -1,0 +1,40 @@
+//! TLS configurations that are made once in a process, and what a failed handshake means.
+
+use std::io;
+use std::sync::OnceLock;
+
+use tokio_rustls::TlsConnector;
+
+use crate::stream::tls::{self, TlsError};
+
+/// Verifies against the certificates of the system, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, read once.
+pub(super) fn verified() -> Result<TlsConnector, TlsError> {
+    static MADE: OnceLock<TlsConnector> = OnceLock::new();
+    once(&MADE, tls::verified)
+}
+
+/// Takes any certificate: for loopback addresses only.
+pub(super) fn unverified() -> Result<TlsConnector, TlsError> {
+    static MADE: OnceLock<TlsConnector> = OnceLock::new();
+    once(&MADE, tls::unverified)
+}
+
+fn once(
+    made: &OnceLock<TlsConnector>,
+    make: fn() -> Result<TlsConnector, TlsError>,
+) -> Result<TlsConnector, TlsError> {
+    match made.get() {
+        Some(connector) => Ok(connector.clone()),
+        None => make().map(|connector| made.get_or_init(|| connector).clone()),
+    }
+}
+
+/// The rustls error inside that of a failed handshake.
+pub(super) fn error_of(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
+}
+
+/// The other end answered in something that is no TLS, most likely plain HTTP.
+pub(super) fn is_not_tls(error: &io::Error) -> bool {
+    matches!(error_of(error), Some(rustls::Error::InvalidMessage(_)))
+}
