@@ -112,7 +112,7 @@ impl Connection {
     pub fn begin(self: &Arc<Self>) -> Busy {
         if !self.multiplexed {
             // A next request can only be read behind the end of the one before.
-            eprintln!("unread {:?}", self.unread);
+            self.unread.store(false, Ordering::Relaxed);
         }
         self.enter(Phase::Busy);
         self.hold()
@@ -131,7 +131,7 @@ impl Connection {
 
     /// Whether an answer may be lost unless the rest of a request is read first.
     pub fn must_linger(&self) -> bool {
-        eprintln!("linger {:?}", self.unread);self.unread.load(Ordering::Relaxed)
+        self.unread.load(Ordering::Relaxed)
     }
 
     /// Notes that nothing but the end of the connection tells the viewer where the body ends (HTTP/1.0).
