@@ -10,7 +10,7 @@ use adit::relay::config::RelayConfig;
 use adit::store::{Sqlite, Store};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -375,9 +375,4 @@ fn dechunk(mut rest: &[u8]) -> (Vec<u8>, bool) {
         body.extend_from_slice(&rest[..size]);
         rest = &rest[size + 2..];
     }
-}
-
-/// Copies between a viewer and a target without a relay, for comparisons.
-pub async fn pipe(mut first: TcpStream, mut second: TcpStream) {
-    let _ = copy_bidirectional(&mut first, &mut second).await;
 }
