@@ -1,4 +1,5 @@
 //! The vectors under `tests/vectors/` against the types, and the examples of `protocol.md` against the vectors.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use adit::proto::api;
 use adit::proto::frame::{Decoder, Event, Role};
@@ -52,7 +53,8 @@ fn every_message_survives_being_read_and_written() {
 fn every_frame_decodes_to_its_payload_or_to_an_error() {
     for vector in vectors("frames.json") {
         let what = &vector["what"];
-        let repeated = unhex(vector["repeat"].as_str().unwrap_or("")).repeat(vector["times"].as_u64().unwrap_or(0) as usize);
+        let repeated = unhex(vector["repeat"].as_str().unwrap_or(""))
+            .repeat(vector["times"].as_u64().unwrap_or(0) as usize);
         let wire = [unhex(vector["hex"].as_str().unwrap()), repeated.clone()].concat();
         let payload = vector["payload"].as_str().map_or(repeated, unhex);
         let role = if vector["from"] == "client" { Role::Server } else { Role::Client };
@@ -73,7 +75,8 @@ fn every_frame_decodes_to_its_payload_or_to_an_error() {
 #[test]
 fn the_examples_of_the_specification_are_vectors() {
     let text = include_str!("../protocol.md");
-    let known: Vec<Value> = vectors("messages.json").into_iter().map(|vector| vector["json"].clone()).collect();
+    let known: Vec<Value> =
+        vectors("messages.json").into_iter().map(|vector| vector["json"].clone()).collect();
     let mut examples = 0;
     for block in text.split("```json\n").skip(1) {
         for line in block.split("```").next().unwrap().lines() {

@@ -33,32 +33,26 @@ pub fn command() -> Command {
         .arg_required_else_help(true)
         .after_help(EXIT_CODES)
         .subcommands([
-            Command::new("http")
-                .about("Exposes a service of this machine: adit http 3000")
+            with::<http::HttpArgs>("http", "Exposes a service of this machine: adit http 3000")
                 .after_help(EXIT_CODES),
-            Command::new("up").about("Exposes the services that a file lists").after_help(up::FILE_HELP),
-            Command::new("ls").about("Lists your tunnels"),
-            Command::new("close").about("Closes a tunnel for good; its client stops"),
-            Command::new("extend").about("Lets a tunnel end so long from now"),
-            Command::new("status").about("Shows whether the relay answers, and your tunnels"),
-            Command::new("dev").about("Tries it out: relay and client in one process, on this machine only"),
-        ].map(with_args))
+            with::<up::UpArgs>("up", "Exposes the services that a file lists").after_help(up::FILE_HELP),
+            with::<tunnels::ListArgs>("ls", "Lists your tunnels"),
+            with::<tunnels::CloseArgs>("close", "Closes a tunnel for good; its client stops"),
+            with::<tunnels::ExtendArgs>("extend", "Lets a tunnel end so long from now"),
+            with::<tunnels::StatusArgs>("status", "Shows whether the relay answers, and your tunnels"),
+            with::<dev::DevArgs>(
+                "dev",
+                "Tries it out: relay and client in one process, on this machine only",
+            ),
+        ])
         .subcommand(relay::command())
         .subcommand(key::command())
         .subcommand(r#gen::command())
 }
 
-fn with_args(command: Command) -> Command {
-    match command.get_name() {
-        "http" => http::HttpArgs::augment_args(command),
-        "up" => up::UpArgs::augment_args(command),
-        "ls" => tunnels::ListArgs::augment_args(command),
-        "close" => tunnels::CloseArgs::augment_args(command),
-        "extend" => tunnels::ExtendArgs::augment_args(command),
-        "status" => tunnels::StatusArgs::augment_args(command),
-        "dev" => dev::DevArgs::augment_args(command),
-        _ => command,
-    }
+/// A subcommand with derived arguments; what their type says of itself is for readers of the code.
+fn with<T: Args>(name: &'static str, about: &'static str) -> Command {
+    T::augment_args(Command::new(name)).about(about).long_about(None)
 }
 
 /// Does what the command line asks.

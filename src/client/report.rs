@@ -1,11 +1,12 @@
 //! What the terminal shows of sessions: the URL alone on stdout and the rest on stderr, or JSON events on stdout.
 
 use std::io::{IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::time::Instant;
 
 use super::event::{End, Event, Exchange};
 use super::target::Target;

@@ -1,7 +1,9 @@
 //! When the next try comes after the relay was lost: full jitter, soon at first, then further apart.
 
 use std::hash::{BuildHasher, RandomState};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::proto::limits::client::{EARLY_RETRY, FIRST_RETRY, LATE_RETRY};
 

@@ -1,8 +1,9 @@
 //! Notices that the machine slept: the wall clock has then run ahead of the monotonic one, which stands still.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::proto::limits::client::SLEEP_JUMP;

@@ -38,5 +38,9 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 
 /// 200 while requests are taken; 503 from the moment a shutdown begins.
 async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) {
-    if shared.closing.is_cancelled() { (StatusCode::SERVICE_UNAVAILABLE, "closing\n") } else { (StatusCode::OK, "ready\n") }
+    if shared.closing.is_cancelled() {
+        (StatusCode::SERVICE_UNAVAILABLE, "closing\n")
+    } else {
+        (StatusCode::OK, "ready\n")
+    }
 }

@@ -61,35 +61,74 @@ impl Cause {
     fn text(self) -> Text {
         let (status, label, title, detail) = match self {
             Self::BadRequest(detail) => (400, "bad_request", "Bad request", detail),
-            Self::BadHost => (400, "bad_host", "Bad request", "The request must name exactly one valid host."),
-            Self::TargetTooLong => (414, "target_too_long", "URI too long", "The request target is over this relay's limit."),
-            Self::HeadTooLarge => {
-                (431, "head_too_large", "Headers too large", "The request headers are over this relay's limit.")
+            Self::BadHost => {
+                (400, "bad_host", "Bad request", "The request must name exactly one valid host.")
             }
-            Self::BodyTooLarge(_) => (413, "body_too_large", "Body too large", "The request body is over this relay's limit."),
-            Self::MethodNotAllowed => (405, "method_not_allowed", "Method not allowed", "This relay is no CONNECT proxy."),
+            Self::TargetTooLong => {
+                (414, "target_too_long", "URI too long", "The request target is over this relay's limit.")
+            }
+            Self::HeadTooLarge => (
+                431,
+                "head_too_large",
+                "Headers too large",
+                "The request headers are over this relay's limit.",
+            ),
+            Self::BodyTooLarge(_) => {
+                (413, "body_too_large", "Body too large", "The request body is over this relay's limit.")
+            }
+            Self::MethodNotAllowed => {
+                (405, "method_not_allowed", "Method not allowed", "This relay is no CONNECT proxy.")
+            }
             Self::NoSuchTunnel => (404, "no_such_tunnel", "Not found", "There is no tunnel at this address."),
-            Self::AuthRequired => (401, "auth_required", "Sign in", "This tunnel asks for a user and a password."),
-            Self::AuthBusy => (503, "auth_busy", "Busy", "Too many sign-ins are being checked. Try again shortly."),
+            Self::AuthRequired => {
+                (401, "auth_required", "Sign in", "This tunnel asks for a user and a password.")
+            }
+            Self::AuthBusy => {
+                (503, "auth_busy", "Busy", "Too many sign-ins are being checked. Try again shortly.")
+            }
             Self::Suspended => (503, "suspended", "Suspended", "The owner of this tunnel has suspended it."),
-            Self::ClientOffline => {
-                (503, "client_offline", "Not connected", "The tunnel exists, but its client is not connected. Try again shortly.")
+            Self::ClientOffline => (
+                503,
+                "client_offline",
+                "Not connected",
+                "The tunnel exists, but its client is not connected. Try again shortly.",
+            ),
+            Self::ClientGone => (
+                503,
+                "client_gone",
+                "Not connected",
+                "The tunnel's client went away while this request waited. Try again shortly.",
+            ),
+            Self::TooManyWaiting => (
+                503,
+                "too_many_waiting",
+                "Busy",
+                "Too many requests are waiting for this tunnel. Try again shortly.",
+            ),
+            Self::NotClaimed => (
+                504,
+                "not_claimed",
+                "No answer",
+                "The tunnel's client was notified and did not take up the request in time.",
+            ),
+            Self::TargetClosed => (
+                502,
+                "target_closed",
+                "Bad gateway",
+                "The service behind the tunnel closed the connection without an answer.",
+            ),
+            Self::BadResponse => (
+                502,
+                "bad_response",
+                "Bad gateway",
+                "The service behind the tunnel did not answer in valid HTTP.",
+            ),
+            Self::TargetSilent => {
+                (504, "target_silent", "No answer", "The service behind the tunnel did not answer in time.")
             }
-            Self::ClientGone => {
-                (503, "client_gone", "Not connected", "The tunnel's client went away while this request waited. Try again shortly.")
+            Self::TunnelEnded => {
+                (503, "tunnel_ended", "Closed", "The tunnel was closed while this request was under way.")
             }
-            Self::TooManyWaiting => {
-                (503, "too_many_waiting", "Busy", "Too many requests are waiting for this tunnel. Try again shortly.")
-            }
-            Self::NotClaimed => {
-                (504, "not_claimed", "No answer", "The tunnel's client was notified and did not take up the request in time.")
-            }
-            Self::TargetClosed => {
-                (502, "target_closed", "Bad gateway", "The service behind the tunnel closed the connection without an answer.")
-            }
-            Self::BadResponse => (502, "bad_response", "Bad gateway", "The service behind the tunnel did not answer in valid HTTP."),
-            Self::TargetSilent => (504, "target_silent", "No answer", "The service behind the tunnel did not answer in time."),
-            Self::TunnelEnded => (503, "tunnel_ended", "Closed", "The tunnel was closed while this request was under way."),
             Self::Loop => (508, "loop", "Loop detected", "The tunnel's target leads back to this relay."),
             Self::Internal => (500, "internal", "Internal error", "The relay failed."),
         };
@@ -133,10 +172,16 @@ impl Cause {
         }
         match self {
             Self::AuthRequired => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"tunnel\", charset=\"UTF-8\""));
+                headers.insert(
+                    header::WWW_AUTHENTICATE,
+                    HeaderValue::from_static("Basic realm=\"tunnel\", charset=\"UTF-8\""),
+                );
             }
             Self::MethodNotAllowed => {
-                headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+                headers.insert(
+                    header::ALLOW,
+                    HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+                );
             }
             // What follows a malformed request on its connection is not to be trusted to begin where it seems to.
             _ if text.status == 400 => {
@@ -153,7 +198,10 @@ impl Cause {
 
 /// Whether `Accept` names HTML, as browsers do for pages.
 pub fn wants_html(headers: &HeaderMap) -> bool {
-    headers.get_all(header::ACCEPT).iter().any(|value| value.to_str().is_ok_and(|text| text.contains("text/html")))
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .any(|value| value.to_str().is_ok_and(|text| text.contains("text/html")))
 }
 
 fn html_page(text: &Text, detail: &str, request_id: &str) -> String {
@@ -180,7 +228,10 @@ mod tests {
     fn the_page_is_html_for_browsers_and_problem_json_for_programs() {
         let mut headers = HeaderMap::new();
         let json = Cause::NotClaimed.page(wants_html(&headers), "r1");
-        assert_eq!((json.status().as_u16(), &json.headers()["content-type"]), (504, &HeaderValue::from_static("application/problem+json")));
+        assert_eq!(
+            (json.status().as_u16(), &json.headers()["content-type"]),
+            (504, &HeaderValue::from_static("application/problem+json"))
+        );
         headers.insert(header::ACCEPT, HeaderValue::from_static("text/html,*/*;q=0.8"));
         let html = Cause::ClientOffline.page(wants_html(&headers), "r1");
         assert_eq!(html.headers()["content-type"], "text/html; charset=utf-8");

@@ -114,7 +114,8 @@ pub struct Viewer<'a> {
 /// Writes the forwarding headers. What an untrusted peer claims is replaced, never passed on.
 pub fn set_forwarded(headers: &mut HeaderMap, viewer: &Viewer<'_>, via: &HeaderValue) {
     headers.append(VIA, via.clone());
-    let text = |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+    let text =
+        |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
     if viewer.trusted {
         let chain = match joined(headers, &FORWARDED_FOR) {
             Some(before) => text(&format!("{before}, {}", viewer.peer)),
@@ -157,10 +158,12 @@ pub fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
 pub fn binds_connection(headers: &HeaderMap) -> bool {
     let bound = |name: &HeaderName| {
         // A target may offer several schemes in one line.
-        headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).any(|part| {
-            let scheme = part.trim_ascii().split(|byte| *byte == b' ').next().unwrap_or_default();
-            scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
-        })
+        headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).any(
+            |part| {
+                let scheme = part.trim_ascii().split(|byte| *byte == b' ').next().unwrap_or_default();
+                scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
+            },
+        )
     };
     bound(&header::AUTHORIZATION) || bound(&header::WWW_AUTHENTICATE)
 }
@@ -170,7 +173,10 @@ mod tests {
     use super::*;
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+        lines
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
     }
 
     #[test]
@@ -198,7 +204,8 @@ mod tests {
     #[test]
     fn what_a_stranger_says_of_itself_is_replaced() {
         let (host, via) = (HeaderValue::from_static("web.example"), HeaderValue::from_static("r1"));
-        let claims = [("x-forwarded-for", "1.1.1.1"), ("forwarded", "for=1.1.1.1"), ("x-forwarded-prefix", "/x")];
+        let claims =
+            [("x-forwarded-for", "1.1.1.1"), ("forwarded", "for=1.1.1.1"), ("x-forwarded-prefix", "/x")];
         let mut stranger = headers(&claims);
         let viewer = Viewer { peer: "9.9.9.9", host: &host, prefix: None, trusted: false };
         set_forwarded(&mut stranger, &viewer, &via);

@@ -79,7 +79,12 @@ pub async fn serve(
         Ok(response) => response,
         Err(cause) => {
             let id = request_id();
-            tracing::debug!(cause = cause.label(), request_id = id, viewer = connection.remote_text(), "refused");
+            tracing::debug!(
+                cause = cause.label(),
+                request_id = id,
+                viewer = connection.remote_text(),
+                "refused"
+            );
             // What was sent along with the request may be on its way still.
             connection.leave_unread();
             cause.page(html, &id).map(Content::Page)
@@ -144,7 +149,11 @@ fn check(request: &Request<Incoming>, shared: &Shared) -> Result<HeaderValue, Ca
 }
 
 /// The relay's own paths.
-async fn own(shared: &Arc<Shared>, connection: &Connection, mut request: Request<Incoming>) -> Response<Content> {
+async fn own(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    mut request: Request<Incoming>,
+) -> Response<Content> {
     if !request.body().is_end_stream() {
         connection.leave_unread();
     }

@@ -22,7 +22,8 @@ const HTTP2_PREFACE: &[u8] = b"PRI ";
 /// After a failed accept (out of descriptors), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a viewer with a slow head reads.
-const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+const REQUEST_TIMEOUT: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// Accepts until the relay closes.
 pub async fn accept(shared: Arc<Shared>, listener: TcpListener) {

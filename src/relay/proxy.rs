@@ -12,7 +12,9 @@ use tokio::time::{Instant, timeout};
 
 use super::Shared;
 use super::errors::Cause;
-use super::exchange::{Account, Exchange, Finish, NoHead, Record, ResponseBody, Rest, Upload, UploadError, is_resendable};
+use super::exchange::{
+    Account, Exchange, Finish, NoHead, Record, ResponseBody, Rest, Upload, UploadError, is_resendable,
+};
 use super::forward::{self, Viewer};
 use super::front::Content;
 use super::rewrite::{self, Address};
@@ -122,7 +124,8 @@ pub async fn forward(
 
     bound |= forward::binds_connection(&answer.headers);
     let framing = answer.framing(&parts.method).map_err(|_| Cause::BadResponse)?;
-    let finish = may_serve_again(&answer, framing, &spec).map(|keep| finish(connection, &tunnel, bound, version, keep));
+    let finish = may_serve_again(&answer, framing, &spec)
+        .map(|keep| finish(connection, &tunnel, bound, version, keep));
     let switched = answer.status == StatusCode::SWITCHING_PROTOCOLS;
     let protocols = answer.headers.get(header::UPGRADE).cloned();
     let address = Address {
@@ -168,7 +171,12 @@ pub async fn forward(
 }
 
 /// Whether this tunnel takes this request now.
-async fn admit(tunnel: &Tunnel, spec: &Spec, request: &Request<Incoming>, via: &HeaderValue) -> Result<(), Cause> {
+async fn admit(
+    tunnel: &Tunnel,
+    spec: &Spec,
+    request: &Request<Incoming>,
+    via: &HeaderValue,
+) -> Result<(), Cause> {
     if forward::is_loop(request.headers(), via) {
         return Err(Cause::Loop);
     }
@@ -201,12 +209,19 @@ fn may_serve_again(answer: &ResponseHead, framing: Framing, spec: &Spec) -> Opti
     if !spec.reuse || framing == Framing::UntilClose || !answer.keeps_alive() {
         return None;
     }
-    let keep = answer.keep_alive_timeout().map_or(reuse::MAX_IDLE, |timeout| timeout.saturating_sub(reuse::MARGIN));
+    let keep =
+        answer.keep_alive_timeout().map_or(reuse::MAX_IDLE, |timeout| timeout.saturating_sub(reuse::MARGIN));
     Some(keep.min(reuse::MAX_IDLE)).filter(|keep| !keep.is_zero())
 }
 
 /// Where the lane goes after the response. One that carries a connection-bound login stays with its viewer.
-fn finish(connection: &Arc<Connection>, tunnel: &Tunnel, bound: bool, version: Version, keep: Duration) -> Finish {
+fn finish(
+    connection: &Arc<Connection>,
+    tunnel: &Tunnel,
+    bound: bool,
+    version: Version,
+    keep: Duration,
+) -> Finish {
     let (connection, tunnel) = (Arc::clone(connection), tunnel.id);
     match (bound, version) {
         (false, _) => Box::new(move |lane: Lane| lane.give_back(keep)),
@@ -244,7 +259,7 @@ impl Fetch<'_> {
             }
             Watched::Overtaken(fetched) => {
                 exchange.lane.answered(false);
-                fetched
+                *fetched
             }
             Watched::Failed(cause) => Err(cause),
         }
@@ -266,11 +281,12 @@ impl Fetch<'_> {
         if long || exchange.lane.trial {
             match timeout(reuse::PROBE_WAIT, exchange.head(self.idle)).await {
                 Ok(head) => return Watched::from(head),
-                Err(_) if exchange.has_input() || (!exchange.lane.trial && exchange.lane.stream.ponged()) => {}
+                Err(_) if exchange.has_input() || (!exchange.lane.trial && exchange.lane.stream.ponged()) => {
+                }
                 Err(_) => {
                     return tokio::select! {
                         head = exchange.head(self.idle) => Watched::from(head),
-                        fetched = self.fresh(Upload::of_head(again.clone())) => Watched::Overtaken(fetched),
+                        fetched = self.fresh(Upload::of_head(again.clone())) => Watched::Overtaken(Box::new(fetched)),
                     };
                 }
             }
@@ -284,7 +300,7 @@ enum Watched {
     /// The lane was dead: nothing of a response came, so the request may go out again.
     Dead,
     /// The fresh claim was quicker.
-    Overtaken(Fetched),
+    Overtaken(Box<Fetched>),
     Failed(Cause),
 }
 
@@ -312,7 +328,9 @@ fn cause_of(error: NoHead) -> Cause {
         NoHead::Bad(_) => Cause::BadResponse,
         NoHead::Silent => Cause::TargetSilent,
         NoHead::Upload(UploadError::TooLarge(limit)) => Cause::BodyTooLarge(limit),
-        NoHead::Upload(UploadError::Viewer(_)) => Cause::BadRequest("The request body is malformed or was cut short."),
+        NoHead::Upload(UploadError::Viewer(_)) => {
+            Cause::BadRequest("The request body is malformed or was cut short.")
+        }
         NoHead::Upload(UploadError::Target(_)) => Cause::TargetClosed,
     }
 }

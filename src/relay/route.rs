@@ -47,7 +47,11 @@ impl Routes {
                     (None, IpAddr::V6(ip)) => format!("[{ip}]"),
                     (None, ip) => ip.to_string(),
                 };
-                if bound.port() == 80 { format!("http://{host}") } else { format!("http://{host}:{}", bound.port()) }
+                if bound.port() == 80 {
+                    format!("http://{host}")
+                } else {
+                    format!("http://{host}:{}", bound.port())
+                }
             }
             (None, None) => "http://localhost".to_owned(),
         };
@@ -79,7 +83,8 @@ impl Routes {
         let Some((host, _)) = split_host(host) else { return Route::Nobody };
         let host = host.strip_suffix('.').unwrap_or(host);
         if let Some(base) = &self.base_domain
-            && let Some(label) = strip_suffix_ignoring_case(host, base).and_then(|label| label.strip_suffix('.'))
+            && let Some(label) =
+                strip_suffix_ignoring_case(host, base).and_then(|label| label.strip_suffix('.'))
         {
             return if label.contains('.') { Route::Nobody } else { Route::Host(lower(label)) };
         }
@@ -105,12 +110,18 @@ impl Routes {
 
 /// Host and port of an authority; `None` if it is none.
 pub fn split_host(authority: &str) -> Option<(&str, Option<&str>)> {
-    let end = if authority.starts_with('[') { authority.find(']')? + 1 } else { authority.find(':').unwrap_or(authority.len()) };
+    let end = if authority.starts_with('[') {
+        authority.find(']')? + 1
+    } else {
+        authority.find(':').unwrap_or(authority.len())
+    };
     let (host, rest) = authority.split_at(end);
     match rest.strip_prefix(':') {
         _ if host.is_empty() => None,
         None if rest.is_empty() => Some((host, None)),
-        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => Some((host, Some(port).filter(|port| !port.is_empty()))),
+        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some((host, Some(port).filter(|port| !port.is_empty())))
+        }
         _ => None,
     }
 }
@@ -127,7 +138,11 @@ fn strip_suffix_ignoring_case<'a>(text: &'a str, suffix: &str) -> Option<&'a str
 }
 
 fn lower(text: &str) -> Cow<'_, str> {
-    if text.bytes().any(|byte| byte.is_ascii_uppercase()) { text.to_ascii_lowercase().into() } else { text.into() }
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        text.to_ascii_lowercase().into()
+    } else {
+        text.into()
+    }
 }
 
 #[cfg(test)]
@@ -142,7 +157,9 @@ mod tests {
     #[test]
     fn hosts_are_matched_without_case_port_or_trailing_dot() {
         let routes = routes(Some("relay.example"));
-        for host in ["web.relay.example", "WEB.Relay.Example:8080", "web.relay.example.", "web.relay.example.:80"] {
+        for host in
+            ["web.relay.example", "WEB.Relay.Example:8080", "web.relay.example.", "web.relay.example.:80"]
+        {
             assert_eq!(routes.route(host, "/v1/tunnels"), Route::Host("web".into()), "{host}");
         }
         for host in ["relay.example", "localhost:8080", "127.0.0.1", "[::1]:8080", "RELAY.example:1"] {
@@ -150,7 +167,9 @@ mod tests {
             assert_eq!(routes.route(host, "/t/Web/x?y"), Route::Path("web".into()), "{host}");
             assert_eq!(routes.route(host, "/t/web?y"), Route::Path("web".into()), "{host}");
         }
-        for host in ["other.example", "a.b.relay.example", "xrelay.example", "", ":80", "[::1", "web.relay.example:x"] {
+        for host in
+            ["other.example", "a.b.relay.example", "xrelay.example", "", ":80", "[::1", "web.relay.example:x"]
+        {
             assert_eq!(routes.route(host, "/t/web"), Route::Nobody, "{host}");
         }
     }

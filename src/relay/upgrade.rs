@@ -20,7 +20,10 @@ const CLOSE_WAIT: Duration = Duration::from_secs(2);
 pub fn is_among(wanted: &HeaderValue, switched: &HeaderValue) -> bool {
     let tokens = |value: &HeaderValue| {
         let text = value.to_str().unwrap_or_default().to_ascii_lowercase();
-        text.split(',').map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()).collect::<Vec<_>>()
+        text.split(',')
+            .map(|token| token.trim().to_owned())
+            .filter(|token| !token.is_empty())
+            .collect::<Vec<_>>()
     };
     let (wanted, switched) = (tokens(wanted), tokens(switched));
     !switched.is_empty() && switched.iter().all(|token| wanted.contains(token))

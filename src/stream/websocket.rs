@@ -395,7 +395,9 @@ mod tests {
             for (mut socket, mut end) in [(near_end, server), (far, client)] {
                 tokio::spawn(async move {
                     let idle = std::time::Duration::from_secs(10);
-                    splice(&mut socket, &mut end, HalfClose::EndsBoth, idle, &mut Moved::default()).await.unwrap();
+                    splice(&mut socket, &mut end, HalfClose::EndsBoth, idle, &mut Moved::default())
+                        .await
+                        .unwrap();
                 });
             }
             let sent = sample(100_000);
@@ -412,7 +414,10 @@ mod tests {
             let mut got = vec![0; 100_000];
             near.read_exact(&mut got).await.unwrap();
             assert!(got == sent, "{pipe}");
-            far_end = { let (read, write) = echo.await.unwrap(); read.unsplit(write) };
+            far_end = {
+                let (read, write) = echo.await.unwrap();
+                read.unsplit(write)
+            };
             drop(far_end);
             assert_eq!(near.read(&mut [0]).await.unwrap(), 0);
         }

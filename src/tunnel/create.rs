@@ -68,7 +68,8 @@ pub struct Spec {
 impl PartialEq for Spec {
     fn eq(&self, other: &Self) -> bool {
         let auth = |spec: &Self| spec.auth.as_ref().map(|auth| auth.to_text());
-        (self.chosen, self.local_port, self.ttl, self.reuse) == (other.chosen, other.local_port, other.ttl, other.reuse)
+        (self.chosen, self.local_port, self.ttl, self.reuse)
+            == (other.chosen, other.local_port, other.ttl, other.reuse)
             && self.device_name == other.device_name
             && self.source == other.source
             && self.host_header == other.host_header
@@ -83,7 +84,8 @@ impl Spec {
     /// Checks a request: the spec and the wanted name. A password is hashed here, which takes tens of milliseconds:
     /// call it where that may block. `before` keeps its hash if user and password are still the same.
     pub fn check(request: &CreateTunnel, before: Option<&Self>) -> Result<(Self, Option<Name>), CreateError> {
-        let local_port = u16::try_from(request.local_port).ok().filter(|port| *port != 0).ok_or(CreateError::Port)?;
+        let local_port =
+            u16::try_from(request.local_port).ok().filter(|port| *port != 0).ok_or(CreateError::Port)?;
         let name = filled(&request.name).map(Name::parse).transpose()?;
         let ttl = filled(&request.ttl).map(duration::parse).transpose()?.filter(|ttl| !ttl.is_zero());
         let host_header = filled(&request.host_header).map(host).transpose()?;

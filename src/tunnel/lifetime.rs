@@ -56,7 +56,11 @@ impl Registry {
         let Ok(live) = keys.live_owners().await else { return false };
         for tunnel in self.all() {
             if tunnel.end_if_revoked(live.get(&tunnel.owner).copied()) {
-                tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), "key revoked; session ended");
+                tracing::info!(
+                    tunnel = tunnel.name,
+                    owner = tunnel.owner.as_str(),
+                    "key revoked; session ended"
+                );
             }
         }
         true

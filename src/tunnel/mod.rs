@@ -87,7 +87,14 @@ impl Traffic {
 }
 
 impl Tunnel {
-    fn new(id: Uuid, name: String, owner: Owner, created_at: i64, spec: Spec, expires_at: Option<i64>) -> Self {
+    fn new(
+        id: Uuid,
+        name: String,
+        owner: Owner,
+        created_at: i64,
+        spec: Spec,
+        expires_at: Option<i64>,
+    ) -> Self {
         let left = |at: i64| Duration::from_millis(u64::try_from(at - unix_ms()).unwrap_or(0));
         let now = Instant::now();
         let life = Life {
@@ -112,7 +119,8 @@ impl Tunnel {
 
     fn from_row(row: TunnelRow) -> Result<Self, PasswordError> {
         let spec = Spec::from_row(&row)?;
-        let tunnel = Self::new(row.id, row.name, Owner::from(row.owner), row.created_at, spec, row.expires_at);
+        let tunnel =
+            Self::new(row.id, row.name, Owner::from(row.owner), row.created_at, spec, row.expires_at);
         tunnel.set_suspended(row.suspended);
         tunnel.traffic.bytes_in.store(row.bytes_in, Ordering::Relaxed);
         tunnel.traffic.bytes_out.store(row.bytes_out, Ordering::Relaxed);
@@ -183,7 +191,10 @@ impl Tunnel {
 
     /// Sets the end to `ttl` from now: the end before that.
     fn expire_after(&self, ttl: Option<Duration>) -> Expiry {
-        self.expire_at(Expiry { at: ttl.map(|ttl| Instant::now() + ttl), shown: ttl.map(|ttl| unix_ms() + millis(ttl)) })
+        self.expire_at(Expiry {
+            at: ttl.map(|ttl| Instant::now() + ttl),
+            shown: ttl.map(|ttl| unix_ms() + millis(ttl)),
+        })
     }
 
     fn expire_at(&self, expiry: Expiry) -> Expiry {

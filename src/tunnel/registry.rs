@@ -26,11 +26,18 @@ impl Registry {
     /// Loads what the store has: known tunnels answer 503 until their clients are back.
     pub async fn open(store: Arc<dyn Store>, per_key: Option<usize>) -> Result<Self, StoreError> {
         let rows = store.load_tunnels().await?;
-        let registry = Self { by_name: DashMap::new(), by_id: DashMap::new(), store, per_key, creating: Default::default() };
+        let registry = Self {
+            by_name: DashMap::new(),
+            by_id: DashMap::new(),
+            store,
+            per_key,
+            creating: Default::default(),
+        };
         let live = |at: Option<i64>| at.is_none_or(|at| at > unix_ms());
         for row in rows.into_iter().filter(|row| !row.closed && live(row.expires_at)) {
             let name = row.name.clone();
-            let tunnel = Tunnel::from_row(row).map_err(|error| StoreError::Corrupt(format!("tunnel {name}: {error}")))?;
+            let tunnel = Tunnel::from_row(row)
+                .map_err(|error| StoreError::Corrupt(format!("tunnel {name}: {error}")))?;
             registry.insert(Arc::new(tunnel));
         }
         Ok(registry)
@@ -61,7 +68,11 @@ impl Registry {
 
     /// Creates a tunnel, or takes up the caller's own of that name; `true` says that it is new. A name that belongs to
     /// the caller is had again whatever became of its tunnel, and is never counted as one more.
-    pub async fn create(&self, owner: &Owner, request: CreateTunnel) -> Result<(Arc<Tunnel>, bool), CreateError> {
+    pub async fn create(
+        &self,
+        owner: &Owner,
+        request: CreateTunnel,
+    ) -> Result<(Arc<Tunnel>, bool), CreateError> {
         let wanted = request.name.as_deref().map(str::trim).map(str::to_ascii_lowercase).unwrap_or_default();
         let known = self.by_name(&wanted).filter(|tunnel| tunnel.owner == *owner);
         let before = known.as_ref().map(|tunnel| tunnel.spec());
@@ -149,13 +160,23 @@ impl Registry {
     pub async fn suspend(&self, tunnel: &Arc<Tunnel>, suspended: bool) -> Result<(), StoreError> {
         let before = tunnel.is_suspended();
         tunnel.set_suspended(suspended);
-        self.store.put_tunnel(tunnel.to_row(false)).await.map(drop).inspect_err(|_| tunnel.set_suspended(before))
+        self.store
+            .put_tunnel(tunnel.to_row(false))
+            .await
+            .map(drop)
+            .inspect_err(|_| tunnel.set_suspended(before))
     }
 
     /// Sets the end of a tunnel to `ttl` from now; `None` is never.
-    pub async fn extend(&self, tunnel: &Arc<Tunnel>, ttl: Option<std::time::Duration>) -> Result<(), StoreError> {
+    pub async fn extend(
+        &self,
+        tunnel: &Arc<Tunnel>,
+        ttl: Option<std::time::Duration>,
+    ) -> Result<(), StoreError> {
         let before = tunnel.expire_after(ttl);
-        self.store.put_tunnel(tunnel.to_row(false)).await.map(drop).inspect_err(|_| drop(tunnel.expire_at(before)))
+        self.store.put_tunnel(tunnel.to_row(false)).await.map(drop).inspect_err(|_| {
+            tunnel.expire_at(before);
+        })
     }
 
     /// Forgets a tunnel whose time is over. The store lets go of the name when its reservation ends.

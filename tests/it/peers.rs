@@ -54,7 +54,8 @@ async fn ask(stream: &mut TcpStream, host: &str) -> String {
     }
     let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
     assert!(head.starts_with("http/1.1 200"), "{head}");
-    let length = head.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap().parse().unwrap();
+    let length =
+        head.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap().parse().unwrap();
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.unwrap();
     String::from_utf8(body).unwrap()
@@ -103,14 +104,16 @@ async fn behind_a_pooling_nginx_no_request_reaches_another_tenants_target() {
 async fn posts_to_a_node_target_never_meet_its_closing_keep_alive() {
     let rig = Arc::new(Rig::start().await);
     // Node tells `Keep-Alive: timeout=2` and closes idle connections by it.
-    let script = "const s = require('http').createServer((q, r) => { q.resume(); q.on('end', () => r.end('ok')) });
+    let script =
+        "const s = require('http').createServer((q, r) => { q.resume(); q.on('end', () => r.end('ok')) });
         s.keepAliveTimeout = 2000; s.listen(0, '127.0.0.1', () => console.log(s.address().port));";
     let mut node = start("node", &["-e", script]);
     let mut lines = BufReader::new(node.stdout.take().unwrap()).lines();
     let port: u16 = soon(lines.next_line()).await.unwrap().unwrap().parse().unwrap();
     let _client = rig.client(ALICE, "node", ([127, 0, 0, 1], port).into()).await;
 
-    let request = "POST / HTTP/1.1\r\nHost: node.relay.test\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
+    let request =
+        "POST / HTTP/1.1\r\nHost: node.relay.test\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
     assert_eq!(rig.get("node", "/").await.status, 200);
     assert_eq!(rig.get("node", "/").await.status, 200);
     let mut viewers = JoinSet::new();

@@ -49,7 +49,11 @@ impl Rig {
     }
 
     /// A relay with that store and address, to come back after a restart.
-    pub async fn on(store: Arc<dyn Store>, address: SocketAddr, change: impl FnOnce(&mut RelayConfig)) -> Self {
+    pub async fn on(
+        store: Arc<dyn Store>,
+        address: SocketAddr,
+        change: impl FnOnce(&mut RelayConfig),
+    ) -> Self {
         let key = |name: &str, secret: &str| StaticKey { name: name.into(), secret: Secret::new(secret) };
         let mut config = RelayConfig {
             base_domain: Some("relay.test".into()),
@@ -61,7 +65,9 @@ impl Rig {
         let admin_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, admin) = (listener.local_addr().unwrap(), admin_listener.local_addr().unwrap());
         let keys = Keys::new(Arc::clone(&store), config.static_keys.clone());
-        let relay = Relay::start(config, vec![listener], Some(admin_listener), keys, Arc::clone(&store)).await.unwrap();
+        let relay = Relay::start(config, vec![listener], Some(admin_listener), keys, Arc::clone(&store))
+            .await
+            .unwrap();
         Self { relay: Some(relay), address, admin, store }
     }
 
@@ -83,7 +89,8 @@ impl Rig {
 
     /// Creates a tunnel: its JSON.
     pub async fn create(&self, key: &str, name: &str) -> Value {
-        let (status, tunnel) = self.api(key, "POST", "/v1/tunnels", &json!({"local_port": 1, "name": name}).to_string()).await;
+        let (status, tunnel) =
+            self.api(key, "POST", "/v1/tunnels", &json!({"local_port": 1, "name": name}).to_string()).await;
         assert!(status < 300, "{status} {tunnel}");
         tunnel
     }
@@ -330,7 +337,12 @@ impl Answer {
     /// Reads exactly one response; an empty input has status 0.
     pub fn parse(bytes: &[u8]) -> Self {
         let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
-            return Self { status: 0, head: String::from_utf8_lossy(bytes).into(), body: Vec::new(), complete: false };
+            return Self {
+                status: 0,
+                head: String::from_utf8_lossy(bytes).into(),
+                body: Vec::new(),
+                complete: false,
+            };
         };
         let head = String::from_utf8_lossy(&bytes[..end + 2]).to_ascii_lowercase();
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
@@ -363,7 +375,8 @@ fn dechunk(mut rest: &[u8]) -> (Vec<u8>, bool) {
     let mut body = Vec::new();
     loop {
         let Some(end) = rest.windows(2).position(|window| window == b"\r\n") else { return (body, false) };
-        let size = std::str::from_utf8(&rest[..end]).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
+        let size =
+            std::str::from_utf8(&rest[..end]).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
         let Some(size) = size else { return (body, false) };
         rest = &rest[end + 2..];
         if size == 0 {

@@ -85,7 +85,12 @@ pub struct Session {
 
 impl Session {
     /// A session of `owner`, and the queue that its control socket drains.
-    pub fn new(owner: Arc<str>, reuse: bool, pending: Arc<Pending>, limits: &Limits) -> (Arc<Self>, mpsc::Receiver<ToClient>) {
+    pub fn new(
+        owner: Arc<str>,
+        reuse: bool,
+        pending: Arc<Pending>,
+        limits: &Limits,
+    ) -> (Arc<Self>, mpsc::Receiver<ToClient>) {
         let (say, said) = mpsc::channel(limits.waiting_per_tunnel.max(1));
         let reuse = if reuse { Reuse::Untried } else { Reuse::Off };
         let session = Arc::new_cyclic(|this| Self {

@@ -87,7 +87,10 @@ pub(super) struct Claimed {
 impl Future for Claimed {
     type Output = Result<Box<dyn Duplex>, oneshot::error::RecvError>;
 
-    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+    fn poll(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Self::Output> {
         std::pin::Pin::new(&mut self.stream).poll(cx)
     }
 }

@@ -147,7 +147,8 @@ struct Pending(ApiError);
 
 /// Fills the bodies of errors: only here is the request's id known.
 pub async fn with_request_id(request: Request, next: Next) -> Response {
-    let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+    let id =
+        request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
     let mut response = next.run(request).await;
     let Some(Pending(mut error)) = response.extensions_mut().remove::<Pending>() else { return response };
     tracing::debug!(code = error.code, request_id = id, "call refused");

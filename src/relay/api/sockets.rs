@@ -45,7 +45,8 @@ pub async fn control(
     let (limits, pending) = (Arc::clone(&api.limits), Arc::clone(&api.pending));
     api.sessions.spawn(async move {
         let Some((io, already)) = upgraded(on_upgrade).await else { return };
-        let (session, said) = Session::new(tunnel.owner.as_str().into(), tunnel.spec().reuse, pending, &limits);
+        let (session, said) =
+            Session::new(tunnel.owner.as_str().into(), tunnel.spec().reuse, pending, &limits);
         tunnel.attach(Arc::clone(&session), checked_at);
         tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), "client connected");
         let ended = run_control(Arc::clone(&session), io, already.to_vec(), said, &limits).await;

@@ -14,7 +14,9 @@ use time::format_description::well_known::Rfc3339;
 
 use super::error::{Refusals, TunnelRefusals};
 use super::{Api, ApiFailure};
-use crate::proto::api::{self, ApiError, CreateTunnel, Extend, Inspection, InspectionState, Suspend, Suspended};
+use crate::proto::api::{
+    self, ApiError, CreateTunnel, Extend, Inspection, InspectionState, Suspend, Suspended,
+};
 use crate::proto::duration;
 use crate::tunnel::{CreateError, Tunnel};
 
@@ -54,7 +56,11 @@ pub async fn create(
 /// One tunnel of the calling key.
 #[utoipa::path(get, path = "/v1/tunnels/{id}", security(("key" = [])), params(("id" = String, Path, description = "UUID of the tunnel")),
     responses((status = 200, description = "The tunnel", body = api::Tunnel), TunnelRefusals))]
-pub async fn get(State(api): State<Api>, headers: HeaderMap, Path(id): Path<String>) -> Answer<Json<api::Tunnel>> {
+pub async fn get(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Answer<Json<api::Tunnel>> {
     let tunnel = find(&api, &headers, &id).await?;
     Ok(Json(show(&api, &tunnel)))
 }
@@ -62,7 +68,11 @@ pub async fn get(State(api): State<Api>, headers: HeaderMap, Path(id): Path<Stri
 /// Ends a tunnel for good. Its client is told to stop; the name stays reserved for the key.
 #[utoipa::path(delete, path = "/v1/tunnels/{id}", security(("key" = [])), params(("id" = String, Path, description = "UUID of the tunnel")),
     responses((status = 204, description = "It is gone"), TunnelRefusals))]
-pub async fn delete(State(api): State<Api>, headers: HeaderMap, Path(id): Path<String>) -> Answer<StatusCode> {
+pub async fn delete(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Answer<StatusCode> {
     let tunnel = find(&api, &headers, &id).await?;
     api.registry.delete(&tunnel).await?;
     tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), "tunnel deleted");
@@ -126,7 +136,11 @@ pub async fn inspection(
 /// The recorded requests: none, as none are recorded.
 #[utoipa::path(get, path = "/v1/tunnels/{id}/requests", security(("key" = [])), params(("id" = String, Path, description = "UUID of the tunnel")),
     responses((status = 200, description = "An empty array", body = [Object]), TunnelRefusals))]
-pub async fn requests(State(api): State<Api>, headers: HeaderMap, Path(id): Path<String>) -> Answer<Json<[(); 0]>> {
+pub async fn requests(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Answer<Json<[(); 0]>> {
     find(&api, &headers, &id).await?;
     Ok(Json([]))
 }
@@ -175,6 +189,7 @@ fn show(api: &Api, tunnel: &Tunnel) -> api::Tunnel {
 }
 
 fn rfc3339(unix_ms: Option<i64>) -> String {
-    let time = unix_ms.and_then(|ms| OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok());
+    let time =
+        unix_ms.and_then(|ms| OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok());
     time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(|| api::NEVER.to_owned())
 }

@@ -15,8 +15,8 @@ use tokio_util::task::TaskTracker;
 
 use super::Exchange;
 use crate::link::Lane;
-use crate::relay::forward::strip_trailers;
 use crate::proto::http1::{BodyReader, Framing, Piece};
+use crate::relay::forward::strip_trailers;
 use crate::relay::viewer::Busy;
 use crate::tunnel::Tunnel;
 
@@ -121,7 +121,9 @@ impl ResponseBody {
                     }));
                 }
                 Ok(None) => {}
-                Err(error) => return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::InvalidData, error)))),
+                Err(error) => {
+                    return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::InvalidData, error))));
+                }
             }
             match exchange.lane.stream.poll_chunk(cx) {
                 Poll::Pending => return Poll::Pending,

@@ -90,7 +90,10 @@ impl Exchange {
         loop {
             let before = self.upload.received;
             let sending = poll_fn(|cx| {
-                if self.poll_upload(cx).is_err() || self.write_failed || self.lane.stream.poll_chunk(cx).is_ready() {
+                if self.poll_upload(cx).is_err()
+                    || self.write_failed
+                    || self.lane.stream.poll_chunk(cx).is_ready()
+                {
                     return Poll::Ready(false);
                 }
                 if self.upload.is_done() { Poll::Ready(true) } else { Poll::Pending }
@@ -110,12 +113,16 @@ impl Exchange {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(Some(chunk))) => chunk,
                 Poll::Ready(Ok(None)) if self.input.is_empty() => return Poll::Ready(Err(NoHead::Nothing)),
-                Poll::Ready(Ok(None)) => return Poll::Ready(Err(NoHead::Cut(io::ErrorKind::UnexpectedEof.into()))),
+                Poll::Ready(Ok(None)) => {
+                    return Poll::Ready(Err(NoHead::Cut(io::ErrorKind::UnexpectedEof.into())));
+                }
                 Poll::Ready(Err(_)) if self.input.is_empty() => return Poll::Ready(Err(NoHead::Nothing)),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(NoHead::Cut(error))),
             };
             self.input = if self.input.is_empty() { chunk } else { join(&self.input, &chunk) };
-            while let Some((head, size)) = ResponseHead::parse(&self.input, HEAD_LIMIT).map_err(NoHead::Bad)? {
+            while let Some((head, size)) =
+                ResponseHead::parse(&self.input, HEAD_LIMIT).map_err(NoHead::Bad)?
+            {
                 self.input = self.input.slice(size..);
                 match head.status {
                     StatusCode::CONTINUE => self.upload.release(),

@@ -8,8 +8,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use http_body::Body;
 use hyper::body::Incoming;
 
-use crate::relay::forward::strip_trailers;
 use crate::proto::http1::{RequestBody, chunk_head, chunked_end};
+use crate::relay::forward::strip_trailers;
 use crate::stream::Duplex;
 
 /// Portions up to this are gathered with what is already waiting to be written.
@@ -102,15 +102,18 @@ impl Upload {
         }
         loop {
             // Take from the viewer first, so that a head and a small body go out in one write.
-            let more = if self.out.len() < GATHER && self.portion.is_empty() { self.take(cx)? } else { false };
+            let more =
+                if self.out.len() < GATHER && self.portion.is_empty() { self.take(cx)? } else { false };
             if more {
                 continue;
             }
             if !self.out.is_empty() {
-                let count = ready!(Pin::new(&mut *stream).poll_write(cx, &self.out)).map_err(UploadError::Target)?;
+                let count =
+                    ready!(Pin::new(&mut *stream).poll_write(cx, &self.out)).map_err(UploadError::Target)?;
                 self.out.advance(count);
             } else if !self.portion.is_empty() {
-                let count = ready!(Pin::new(&mut *stream).poll_write(cx, &self.portion)).map_err(UploadError::Target)?;
+                let count = ready!(Pin::new(&mut *stream).poll_write(cx, &self.portion))
+                    .map_err(UploadError::Target)?;
                 self.portion.advance(count);
                 if self.portion.is_empty() && std::mem::take(&mut self.chunk_open) {
                     self.out.extend_from_slice(b"\r\n");
@@ -147,7 +150,8 @@ impl Upload {
             last => {
                 self.body = None;
                 if self.chunked {
-                    let mut trailers = last.and_then(Result::err).and_then(|frame| frame.into_trailers().ok());
+                    let mut trailers =
+                        last.and_then(Result::err).and_then(|frame| frame.into_trailers().ok());
                     trailers.iter_mut().for_each(strip_trailers);
                     chunked_end(&mut self.out, trailers.as_ref());
                 }
