@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exchange::{Account, Exchange};
 use super::viewer::ViewerIo;
+use crate::stream::handshake;
 use crate::stream::splice::{HalfClose, Moved, splice as copy};
 
 /// For the goodbye to the target.
@@ -40,13 +41,15 @@ pub async fn splice(
     let Ok(upgraded) = on_upgrade.await else { return };
     let Ok(parts) = upgraded.downcast::<TokioIo<ViewerIo>>() else { return };
     let mut viewer = parts.io.into_inner();
+    let early = handshake::left_over(&parts.read_buf);
+    drop(parts.read_buf);
     let mut stream = exchange.lane.stream;
     let mut moved = Moved::default();
     let copying = async {
         // What came right behind the two heads was read along with them.
         viewer.write_all(&exchange.input).await?;
-        if !parts.read_buf.is_empty() {
-            stream.write_all(&parts.read_buf).await?;
+        if !early.is_empty() {
+            stream.write_all(&early).await?;
             stream.flush().await?;
         }
         copy(&mut viewer, stream.as_mut(), HalfClose::EndsBoth, idle, &mut moved).await
@@ -55,7 +58,7 @@ pub async fn splice(
         ended = copying => ended,
         () = running.cancelled() => Ok(()),
     };
-    account.upgraded(parts.read_buf.len() as u64 + moved.inward, exchange.input.len() as u64 + moved.outward);
+    account.upgraded(early.len() as u64 + moved.inward, exchange.input.len() as u64 + moved.outward);
     if let Err(error) = ended {
         tracing::debug!(%error, tunnel = account.tunnel.name, "upgraded connection ended");
     }

@@ -58,6 +58,12 @@ pub fn switching<B: Default>(accept: HeaderValue) -> Response<B> {
     response
 }
 
+/// What hyper had read beyond the handshake, as a copy: a reference would keep all of its read buffer for as long as the
+/// socket lives.
+pub fn left_over(read: &Bytes) -> BytesMut {
+    BytesMut::from(&read[..])
+}
+
 /// Why a handshake that we asked for failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -109,7 +115,7 @@ where
     }
     let upgraded = hyper::upgrade::on(response).await?;
     let parts = upgraded.downcast::<TokioIo<IO>>().map_err(|_| ConnectError::BadAnswer)?;
-    Ok((parts.io.into_inner(), BytesMut::from(parts.read_buf)))
+    Ok((parts.io.into_inner(), left_over(&parts.read_buf)))
 }
 
 async fn refused(response: Response<Incoming>) -> ConnectError {

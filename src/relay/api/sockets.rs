@@ -96,5 +96,5 @@ fn upgrade_of(request: &mut Request) -> Result<OnUpgrade, ApiFailure> {
 /// The socket, and what was read behind the handshake.
 async fn upgraded(on_upgrade: OnUpgrade) -> Option<(ViewerIo, BytesMut)> {
     let parts = on_upgrade.await.ok()?.downcast::<TokioIo<ViewerIo>>().ok()?;
-    Some((parts.io.into_inner(), BytesMut::from(parts.read_buf)))
+    Some((parts.io.into_inner(), handshake::left_over(&parts.read_buf)))
 }
