@@ -81,7 +81,8 @@ pub(super) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     let name = args.name.unwrap_or_else(default_name);
     let options = Options { name: Some(name), ..http::options(connector, target, style) };
     let code = http::keep_open(vec![(None, options)], style).await?;
-    relay.shutdown().await;
+    // Whoever waits for the second time has asked for haste.
+    let _ = tokio::time::timeout(2 * DRAIN, relay.shutdown()).await;
     Ok(code)
 }
 

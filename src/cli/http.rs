@@ -153,7 +153,7 @@ pub(super) async fn keep_open(
         arriving.push(next(at, events));
     }
     let mut second = tokio::time::interval(Duration::from_secs(1));
-    let (mut stopping, mut code) = (false, 0);
+    let (mut stopping, mut told, mut code) = (false, false, 0);
     loop {
         tokio::select! {
             arrived = arriving.next() => match arrived {
@@ -171,6 +171,9 @@ pub(super) async fn keep_open(
             _ = second.tick() => {
                 for (session, report) in &running {
                     report.omitted(session.take_omitted());
+                }
+                if stopping && !std::mem::replace(&mut told, true) && !style.json && !style.quiet {
+                    eprintln!("closing: waiting a few seconds for open connections; Ctrl-C again ends at once");
                 }
             }
             () = signals.next() => {

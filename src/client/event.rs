@@ -108,8 +108,20 @@ struct Shared {
     began: Instant,
     /// The running second in the upper half, the requests told in it in the lower one.
     told: AtomicU64,
-    omitted: AtomicU64,
+    /// Shared with the session's handle, which must not keep the channel open.
+    omitted: Omitted,
     target_down: Mutex<Option<Instant>>,
+}
+
+/// A count of requests that were not told as events.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Omitted(Arc<AtomicU64>);
+
+impl Omitted {
+    /// Those since the last call.
+    pub(super) fn take(&self) -> u64 {
+        self.0.swap(0, Ordering::Relaxed)
+    }
 }
 
 impl Events {
@@ -121,7 +133,7 @@ impl Events {
             per_second,
             began: Instant::now(),
             told: AtomicU64::new(0),
-            omitted: AtomicU64::new(0),
+            omitted: Omitted::default(),
             target_down: Mutex::new(None),
         };
         (Self(Arc::new(shared)), receiver)
@@ -144,15 +156,15 @@ impl Events {
         let told = shared.told.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |told| Some(count(told)));
         let nth = count(told.unwrap_or_default()) as u32;
         if nth > shared.per_second || shared.sender.capacity() <= RESERVED {
-            shared.omitted.fetch_add(1, Ordering::Relaxed);
+            shared.omitted.0.fetch_add(1, Ordering::Relaxed);
         } else {
             self.send(Event::Request(exchange));
         }
     }
 
-    /// Requests that were not told since the last call.
-    pub(super) fn take_omitted(&self) -> u64 {
-        self.0.omitted.swap(0, Ordering::Relaxed)
+    /// The count of requests that were not told.
+    pub(super) fn omitted(&self) -> Omitted {
+        self.0.omitted.clone()
     }
 
     pub(super) fn target_down(&self, error: TargetError) {
@@ -189,8 +201,8 @@ mod tests {
         // A new second may have begun meanwhile.
         let told = std::iter::from_fn(|| receiver.try_recv().ok()).count();
         assert!((5..=10).contains(&told), "{told}");
-        assert_eq!(events.take_omitted() + told as u64, 20);
-        assert_eq!(events.take_omitted(), 0);
+        assert_eq!(events.omitted().take() + told as u64, 20);
+        assert_eq!(events.omitted().take(), 0);
         let (events, mut receiver) = Events::new(10_000);
         for _ in 0..100 {
             events.request(exchange());

@@ -101,7 +101,7 @@ impl Report {
             Event::Request(exchange) if !quiet => self.line(&self.request(exchange)),
             Event::TargetDown { error, at_start } if !quiet => {
                 let after = if *at_start { " The tunnel is open and waits for it." } else { "" };
-                let text = format!("{} {}{after}", visible(&error.to_string()), error.fix());
+                let text = format!("{}. {}{after}", visible(&error.to_string()), error.fix());
                 self.line(&format!("{}: {text}", self.paint("33", "target")))
             }
             Event::Ended(end) if end.exit_code() != 0 => {

@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::api::CallError;
 use super::connector::{Connector, SocketError};
 use super::control::{Control, Ended};
-use super::event::{End, Event, Events};
+use super::event::{End, Event, Events, Omitted};
 use super::retry::Retry;
 use super::serve::Server;
 use super::target::Target;
@@ -78,7 +78,7 @@ impl Options {
 /// A running session. Dropping it ends it at once, without a goodbye.
 pub struct Session {
     stop: CancellationToken,
-    events: Events,
+    omitted: Omitted,
     task: AbortOnDropHandle<End>,
 }
 
@@ -87,9 +87,10 @@ impl Session {
     pub fn start(options: Options) -> (Self, mpsc::Receiver<Event>) {
         let (events, receiver) = Events::new(options.requests_per_second);
         let stop = CancellationToken::new();
-        let runner = Runner::new(options, events.clone(), stop.clone());
+        let omitted = events.omitted();
+        let runner = Runner::new(options, events, stop.clone());
         let task = AbortOnDropHandle::new(tokio::spawn(runner.run()));
-        (Self { stop, events, task }, receiver)
+        (Self { stop, omitted, task }, receiver)
     }
 
     /// Asks it to end in order: no new viewers, running ones get a few seconds, the tunnel is deleted.
@@ -104,7 +105,7 @@ impl Session {
 
     /// Requests since the last call that were not told as events.
     pub fn take_omitted(&self) -> u64 {
-        self.events.take_omitted()
+        self.omitted.take()
     }
 }
 
@@ -320,10 +321,8 @@ impl Runner {
             }
             CallError::Refused { status, message, .. } if status.as_u16() == 409 => {
                 let name = self.wanted().name.unwrap_or_default();
-                format!(
-                    "the name {name:?} cannot be had: {message}{}",
-                    if last { "; choose another --name" } else { "" }
-                )
+                let what = if last { "; give another with --name" } else { "" };
+                format!("the relay refuses the name {name:?} (409): {message}{what}")
             }
             CallError::Refused { status, .. } if status.as_u16() == 404 && last => {
                 format!("{relay} is no relay, or not its root (404): check --relay")

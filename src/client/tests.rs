@@ -121,6 +121,7 @@ async fn one_data_socket_carries_many_requests_and_ends_with_either_side() {
     deleted.answer(200, &json!({})).await;
     assert_eq!(soon(session.ended()).await, End::Stopped);
     assert_eq!(next(&mut events).await, Event::Ended(End::Stopped));
+    assert_eq!(soon(events.recv()).await, None, "nothing follows the end");
 }
 
 #[tokio::test]
@@ -241,7 +242,7 @@ async fn a_refused_key_is_final_at_any_time() {
 #[tokio::test]
 async fn at_the_start_a_refusal_is_final_and_says_what_to_do() {
     for (status, part) in
-        [(409, "choose another --name"), (400, "bad ttl"), (404, "check --relay"), (301, "https://")]
+        [(409, "give another with --name"), (400, "bad ttl"), (404, "check --relay"), (301, "https://")]
     {
         let relay = Scripted::start().await;
         let named = |options: &mut Options| options.name = Some("web".into());

@@ -27,7 +27,7 @@ pub struct Limits {
     pub control_message_bytes: usize,
     /// Payload bytes of one data message to a base client: such clients hold each message whole in memory.
     pub data_message_bytes: usize,
-    /// Bytes under way in one direction of one stream. The read buffers start at 8 KiB and grow to this.
+    /// Bytes under way in one direction of one stream. The read buffers start at 4 KiB and grow to this.
     pub in_flight_bytes: usize,
     /// Between two pings on a control socket.
     pub ping_every: Duration,

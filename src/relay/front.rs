@@ -103,7 +103,7 @@ async fn answer(
     // A copy of the path would cost each request an allocation; the target's URI is shared instead.
     let uri = request.uri().clone();
     match shared.routes.route(text, uri.path()) {
-        Route::Own => Ok(own(shared, connection, request).await),
+        Route::Own => Ok(Box::pin(own(shared, connection, request)).await),
         Route::Nobody => Err(Cause::NoSuchTunnel),
         Route::Host(name) => {
             let tunnel = shared.registry.by_name(&name).ok_or(Cause::NoSuchTunnel)?;

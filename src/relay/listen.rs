@@ -41,7 +41,8 @@ pub async fn accept(shared: Arc<Shared>, listener: TcpListener) {
         };
         match accepted {
             Ok((stream, remote)) => {
-                let serving = serve(Arc::clone(&shared), stream, remote);
+                // Boxed, as each future around another one holds room for it twice.
+                let serving = Box::pin(serve(Arc::clone(&shared), stream, remote));
                 let serving = shared.cut.clone().run_until_cancelled_owned(serving);
                 shared.tasks.spawn(async move {
                     let _permit = permit;
@@ -74,10 +75,10 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr) {
         service_fn(move |request| front::serve(Arc::clone(&shared), Arc::clone(&connection), request))
     };
     if http2 {
-        let serving = shared.http2.serve_connection(io, service);
+        let serving = pin!(shared.http2.serve_connection(io, service));
         drive(&shared, &connection, serving, |serving| serving.graceful_shutdown()).await;
     } else {
-        let serving = shared.http1.serve_connection(io, service).with_upgrades();
+        let serving = pin!(shared.http1.serve_connection(io, service).with_upgrades());
         drive(&shared, &connection, serving, |serving| serving.graceful_shutdown()).await;
     }
 }
@@ -96,12 +97,15 @@ async fn is_http2(stream: &TcpStream) -> Option<bool> {
     }
 }
 
-async fn drive<C>(shared: &Shared, connection: &Arc<Connection>, serving: C, close: fn(Pin<&mut C>))
-where
+async fn drive<C>(
+    shared: &Shared,
+    connection: &Arc<Connection>,
+    mut serving: Pin<&mut C>,
+    close: fn(Pin<&mut C>),
+) where
     C: Future<Output = hyper::Result<()>>,
 {
     {
-        let mut serving = pin!(serving);
         let mut watching = pin!(watch(connection, &shared.config.limits));
         let mut closing = false;
         loop {

@@ -149,7 +149,8 @@ pub async fn forward(
         *response.headers_mut() = answer.headers;
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().insert(header::UPGRADE, protocol);
-        let splicing = upgrade::splice(on_upgrade, exchange, limits.idle_upgraded, running, account);
+        let splicing =
+            Box::pin(upgrade::splice(on_upgrade, exchange, limits.idle_upgraded, running, account));
         shared.tasks.spawn(shared.cut.clone().run_until_cancelled_owned(splicing));
         return Ok(response);
     }
@@ -255,7 +256,8 @@ impl Fetch<'_> {
             Watched::Dead => {
                 exchange.lane.answered(false);
                 drop(exchange);
-                self.fresh(Upload::of_head(again)).await
+                // Boxed, like the race: what is rare must not make every request's future larger.
+                Box::pin(self.fresh(Upload::of_head(again))).await
             }
             Watched::Overtaken(fetched) => {
                 exchange.lane.answered(false);
@@ -286,7 +288,7 @@ impl Fetch<'_> {
                 Err(_) => {
                     return tokio::select! {
                         head = exchange.head(self.idle) => Watched::from(head),
-                        fetched = self.fresh(Upload::of_head(again.clone())) => Watched::Overtaken(Box::new(fetched)),
+                        fetched = Box::pin(self.fresh(Upload::of_head(again.clone()))) => Watched::Overtaken(Box::new(fetched)),
                     };
                 }
             }

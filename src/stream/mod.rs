@@ -54,7 +54,7 @@ pub struct ReadBuffer {
 
 impl ReadBuffer {
     /// The first size: enough for a request, little enough for thousands of idle streams.
-    pub const START: usize = 8 * 1024;
+    pub const START: usize = 4 * 1024;
 
     /// A buffer with `bytes` already read that grows to `most`.
     pub fn new(bytes: BytesMut, most: usize) -> Self {
