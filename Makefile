@@ -14,8 +14,7 @@ setup:
 	@deploy/setup.sh $(PACKAGES)
 
 test: setup
-	$(CARGO) test --all-targets
-	$(CARGO) test --doc
+	$(CARGO) test
 
 check:
 	$(CARGO) fmt --check
