@@ -19,6 +19,7 @@ test: setup
 check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) fetch --locked --quiet
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked --quiet cargo-deny
 	$(CARGO) deny --offline check bans licenses sources
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --quiet

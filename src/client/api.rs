@@ -196,3 +196,38 @@ impl Connector {
 fn one(id: &str, action: &str) -> String {
     format!("/v1/tunnels/{}{action}", percent_encode(id))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_trying_again_cannot_mend_is_final() {
+        let of = |status: u16| CallError::of_answer(StatusCode::from_u16(status).unwrap(), b"");
+        for (status, last) in [
+            (301, true),
+            (400, true),
+            (401, true),
+            (403, true),
+            (404, true),
+            (409, true),
+            (408, false),
+            (425, false),
+            (429, false),
+            (500, false),
+            (503, false),
+        ] {
+            assert_eq!(of(status).is_final(), last, "{status}");
+        }
+        assert!(!CallError::Unreachable("x".into()).is_final());
+    }
+
+    #[test]
+    fn the_words_of_any_relay_or_web_server_are_shown() {
+        let text = |body: &str| CallError::of_answer(StatusCode::CONFLICT, body.as_bytes()).to_string();
+        assert!(text(r#"{"error":"taken","code":"name_taken"}"#).ends_with(": taken"));
+        assert!(text("name in use\n").ends_with(": name in use"));
+        assert!(text("").ends_with(": no reason given"));
+        assert!(text(&"x".repeat(9999)).len() < 400);
+    }
+}
