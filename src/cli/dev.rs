@@ -15,13 +15,9 @@ use crate::auth::keys::generate_key;
 use crate::auth::{Keys, StaticKey};
 use crate::client::{Options, Target};
 use crate::proto::name::Name;
-use crate::relay::Relay;
 use crate::relay::config::RelayConfig;
+use crate::relay::{Relay, sample};
 use crate::store::{Sqlite, Store};
-
-// To become `crate::relay::sample` with a line in relay/mod.rs.
-#[path = "../relay/sample.rs"]
-mod sample;
 
 /// Names below it are this machine for every browser.
 const BASE_DOMAIN: &str = "localhost";
@@ -112,7 +108,7 @@ async fn sample_site() -> anyhow::Result<(Target, AbortOnDropHandle<()>)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let target = Target::parse(&listener.local_addr()?.to_string())?;
     let serving = tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, sample::site()).await {
+        if let Err(error) = sample::serve(listener).await {
             tracing::error!(%error, "the sample site ended");
         }
     });

@@ -12,6 +12,7 @@ mod listen;
 mod proxy;
 mod rewrite;
 mod route;
+pub mod sample;
 
 mod upgrade;
 mod viewer;

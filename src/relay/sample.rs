@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_buf;
+use tokio::net::TcpListener;
 
 use crate::proto::frame::Role;
 use crate::stream::handshake::{check, switching};
@@ -24,6 +25,11 @@ const PAGE: &str = include_str!("sample.html");
 const HEADERS_MARK: &str = "<!--headers-->";
 /// An upload that says nothing for this long has ended.
 const UPLOAD_IDLE: Duration = Duration::from_secs(60);
+
+/// Serves the site until dropped.
+pub async fn serve(listener: TcpListener) -> std::io::Result<()> {
+    axum::serve(listener, site()).await
+}
 
 /// The site, without any state.
 pub fn site() -> Router {

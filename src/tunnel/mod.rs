@@ -48,6 +48,12 @@ struct Expiry {
     shown: Option<i64>,
 }
 
+impl Expiry {
+    fn after(ttl: Option<Duration>) -> Self {
+        Self { at: ttl.map(|ttl| Instant::now() + ttl), shown: ttl.map(|ttl| unix_ms() + millis(ttl)) }
+    }
+}
+
 struct Life {
     expiry: Expiry,
     /// When a session was last attached.
@@ -191,10 +197,18 @@ impl Tunnel {
 
     /// Sets the end to `ttl` from now: the end before that.
     fn expire_after(&self, ttl: Option<Duration>) -> Expiry {
-        self.expire_at(Expiry {
-            at: ttl.map(|ttl| Instant::now() + ttl),
-            shown: ttl.map(|ttl| unix_ms() + millis(ttl)),
-        })
+        self.expire_at(Expiry::after(ttl))
+    }
+
+    /// Puts the end off to `ttl` from now, unless it is later already.
+    fn expire_no_earlier(&self, ttl: Option<Duration>) {
+        let expiry = Expiry::after(ttl);
+        let current = &mut lock(&self.life).expiry;
+        if let Some(end) = current.at
+            && expiry.at.is_none_or(|at| at > end)
+        {
+            *current = expiry;
+        }
     }
 
     fn expire_at(&self, expiry: Expiry) -> Expiry {

@@ -107,7 +107,12 @@ impl Registry {
         // A client that comes back with the name we made up for it does not thereby choose it.
         spec.chosen = tunnel.spec().chosen;
         let unchanged = *tunnel.spec() == spec;
-        tunnel.expire_after(spec.ttl);
+        if unchanged {
+            // A client that comes back must not undo an extension.
+            tunnel.expire_no_earlier(spec.ttl);
+        } else {
+            tunnel.expire_after(spec.ttl);
+        }
         tunnel.set_spec(spec);
         // Without a change nothing needs writing, so that clients come back even while the disk is full.
         if !unchanged || tunnel.expires_at().is_some() {

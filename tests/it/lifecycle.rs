@@ -184,6 +184,17 @@ async fn extend_moves_the_end_and_zero_takes_it_away() {
 }
 
 #[tokio::test]
+async fn a_client_that_comes_back_does_not_undo_an_extension() {
+    let rig = Rig::start().await;
+    let wanted = json!({"name": "web", "ttl": "1h"});
+    let (_, tunnel) = create(&rig, ALICE, wanted.clone()).await;
+    let (_, extended) = call(&rig, tunnel["id"].as_str().unwrap(), "extend", json!({"ttl": "5h"})).await;
+    assert_eq!(create(&rig, ALICE, wanted.clone()).await.1["expires_at"], extended["expires_at"]);
+    let (_, shorter) = create(&rig, ALICE, json!({"name": "web", "ttl": "2h"})).await;
+    assert!(shorter["expires_at"].as_str().unwrap() < extended["expires_at"].as_str().unwrap());
+}
+
+#[tokio::test]
 async fn a_deleted_tunnel_stays_deleted() {
     let rig = Rig::start().await;
     let mut control = rig.control(ALICE, "web").await;
