@@ -8,7 +8,8 @@ BENCH_PACKAGES := nginx-light wrk
 
 # Expose the built-in sample site (or TARGET=3000) through a relay on this machine.
 run:
-	$(CARGO) run --release --quiet -- dev $(TARGET)
+	@command -v $(CARGO) >/dev/null || { echo "please install Rust first: https://rustup.rs" >&2; exit 1; }
+	@$(CARGO) run --release --quiet -- dev $(TARGET)
 
 setup:
 	@deploy/setup.sh $(PACKAGES)
