@@ -7,4 +7,5 @@ pub mod proto;
 pub mod relay;
 pub mod store;
 pub mod stream;
+mod sync;
 pub mod tunnel;

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::HeaderValue;
 
 use super::{NoRandom, Owner, Secret, hex, random, sha256};
 use crate::store::{Store, StoreError};
+use crate::sync::lock;
 
 /// Keys remembered for the time in which the store cannot be asked. Each is known to be good, so this bounds
 /// memory and nothing else.
@@ -87,7 +88,7 @@ impl Keys {
         }
         let found = self.store.find_key(hash).await;
         self.note(found.as_ref().err());
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.known);
         match found {
             Ok(Some(name)) => {
                 if known.len() >= REMEMBERED && !known.contains_key(&hash) {
@@ -117,7 +118,7 @@ impl Keys {
             .map(|key| (key.name, key.created_at))
             .collect();
         // What is remembered must not outlive its key, nor pass for a newer key of the same name.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, known| {
+        lock(&self.known).retain(|_, known| {
             live.get(known.owner.as_str()).is_some_and(|&created_at| created_at < known.checked_at)
         });
         let live = live.into_iter().map(|(name, since)| (Owner::from(name), since));

@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::{constant_time, pbkdf2};
 use http::HeaderValue;
 use tokio::sync::Semaphore;
 
 use super::{NoRandom, hex, random, sha256};
+use crate::sync::lock;
 
 /// Rounds for new hashes: some 20 to 50 ms of one core.
 const ROUNDS: NonZeroU32 = match NonZeroU32::new(100_000) {
@@ -129,7 +130,7 @@ impl BasicAuth {
             return Verdict::Refused;
         };
         let digest = sha256(value.as_bytes());
-        let accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        let accepted = lock(&self.accepted);
         // All of them are compared, each in constant time.
         let known = accepted.iter().fold(false, |known, entry| {
             known | constant_time::verify_slices_are_equal(entry, &digest).is_ok()
@@ -152,7 +153,7 @@ impl BasicAuth {
         let good = pbkdf2::verify(method, self.rounds, &self.salt, &credentials, &self.hash).is_ok();
         if good {
             let digest = sha256(value.as_bytes());
-            let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut accepted = lock(&self.accepted);
             if !accepted.contains(&digest) {
                 if accepted.len() == REMEMBERED {
                     accepted.pop_front();

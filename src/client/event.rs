@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 pub use super::observe::Exchange;
 use super::target::TargetError;
+use crate::sync::lock;
 
 /// Events that may wait for their reader.
 const WAITING: usize = 64;
@@ -168,7 +169,7 @@ impl Events {
     }
 
     pub(super) fn target_down(&self, error: TargetError) {
-        let mut last = self.0.target_down.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.0.target_down);
         if last.is_none_or(|last| last.elapsed() >= TARGET_DOWN_EVERY) {
             *last = Some(Instant::now());
             self.send(Event::TargetDown { error, at_start: false });

@@ -60,18 +60,8 @@ pub async fn forward(
     let te_trailers = forward::takes_trailers(&parts.headers);
     let mut bound = forward::binds_connection(&parts.headers);
 
-    // The target as raw as it came: nothing in it is decoded.
     let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let (prefix, rest) = match by_path {
-        Some(name) => target.split_at(PATH_PREFIX.len() + name),
-        None => ("", target),
-    };
-    let prefix = Some(prefix).filter(|prefix| !prefix.is_empty());
-    // A path may be empty after its prefix, and in an absolute form (`http://host?query`).
-    let target = match rest.as_bytes().first() {
-        Some(b'/' | b'*') => Cow::Borrowed(rest),
-        _ => Cow::Owned(format!("/{rest}")),
-    };
+    let (prefix, target) = split_target(target, by_path);
     let trusted = forward::is_trusted(connection.remote.ip(), &shared.config.trusted_proxies);
     forward::strip_hop_by_hop(&mut parts.headers);
     let viewer = Viewer { peer: connection.remote_text(), host, prefix, trusted };
@@ -169,6 +159,22 @@ pub async fn forward(
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     Ok(response)
+}
+
+/// The path prefix that the target does not see, and what it sees: as raw as it came, nothing in it is decoded.
+fn split_target(target: &str, by_path: Option<usize>) -> (Option<&str>, Cow<'_, str>) {
+    let (prefix, rest) = match by_path {
+        Some(name) => {
+            let (prefix, rest) = target.split_at(PATH_PREFIX.len() + name);
+            (Some(prefix), rest)
+        }
+        None => (None, target),
+    };
+    // A path may be empty after its prefix, and in an absolute form (`http://host?query`).
+    match rest.as_bytes().first() {
+        Some(b'/' | b'*') => (prefix, Cow::Borrowed(rest)),
+        _ => (prefix, Cow::Owned(format!("/{rest}"))),
+    }
 }
 
 /// Whether this tunnel takes this request now.

@@ -1,7 +1,7 @@
 //! The embedded store: one SQLite file, worked on by a thread of its own.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::open::{self, FILE_NAME, store_error};
 use super::{Reply, StoreError};
+use crate::sync::lock;
 
 /// Calls that may wait for the thread; the next caller waits until there is room.
 const QUEUE: usize = 256;
@@ -63,7 +64,7 @@ impl Sqlite {
         Box::pin(async move {
             let jobs = match &self.0 {
                 Backend::Thread { jobs, .. } => jobs.as_ref().ok_or_else(ended)?,
-                Backend::InPlace(db) => return db.lock().unwrap_or_else(PoisonError::into_inner).run(work),
+                Backend::InPlace(db) => return lock(db).run(work),
             };
             let (reply, answer) = oneshot::channel();
             // The caller may have gone meanwhile; what it asked for is done all the same.

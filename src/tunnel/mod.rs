@@ -8,7 +8,7 @@ pub use create::{CreateError, Spec};
 pub use registry::Registry;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
@@ -20,6 +20,7 @@ use crate::auth::password::PasswordError;
 use crate::link::sockets::{End, Session};
 use crate::proto::limits::reservation;
 use crate::store::{Activity, TunnelRow};
+use crate::sync::lock;
 
 /// One tunnel. Its id changes when it is created anew after its end; its name stays.
 pub struct Tunnel {
@@ -294,9 +295,4 @@ pub fn unix_ms() -> i64 {
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// A poisoned lock still guards usable data: nothing is left half-done while one is held.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -25,10 +25,6 @@ struct IdleLane {
 }
 
 impl IdleLanes {
-    pub(super) fn len(&self) -> usize {
-        self.lanes.len()
-    }
-
     /// Keeps `stream` for `keep` at most.
     pub(super) fn put(&mut self, stream: Box<dyn Duplex>, keep: Duration) {
         let now = Instant::now();

@@ -8,7 +8,7 @@ pub use control::run as run_control;
 pub use pending::{Claim, ClaimError, Pending};
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -19,6 +19,7 @@ use crate::proto::close;
 use crate::proto::limits::Limits;
 use crate::proto::message::ToClient;
 use crate::stream::Duplex;
+use crate::sync::lock;
 use idle::IdleLanes;
 
 /// Why the relay ends a session; decides the close code that the client sees.
@@ -124,16 +125,6 @@ impl Session {
         self.gone.is_cancelled()
     }
 
-    /// Data sockets waiting for a next request.
-    pub fn idle_lanes(&self) -> usize {
-        lock(&self.idle).len()
-    }
-
-    /// Viewers waiting for a claim.
-    pub fn waiting_viewers(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
-    }
-
     /// Pings and weeds the waiting data sockets; to be called about once a second.
     pub fn tend(&self) {
         lock(&self.idle).tend();
@@ -225,9 +216,4 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// A poisoned lock still guards usable data: nothing is left half-done while one is held.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

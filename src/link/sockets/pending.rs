@@ -53,16 +53,6 @@ impl Pending {
             None => Err(ClaimError::Unknown),
         }
     }
-
-    /// How many connections wait.
-    pub fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
-    /// Whether none waits.
-    pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
-    }
 }
 
 /// The right to deliver one stream.

@@ -8,13 +8,14 @@ pub use watch::{Verdict, watch};
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::link::Lane;
+use crate::sync::lock;
 
 /// What a connection is doing; each phase has its own deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,8 +180,4 @@ impl Drop for Busy {
             self.0.enter(Phase::Idle);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
