@@ -3,7 +3,7 @@
 
 use adit::proto::api;
 use adit::proto::frame::{Decoder, Event, Role};
-use adit::proto::message::ToClient;
+use adit::proto::message::{ToClient, ToRelay};
 use bytes::BytesMut;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -31,6 +31,15 @@ fn every_message_survives_being_read_and_written() {
             }
             "to_client_ignored" => {
                 assert_eq!(ToClient::from_json(json.to_string().as_bytes()), ToClient::Unknown, "{json}");
+                continue;
+            }
+            "to_relay" => through::<ToRelay>(json),
+            "to_relay_ignored" => {
+                assert_eq!(ToRelay::from_json(json.to_string().as_bytes()), Ok(ToRelay::Unknown), "{json}");
+                continue;
+            }
+            "to_relay_unreadable" => {
+                assert!(ToRelay::from_json(json.to_string().as_bytes()).is_err(), "{json}");
                 continue;
             }
             "create" => through::<api::CreateTunnel>(json),

@@ -10,7 +10,7 @@ use super::dial::{Dialer, RelayIo};
 use super::relay_url::RelayUrl;
 use super::wake;
 use crate::auth::Secret;
-use crate::stream::handshake::{self, ConnectError};
+use crate::stream::handshake::{self, ConnectError, Opened};
 
 /// Who we are to a relay.
 pub(super) const USER_AGENT: HeaderValue =
@@ -65,7 +65,7 @@ impl Connector {
         &self,
         path_and_query: &str,
         with_key: bool,
-    ) -> Result<(RelayIo, bytes::BytesMut), SocketError> {
+    ) -> Result<Opened<RelayIo>, SocketError> {
         let uri = self.relay().uri(path_and_query).ok_or(ConnectError::BadAnswer)?;
         let mut headers = HeaderMap::new();
         headers.insert(header::USER_AGENT, USER_AGENT);

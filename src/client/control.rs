@@ -105,9 +105,9 @@ impl Control {
 
 fn heard(message: &[u8], claim: &mut impl FnMut(String)) {
     match ToClient::from_json(message) {
-        ToClient::Connection { id } => claim(id),
+        ToClient::Connection(connection) => claim(connection.id),
         // Of a later version, or nonsense: neither may end a session.
-        ToClient::Unknown => tracing::debug!("control message ignored"),
+        _ => tracing::debug!("control message ignored"),
     }
 }
 

@@ -20,7 +20,7 @@ use super::text::percent_encode;
 use crate::proto::frame::Role;
 use crate::proto::limits::client::CONNECT_WAIT;
 use crate::stream::Duplex;
-use crate::stream::handshake::ConnectError;
+use crate::stream::handshake::{ConnectError, Opened};
 use crate::stream::splice::{HalfClose, Moved, splice};
 use crate::stream::websocket::{Sizes, WebSocket};
 
@@ -80,7 +80,9 @@ impl Server {
             let opened = timeout(CONNECT_WAIT, self.connector.websocket(&path, false)).await;
             tries += 1;
             match opened {
-                Ok(Ok((io, already))) => return Ok(WebSocket::new(io, Role::Client, already, SIZES)),
+                Ok(Ok(Opened { io, already, .. })) => {
+                    return Ok(WebSocket::new(io, Role::Client, already, SIZES));
+                }
                 // A failed try does not use up the id.
                 Ok(Err(error))
                     if tries == 1

@@ -19,7 +19,7 @@ use super::target::Target;
 use super::text::percent_encode;
 use crate::proto::api::{CreateTunnel, Tunnel};
 use crate::proto::limits::client::CONNECT_WAIT;
-use crate::stream::handshake::ConnectError;
+use crate::stream::handshake::{ConnectError, Opened};
 
 /// Data sockets that are open at the same time. Beyond it the relay's viewers wait and get 504; the relay's own
 /// limits are lower.
@@ -238,7 +238,7 @@ impl Runner {
         let path = format!("/ws/control?tunnel_id={}", percent_encode(&tunnel.id));
         let opened = timeout(CONNECT_WAIT, self.options.connector.websocket(&path, true)).await;
         let opened = opened.unwrap_or(Err(SocketError::Handshake(ConnectError::BadAnswer)));
-        let (io, already) = opened.map_err(|error| self.judge(error.into(), first))?;
+        let Opened { io, already, .. } = opened.map_err(|error| self.judge(error.into(), first))?;
         let control = Control::new(io, already).await;
         self.events.send(Event::Online { url: tunnel.public_url.clone(), id: tunnel.id, again: !first });
         if first && self.options.probe {

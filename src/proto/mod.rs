@@ -2,9 +2,11 @@
 
 pub mod api;
 pub mod close;
+pub mod control;
 pub mod duration;
 pub mod frame;
 pub mod http1;
 pub mod limits;
 pub mod message;
 pub mod name;
+pub mod pending;

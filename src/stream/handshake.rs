@@ -58,6 +58,15 @@ pub fn switching<B: Default>(accept: HeaderValue) -> Response<B> {
     response
 }
 
+/// Whether the request offers the subprotocol `name`; several may stand in one header or in several.
+pub fn offers<B>(request: &Request<B>, name: &str) -> bool {
+    let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    offered
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|token| token.trim() == name)
+}
+
 /// What hyper had read beyond the handshake, as a copy: a reference would keep all of its read buffer for as long as the
 /// socket lives.
 pub fn left_over(read: &Bytes) -> BytesMut {
@@ -83,9 +92,18 @@ pub enum ConnectError {
     Http(#[from] hyper::Error),
 }
 
+/// A WebSocket as it comes out of its handshake.
+pub struct Opened<IO> {
+    /// Carries the frames.
+    pub io: IO,
+    /// What came behind the handshake.
+    pub already: BytesMut,
+    /// The subprotocol that the server chose.
+    pub protocol: Option<HeaderValue>,
+}
+
 /// Asks for a WebSocket at `uri` (path and query are used, and the authority as Host) over the connected `io`.
-/// Returns the stream and what came behind the handshake.
-pub async fn connect<IO>(io: IO, uri: &Uri, headers: HeaderMap) -> Result<(IO, BytesMut), ConnectError>
+pub async fn connect<IO>(io: IO, uri: &Uri, headers: HeaderMap) -> Result<Opened<IO>, ConnectError>
 where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -113,9 +131,10 @@ where
     if accept.is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()) {
         return Err(ConnectError::BadAnswer);
     }
+    let protocol = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL).cloned();
     let upgraded = hyper::upgrade::on(response).await?;
     let parts = upgraded.downcast::<TokioIo<IO>>().map_err(|_| ConnectError::BadAnswer)?;
-    Ok((parts.io.into_inner(), left_over(&parts.read_buf)))
+    Ok(Opened { io: parts.io.into_inner(), already: left_over(&parts.read_buf), protocol })
 }
 
 async fn refused(response: Response<Incoming>) -> ConnectError {

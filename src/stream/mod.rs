@@ -39,6 +39,14 @@ pub trait Duplex: AsyncWrite + Send + Unpin {
         true
     }
 
+    /// Puts a text message before the next bytes, where the stream has messages. Only on one that waits.
+    fn say(&mut self, _text: &str) {}
+
+    /// Whether the end of one direction leaves the other one open.
+    fn half_closes(&self) -> bool {
+        false
+    }
+
     /// Gives large buffers back while the stream waits.
     fn rest(&mut self) {}
 }

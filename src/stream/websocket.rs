@@ -27,10 +27,12 @@ pub struct Sizes {
 }
 
 /// A WebSocket after its handshake, as a stream of bytes. Text and binary messages are read alike, binary ones
-/// written; empty messages are skipped (they have a meaning only under `adit.1`); pings are answered.
+/// written; pings are answered.
 ///
-/// The end of the TCP stream between messages is a normal end, as the public clients send no close frame; inside
-/// one it is an error.
+/// At base level empty messages are skipped and the end of the TCP stream between messages is a normal end, as the
+/// public clients send no close frame; inside one it is an error. At level two ([`WebSocket::with_half_close`]) an
+/// empty message ends one direction, and whoever goes away without a word, or with a code other than 1000, has broken
+/// off.
 pub struct WebSocket<S> {
     io: S,
     role: Role,
@@ -47,7 +49,11 @@ pub struct WebSocket<S> {
     fill: usize,
     pong_due: Option<Bytes>,
     pings: Pings,
+    /// Empty messages end a direction.
+    half_close: bool,
     read_ended: bool,
+    /// Our empty message is on its way.
+    write_ended: bool,
     close_sent: bool,
 }
 
@@ -74,9 +80,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             fill: ReadBuffer::START,
             pong_due: None,
             pings: Pings::default(),
+            half_close: false,
             read_ended: false,
+            write_ended: false,
             close_sent: false,
         }
+    }
+
+    /// The same at level two of the protocol.
+    pub fn with_half_close(self) -> Self {
+        Self { half_close: true, ..self }
     }
 
     /// The stream that carries the frames.
@@ -91,6 +104,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             }
             match self.decoder.next(&mut self.input.bytes) {
                 Ok(Some(Event::Data(data))) => return Poll::Ready(Ok(Some(data))),
+                Ok(Some(Event::EmptyMessage)) if self.half_close => {
+                    self.read_ended = true;
+                    if self.write_ended {
+                        self.queue_close(close::DONE);
+                        let _ = self.drain(cx);
+                    }
+                }
                 Ok(Some(Event::EmptyMessage)) => {}
                 // Only the newest ping is answered (RFC 6455, section 5.5.3), so a flood of them stays bounded.
                 Ok(Some(Event::Ping(payload))) => self.pong_due = Some(payload),
@@ -99,9 +119,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 }
                 Ok(Some(Event::Close(code))) => {
                     self.read_ended = true;
-                    self.queue_close(code.unwrap_or(close::DONE));
+                    let code = code.unwrap_or(close::DONE);
+                    self.queue_close(code);
                     // Whoever reads the end drops us; a socket that takes nothing any more is not waited for.
                     let _ = self.drain(cx);
+                    if self.half_close && code != close::DONE {
+                        let text = format!("the other end broke off with code {code}");
+                        return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, text)));
+                    }
                 }
                 Ok(None) => {
                     let read = self.input.poll_read_from(cx, Pin::new(&mut self.io));
@@ -111,7 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                     }
                     if ready!(read)? == 0 {
                         self.read_ended = true;
-                        if !self.decoder.at_rest() || !self.input.bytes.is_empty() {
+                        if self.half_close || !self.decoder.at_rest() || !self.input.bytes.is_empty() {
                             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                         }
                     }
@@ -124,6 +149,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 }
             }
         }
+    }
+
+    /// The whole message that comes next, of `most` bytes at most, gathered in `message`; `None` is the end. To be
+    /// called before anything else is read.
+    pub fn poll_message(
+        &mut self,
+        cx: &mut Context<'_>,
+        message: &mut BytesMut,
+        most: usize,
+    ) -> Poll<io::Result<Option<Bytes>>> {
+        while let Some(data) = ready!(self.next_event(cx))? {
+            if message.len() + data.len() > most {
+                return Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the message is too long",
+                )));
+            }
+            message.extend_from_slice(&data);
+            if self.decoder.at_rest() {
+                return Poll::Ready(Ok(Some(message.split().freeze())));
+            }
+        }
+        Poll::Ready(Ok(None))
+    }
+
+    /// Ends both directions at once, with the code that says why.
+    pub fn poll_close(&mut self, cx: &mut Context<'_>, code: u16) -> Poll<io::Result<()>> {
+        self.queue_close(code);
+        ready!(self.drain(cx))?;
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 
     fn mask(&self) -> Option<[u8; 4]> {
@@ -283,6 +338,14 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for WebSocket<S> {
         self.pings.sent == 0 || self.pings.answered
     }
 
+    fn say(&mut self, text: &str) {
+        self.queue_frame(Opcode::Text, text.as_bytes());
+    }
+
+    fn half_closes(&self) -> bool {
+        self.half_close
+    }
+
     fn rest(&mut self) {
         self.input.rest();
         if self.output.is_empty() {
@@ -298,7 +361,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
         if data.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        if this.close_sent {
+        if this.close_sent || this.write_ended {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if this.role == Role::Server && (data.len() > COPY_UP_TO || this.owed > 0) {
@@ -317,11 +380,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
-    /// Sends the close frame and ends the TCP direction.
+    /// At base level, and when the other direction has ended, sends the close frame and ends the TCP direction;
+    /// otherwise an empty message says that we send no more.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.queue_close(close::DONE);
-        ready!(self.drain(cx))?;
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        if self.half_close && !self.read_ended {
+            if !self.write_ended && !self.close_sent && self.owed == 0 {
+                self.write_ended = true;
+                self.queue_frame(Opcode::Binary, &[]);
+            }
+            return self.poll_flush(cx);
+        }
+        self.poll_close(cx, close::DONE)
     }
 }
 

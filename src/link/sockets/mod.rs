@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Ask, Home, Lane, Link, OpenError, Opening};
 use crate::proto::close;
 use crate::proto::limits::Limits;
-use crate::proto::message::ToClient;
+use crate::proto::message::{Connection, ToClient};
 use crate::stream::Duplex;
 use crate::sync::lock;
 use idle::IdleLanes;
@@ -151,7 +151,9 @@ impl Session {
     async fn claim(&self) -> Result<Lane, OpenError> {
         let _waiting = Waiting::enter(self).ok_or(OpenError::TooManyWaiting)?;
         let (id, claimed) = self.pending.announce(self.this.clone(), Arc::clone(&self.owner));
-        self.say.try_send(ToClient::Connection { id: id.to_string() }).map_err(|_| OpenError::ClientGone)?;
+        self.say
+            .try_send(ToClient::Connection(Connection { id: id.to_string(), ..Connection::default() }))
+            .map_err(|_| OpenError::ClientGone)?;
         tokio::select! {
             stream = claimed => {
                 let stream = stream.map_err(|_| OpenError::NotClaimed)?;
