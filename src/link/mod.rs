@@ -3,6 +3,7 @@
 pub mod sockets;
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -18,21 +19,41 @@ pub struct Ask {
     /// The request may be sent a second time if the stream turns out dead: only then may it get a stream that has
     /// waited for long, or one of a client that has not yet shown that it serves more than one request a stream.
     pub resendable: bool,
+    /// The viewer, as the client is told.
+    pub remote: SocketAddr,
 }
 
 /// Why no stream could be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// The client was told and did not open a data socket in time.
     #[error("the client did not take up the connection in time")]
     NotClaimed,
-    /// The client left, or is not reading what it is told.
+    /// The client left, was replaced by a newer one, or is not reading what it is told.
     #[error("the client went away")]
     ClientGone,
+    /// The client says that it cannot reach the target.
+    #[error("the client cannot reach the target ({})", .0.reason)]
+    Rejected(Rejection),
+    /// The relay stops, so that no client could open a data socket any more.
+    #[error("the relay stops")]
+    Draining,
     /// As many viewers wait for this client as may.
     #[error("too many viewers are waiting for this client")]
     TooManyWaiting,
 }
+
+/// What a client says of a connection that it cannot serve. Both texts are a stranger's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// A word for programs.
+    pub reason: String,
+    /// For the viewer.
+    pub message: Option<String>,
+}
+
+/// Ready when the client rejects a connection whose stream was had already.
+pub type Rejected = Pin<Box<dyn Future<Output = Rejection> + Send>>;
 
 /// The future of [`Link::open`].
 pub type Opening<'a> = Pin<Box<dyn Future<Output = Result<Lane, OpenError>> + Send + 'a>>;
@@ -43,7 +64,7 @@ pub trait Link: Send + Sync {
     fn ready(&self, ask: Ask) -> Option<Lane>;
 
     /// A stream of its own for the caller, however long that takes within the link's deadline.
-    fn open(&self) -> Opening<'_>;
+    fn open(&self, ask: Ask) -> Opening<'_>;
 }
 
 /// Where a stream came from, and may go back to.
@@ -62,17 +83,21 @@ pub trait Home: Send + Sync {
 pub struct Lane {
     /// The bytes.
     pub stream: Box<dyn Duplex>,
-    /// For how long it waited since its last exchange; `None` if it is fresh.
+    /// For how long it waited, since its last exchange or since it was opened in advance; `None` if it is fresh.
     pub waited: Option<Duration>,
+    /// Whether it has carried an exchange before.
+    pub reused: bool,
     /// A first use that shows whether the client serves more than one request a stream.
     pub trial: bool,
+    /// The client may reject the connection until the first byte of the target.
+    pub rejected: Option<Rejected>,
     home: Option<Arc<dyn Home>>,
 }
 
 impl Lane {
     /// A fresh stream; `home` is where it may go back to.
     pub fn new(stream: Box<dyn Duplex>, home: Option<Arc<dyn Home>>) -> Self {
-        Self { stream, waited: None, trial: false, home }
+        Self { stream, waited: None, reused: false, trial: false, rejected: None, home }
     }
 
     /// Gives the stream back for the next exchange of any viewer, within `keep`. The caller vouches that both sides
@@ -88,9 +113,9 @@ impl Lane {
         self.home.as_ref().is_some_and(|home| home.is_open()) && quiet(self.stream.as_mut())
     }
 
-    /// Tells the link how a lane that had waited did.
+    /// Tells the link how a lane that had carried an exchange before did.
     pub fn answered(&self, answered: bool) {
-        if self.waited.is_some()
+        if self.reused
             && let Some(home) = &self.home
         {
             home.reuse_answered(answered);

@@ -23,6 +23,12 @@ pub struct Limits {
     pub claim_wait: Duration,
     /// Viewers of one tunnel that may wait for a claim at the same time; the next one gets 503 with Retry-After.
     pub waiting_per_tunnel: usize,
+    /// Viewers of a known tunnel wait this long for its client to come back; then 503.
+    pub reconnect_wait: Duration,
+    /// Standby data sockets that one session is asked for at most; 0 is none.
+    pub standby_per_tunnel: usize,
+    /// Standby data sockets of all sessions; beyond it only tunnels with traffic get new ones. Each takes a descriptor.
+    pub standby: usize,
     /// Bytes of one message on a control socket; a larger one closes it with 1009.
     pub control_message_bytes: usize,
     /// Payload bytes of one data message to a base client: such clients hold each message whole in memory.
@@ -58,6 +64,9 @@ impl Default for Limits {
             keep_alive: Duration::from_secs(60),
             claim_wait: Duration::from_secs(10),
             waiting_per_tunnel: 256,
+            reconnect_wait: Duration::from_secs(5),
+            standby_per_tunnel: 8,
+            standby: 4096,
             control_message_bytes: 64 * 1024,
             data_message_bytes: 64 * 1024,
             in_flight_bytes: 1024 * 1024,
@@ -93,6 +102,20 @@ pub mod reuse {
     pub const PROBE_WAIT: Duration = Duration::from_secs(2);
     /// Idle data sockets kept for one tunnel; above it the oldest goes.
     pub const PER_TUNNEL: usize = 128;
+}
+
+/// Rules for standby data sockets, which clients of level two open in advance.
+pub mod standby {
+    use std::time::Duration;
+
+    /// Arrivals are counted over this: about the time in which a client replaces a socket that was used, and more.
+    pub const SPAN: Duration = Duration::from_secs(1);
+    /// A burst counts for half after this.
+    pub const HALF_LIFE: Duration = Duration::from_secs(10);
+    /// A tunnel without a viewer for this long has none.
+    pub const IDLE: Duration = Duration::from_secs(3600);
+    /// Messages that may wait for a control socket beside those of waiting viewers.
+    pub const SAID_BESIDE: usize = 16;
 }
 
 /// Rules for viewers that left while their request was under way.

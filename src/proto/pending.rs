@@ -11,8 +11,8 @@ use super::message::Level;
 /// To whom a connection was announced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addressee {
-    /// Number of the session: only it may reject.
-    pub session: u64,
+    /// The session: only it may reject.
+    pub session: Uuid,
     /// Its level: at level two a key is asked for.
     pub level: Level,
     /// Name of the key that owns the tunnel.
@@ -84,8 +84,13 @@ impl<S, R> Table<S, R> {
         true
     }
 
-    /// Takes up the connection `id`. At base level no bearer need come, but one that does must be the right one.
-    pub fn claim(&mut self, now: Instant, id: Uuid, bearer: Option<Bearer<'_>>) -> Result<S, ClaimError> {
+    /// Takes up the connection `id`: the level of its session, and what waits for it. At base level no bearer need come, but one that does must be the right one.
+    pub fn claim(
+        &mut self,
+        now: Instant,
+        id: Uuid,
+        bearer: Option<Bearer<'_>>,
+    ) -> Result<(Level, S), ClaimError> {
         let entry = self.entries.get_mut(&id).ok_or(ClaimError::Unknown)?;
         if entry.waiting.is_none() || now >= entry.until {
             return Err(ClaimError::Unknown);
@@ -100,15 +105,16 @@ impl<S, R> Table<S, R> {
             }
             _ => {}
         }
-        entry.waiting.take().ok_or(ClaimError::Unknown)
+        Ok((entry.to.level, entry.waiting.take().ok_or(ClaimError::Unknown)?))
     }
 
-    /// The client of `session` cannot serve `id`: where to say so. `None`: there is no such connection of its.
-    pub fn reject(&mut self, id: Uuid, session: u64) -> Option<R> {
+    /// The client of `session` cannot serve `id`: where to say so, and who waits for the claim if it has not come.
+    /// `None`: there is no such connection of this session.
+    pub fn reject(&mut self, id: Uuid, session: Uuid) -> Option<(Option<S>, R)> {
         if self.entries.get(&id)?.to.session != session {
             return None;
         }
-        self.entries.remove(&id).map(|entry| entry.reject)
+        self.entries.remove(&id).map(|entry| (entry.waiting, entry.reject))
     }
 
     /// Forgets a connection; whether it was still waiting for its claim.
@@ -136,7 +142,7 @@ mod tests {
     const TEN: Duration = Duration::from_secs(10);
 
     fn addressee(level: Level) -> Addressee {
-        Addressee { session: 1, level, owner: "alice".into(), tunnel: "web".into() }
+        Addressee { session: Uuid::from_u128(1), level, owner: "alice".into(), tunnel: "web".into() }
     }
 
     fn bearer(owner: &str) -> Option<Bearer<'_>> {
@@ -151,7 +157,7 @@ mod tests {
         assert_eq!(table.claim(now, Uuid::new_v4(), None), Err(ClaimError::Unknown));
         assert_eq!(table.claim(now + TEN, id, None), Err(ClaimError::Unknown), "late");
         assert_eq!(table.waiting(), 1);
-        assert_eq!(table.claim(now + TEN - Duration::from_millis(1), id, None), Ok("stream"));
+        assert_eq!(table.claim(now + TEN - Duration::from_millis(1), id, None), Ok((Level::Base, "stream")));
         assert_eq!(table.claim(now, id, None), Err(ClaimError::Unknown), "twice");
         assert_eq!(table.waiting(), 0);
         assert!(!table.withdraw(id), "it was claimed");
@@ -167,7 +173,7 @@ mod tests {
         let other = Some(Bearer { owner: "alice", tunnel: Some("other") });
         assert_eq!(table.claim(now, id, other), Err(ClaimError::Foreign));
         let right = Some(Bearer { owner: "alice", tunnel: Some("web") });
-        assert_eq!(table.claim(now, id, right), Ok(()));
+        assert_eq!(table.claim(now, id, right), Ok((Level::Two, ())));
     }
 
     #[test]
@@ -175,7 +181,7 @@ mod tests {
         let (mut table, now, id) = (Table::default(), Instant::now(), Uuid::new_v4());
         table.announce(id, addressee(Level::Base), now + TEN, Some(()), ());
         assert_eq!(table.claim(now, id, bearer("bob")), Err(ClaimError::Foreign));
-        assert_eq!(table.claim(now, id, bearer("alice")), Ok(()));
+        assert_eq!(table.claim(now, id, bearer("alice")), Ok((Level::Base, ())));
     }
 
     #[test]
@@ -187,9 +193,10 @@ mod tests {
             if claimed {
                 table.claim(now, id, bearer("alice")).unwrap();
             }
-            assert_eq!(table.reject(id, 2), None);
-            assert_eq!(table.reject(id, 1), Some("rejected"));
-            assert_eq!(table.reject(id, 1), None);
+            assert_eq!(table.reject(id, Uuid::from_u128(2)), None);
+            let waiting = (!claimed).then_some(());
+            assert_eq!(table.reject(id, Uuid::from_u128(1)), Some((waiting, "rejected")));
+            assert_eq!(table.reject(id, Uuid::from_u128(1)), None);
             assert_eq!(table.claim(now, id, bearer("alice")), Err(ClaimError::Unknown));
         }
     }

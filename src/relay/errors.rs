@@ -4,8 +4,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
+use crate::link::Rejection;
+
 /// Every reason why the relay itself answers a viewer. The same name stands in the page, the log and the metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
     /// The request breaks HTTP.
     BadRequest(&'static str),
@@ -35,6 +37,10 @@ pub enum Cause {
     TooManyWaiting,
     /// The client did not open a data socket in time.
     NotClaimed,
+    /// The relay is about to stop.
+    Draining,
+    /// The client says that it cannot reach the target.
+    Rejected(Rejection),
     /// The connection to the target ended before an answer.
     TargetClosed,
     /// The target's answer is not HTTP, or breaks it.
@@ -58,9 +64,9 @@ struct Text {
 }
 
 impl Cause {
-    fn text(self) -> Text {
+    fn text(&self) -> Text {
         let (status, label, title, detail) = match self {
-            Self::BadRequest(detail) => (400, "bad_request", "Bad request", detail),
+            Self::BadRequest(detail) => (400, "bad_request", "Bad request", *detail),
             Self::BadHost => {
                 (400, "bad_host", "Bad request", "The request must name exactly one valid host.")
             }
@@ -111,6 +117,10 @@ impl Cause {
                 "No answer",
                 "The tunnel's client was notified and did not take up the request in time.",
             ),
+            Self::Draining => (503, "draining", "Restarting", "The relay restarts. Try again shortly."),
+            Self::Rejected(_) => {
+                (502, "rejected", "Bad gateway", "The tunnel's client cannot reach the service behind it.")
+            }
             Self::TargetClosed => (
                 502,
                 "target_closed",
@@ -136,24 +146,25 @@ impl Cause {
     }
 
     /// The label in logs, metrics and machine-readable answers.
-    pub fn label(self) -> &'static str {
+    pub fn label(&self) -> &'static str {
         self.text().label
     }
 
     /// The status that the viewer sees.
-    pub fn status(self) -> StatusCode {
+    pub fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.text().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     /// The page: HTML for browsers, problem details (RFC 9457) for everybody else.
-    pub fn page(self, html: bool, request_id: &str) -> Response<Full<Bytes>> {
+    pub fn page(&self, html: bool, request_id: &str) -> Response<Full<Bytes>> {
         let text = self.text();
         let detail = match self {
             Self::BodyTooLarge(limit) => format!("{} It is {limit} bytes.", text.detail),
+            Self::Rejected(Rejection { message: Some(message), .. }) => message.clone(),
             _ => text.detail.to_owned(),
         };
         let body = if html {
-            html_page(&text, &detail, request_id)
+            html_page(&text, &escaped(&detail), request_id)
         } else {
             let problem = serde_json::json!({
                 "type": "about:blank", "title": text.title, "status": text.status, "detail": detail,
@@ -213,6 +224,11 @@ fn html_page(text: &Text, detail: &str, request_id: &str) -> String {
          margin:18vh auto 0;padding:0 1.5rem}}h1{{font-size:1.4rem}}small{{opacity:.65}}</style></head>\
          <body><h1>{status} {title}</h1><p>{detail}</p><p><small>{label} · request {request_id}</small></p></body></html>\n"
     )
+}
+
+/// The client's words, which must not become markup.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// A short id for one request: unique within the relay's life and hard to guess across it.

@@ -42,7 +42,6 @@ pub async fn forward(
     // Taken before the look at the tunnel's state: a suspension after it ends this request.
     let running = tunnel.running();
     admit(&tunnel, &spec, &request, &shared.via).await?;
-    let session = tunnel.session().ok_or(Cause::ClientOffline)?;
     tunnel.traffic.request();
 
     let wanted = forward::wanted_upgrade(request.headers()).filter(|_| request.version() == Version::HTTP_11);
@@ -95,7 +94,8 @@ pub async fn forward(
     let resendable = is_resendable(&parts.method, has_body);
     let again = if resendable { Some(head.clone()) } else { None };
     let upload = Upload::new(head, body, framing, held, limits.body_bytes);
-    let fetch = Fetch { session: &session, resendable, idle: limits.idle_exchange };
+    let ask = Ask { resendable, remote: connection.remote };
+    let fetch = Fetch { shared, tunnel: &tunnel, ask };
     // Once bound, a lane stays so, though later requests say nothing of the login.
     let pinned = connection.unpin(tunnel.id);
     bound |= pinned.is_some();
@@ -241,18 +241,18 @@ fn finish(
 
 /// How a response head is had: from a waiting lane where one suits, with one retry where nothing is risked by it.
 struct Fetch<'a> {
-    session: &'a Session,
-    resendable: bool,
-    idle: Duration,
+    shared: &'a Shared,
+    tunnel: &'a Tunnel,
+    ask: Ask,
 }
 
 type Fetched = Result<(Exchange, ResponseHead), Cause>;
 
 impl Fetch<'_> {
     async fn run(&self, pinned: Option<Lane>, upload: Upload, again: Option<BytesMut>) -> Fetched {
-        let waiting = pinned.or_else(|| self.session.ready(Ask { resendable: self.resendable }));
+        let waiting = pinned.or_else(|| self.tunnel.session()?.ready(self.ask));
         let Some(lane) = waiting else { return self.fresh(upload).await };
-        let Some(again) = again else { return first_head(Exchange::new(lane, upload), self.idle).await };
+        let Some(again) = again else { return first_head(Exchange::new(lane, upload), self.idle()).await };
         let mut exchange = Exchange::new(lane, upload);
         match self.watched(&mut exchange, &again).await {
             Watched::Head(head) => {
@@ -274,12 +274,43 @@ impl Fetch<'_> {
     }
 
     async fn fresh(&self, upload: Upload) -> Fetched {
-        let lane = self.session.open().await.map_err(|error| match error {
-            OpenError::NotClaimed => Cause::NotClaimed,
-            OpenError::ClientGone => Cause::ClientGone,
-            OpenError::TooManyWaiting => Cause::TooManyWaiting,
-        })?;
-        first_head(Exchange::new(lane, upload), self.idle).await
+        let lane = self.open().await?;
+        first_head(Exchange::new(lane, upload), self.idle()).await
+    }
+
+    fn idle(&self) -> Duration {
+        self.shared.config.limits.idle_exchange
+    }
+
+    /// A fresh lane. A client that is away, or goes away before it has claimed, is waited for: nothing of the request
+    /// was sent yet.
+    async fn open(&self) -> Result<Lane, Cause> {
+        let mut until = None;
+        loop {
+            let session = match self.tunnel.session() {
+                Some(session) => session,
+                None => Box::pin(self.client_back(&mut until)).await?,
+            };
+            match session.open(self.ask).await {
+                Ok(lane) => return Ok(lane),
+                Err(OpenError::ClientGone) if until.is_none_or(|until| Instant::now() < until) => {
+                    until.get_or_insert(Instant::now() + self.shared.config.limits.reconnect_wait);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The session of a client that was away and has come back in time.
+    async fn client_back(&self, until: &mut Option<Instant>) -> Result<Arc<Session>, Cause> {
+        let limits = &self.shared.config.limits;
+        let until = *until.get_or_insert(Instant::now() + limits.reconnect_wait);
+        tokio::select! {
+            session = self.tunnel.session_by(until, limits.waiting_per_tunnel) => {
+                session.map_err(|_| Cause::TooManyWaiting)?.ok_or(Cause::ClientOffline)
+            }
+            () = self.shared.closing.cancelled() => Err(Cause::Draining),
+        }
     }
 
     /// Waits for the head on a lane that had waited. If the lane may be dead and shows no sign of life, a fresh claim
@@ -287,19 +318,19 @@ impl Fetch<'_> {
     async fn watched(&self, exchange: &mut Exchange, again: &BytesMut) -> Watched {
         let long = exchange.lane.waited.is_some_and(|waited| waited > reuse::PROBE_AFTER);
         if long || exchange.lane.trial {
-            match timeout(reuse::PROBE_WAIT, exchange.head(self.idle)).await {
+            match timeout(reuse::PROBE_WAIT, exchange.head(self.idle())).await {
                 Ok(head) => return Watched::from(head),
                 Err(_) if exchange.has_input() || (!exchange.lane.trial && exchange.lane.stream.ponged()) => {
                 }
                 Err(_) => {
                     return tokio::select! {
-                        head = exchange.head(self.idle) => Watched::from(head),
+                        head = exchange.head(self.idle()) => Watched::from(head),
                         fetched = Box::pin(self.fresh(Upload::of_head(again.clone()))) => Watched::Overtaken(Box::new(fetched)),
                     };
                 }
             }
         }
-        Watched::from(exchange.head(self.idle).await)
+        Watched::from(exchange.head(self.idle()).await)
     }
 }
 
@@ -329,12 +360,25 @@ async fn first_head(mut exchange: Exchange, idle: Duration) -> Fetched {
     }
 }
 
+impl From<OpenError> for Cause {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::NotClaimed => Self::NotClaimed,
+            OpenError::ClientGone => Self::ClientGone,
+            OpenError::TooManyWaiting => Self::TooManyWaiting,
+            OpenError::Rejected(rejection) => Self::Rejected(rejection),
+            OpenError::Draining => Self::Draining,
+        }
+    }
+}
+
 fn cause_of(error: NoHead) -> Cause {
     tracing::debug!(%error, "no response");
     match error {
         NoHead::Nothing | NoHead::Cut(_) => Cause::TargetClosed,
         NoHead::Bad(_) => Cause::BadResponse,
         NoHead::Silent => Cause::TargetSilent,
+        NoHead::Rejected(rejection) => Cause::Rejected(rejection),
         NoHead::Upload(UploadError::TooLarge(limit)) => Cause::BodyTooLarge(limit),
         NoHead::Upload(UploadError::Viewer(_)) => {
             Cause::BadRequest("The request body is malformed or was cut short.")

@@ -44,6 +44,7 @@ pub async fn splice(
     let early = handshake::left_over(&parts.read_buf);
     drop(parts.read_buf);
     let mut stream = exchange.lane.stream;
+    let half_close = if stream.half_closes() { HalfClose::Kept } else { HalfClose::EndsBoth };
     let mut moved = Moved::default();
     let copying = async {
         // What came right behind the two heads was read along with them.
@@ -52,17 +53,26 @@ pub async fn splice(
             stream.write_all(&early).await?;
             stream.flush().await?;
         }
-        copy(&mut viewer, stream.as_mut(), HalfClose::EndsBoth, idle, &mut moved).await
+        copy(&mut viewer, stream.as_mut(), half_close, idle, &mut moved).await
     };
     let ended = tokio::select! {
         ended = copying => ended,
         () = running.cancelled() => Ok(()),
     };
     account.upgraded(early.len() as u64 + moved.inward, exchange.input.len() as u64 + moved.outward);
-    if let Err(error) = ended {
-        tracing::debug!(%error, tunnel = account.tunnel.name, "upgraded connection ended");
+    match ended {
+        // A stream that can tell is dropped without a goodbye: that is no end in order.
+        Err(error) if stream.half_closes() => {
+            tracing::debug!(%error, tunnel = account.tunnel.name, "upgraded connection broke off");
+            drop(stream);
+        }
+        ended => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, tunnel = account.tunnel.name, "upgraded connection ended");
+            }
+            let _ = timeout(CLOSE_WAIT, stream.shutdown()).await;
+        }
     }
-    let _ = timeout(CLOSE_WAIT, stream.shutdown()).await;
     // The viewer may be sending still: closing at once would reset the connection, and lose what it has not read yet.
     viewer.0.linger().await;
 }

@@ -26,8 +26,8 @@ impl Registry {
                 if tunnel.is_expired() || tunnel.unseen_for() > tunnel.reserved_for() {
                     tracing::info!(tunnel = tunnel.name, "tunnel expired");
                     self.expire(&tunnel);
-                } else if let Some(session) = tunnel.session() {
-                    session.tend();
+                } else {
+                    tunnel.tend();
                 }
             }
             keys_changed |= self.store.changed().await.unwrap_or(false);

@@ -7,20 +7,29 @@ mod registry;
 pub use create::{CreateError, Spec};
 pub use registry::Registry;
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::time::Instant;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::auth::Owner;
 use crate::auth::password::PasswordError;
 use crate::link::sockets::{End, Session};
+use crate::proto::api::NEVER;
 use crate::proto::limits::reservation;
+use crate::proto::message::{Expiring, ToClient};
 use crate::store::{Activity, TunnelRow};
 use crate::sync::lock;
+
+/// A client is told of the end of its tunnel this long before.
+const EXPIRING_BEFORE: Duration = Duration::from_secs(60);
 
 /// One tunnel. Its id changes when it is created anew after its end; its name stays.
 pub struct Tunnel {
@@ -38,6 +47,19 @@ pub struct Tunnel {
     life: Mutex<Life>,
     suspended: AtomicBool,
     session: Mutex<Option<Arc<Session>>>,
+    /// Told when a session is attached.
+    attached: Notify,
+    /// Viewers that wait for a session.
+    waiting: AtomicUsize,
+}
+
+/// How the client of a session has shown who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credential {
+    /// By a key, found good at this time in Unix milliseconds.
+    Key(i64),
+    /// By a token, which no change of the keys revokes.
+    Token,
 }
 
 /// When a tunnel ends; `None` is never.
@@ -59,8 +81,10 @@ struct Life {
     expiry: Expiry,
     /// When a session was last attached.
     seen: Instant,
-    /// When the key of the session was checked, in Unix milliseconds.
-    checked_at: i64,
+    /// What the session was opened with, or has shown since.
+    credential: Credential,
+    /// The end that the client was told of.
+    announced: Option<Instant>,
     /// Cancelled when what is under way has to end: deletion, expiry, suspension, a revoked key.
     running: CancellationToken,
     /// It is over: a control socket that was let in just before is told so.
@@ -107,7 +131,8 @@ impl Tunnel {
         let life = Life {
             expiry: Expiry { at: expires_at.map(|at| now + left(at)), shown: expires_at },
             seen: now,
-            checked_at: 0,
+            credential: Credential::Key(0),
+            announced: None,
             running: CancellationToken::new(),
             ended: None,
         };
@@ -121,6 +146,8 @@ impl Tunnel {
             life: Mutex::new(life),
             suspended: AtomicBool::new(false),
             session: Mutex::new(None),
+            attached: Notify::new(),
+            waiting: AtomicUsize::new(0),
         }
     }
 
@@ -230,9 +257,31 @@ impl Tunnel {
         lock(&self.session).clone().filter(|session| !session.is_gone())
     }
 
-    /// Makes `session` the one that serves the tunnel; the newest wins, and an older one is told. `checked_at` is when
-    /// its key was found good, in Unix milliseconds.
-    pub fn attach(&self, session: Arc<Session>, checked_at: i64) {
+    /// The session, waiting until `deadline` for one where there is none; of those that wait at most `most` do. An error
+    /// says that more wait already.
+    pub async fn session_by(&self, deadline: Instant, most: usize) -> Result<Option<Arc<Session>>, TooMany> {
+        if let Some(session) = self.session() {
+            return Ok(Some(session));
+        }
+        let counted = Counted::enter(&self.waiting);
+        if counted.before >= most {
+            return Err(TooMany);
+        }
+        loop {
+            let mut attached = pin!(self.attached.notified());
+            attached.as_mut().enable();
+            if let Some(session) = self.session() {
+                return Ok(Some(session));
+            }
+            if timeout_at(deadline, attached).await.is_err() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Makes `session` the one that serves the tunnel; the newest wins, and an older one is told. `successor_of` is the
+    /// session that its client had before.
+    pub fn attach(&self, session: Arc<Session>, credential: Credential, successor_of: Option<Uuid>) {
         let mut current = lock(&self.session);
         let mut life = lock(&self.life);
         life.seen = Instant::now();
@@ -240,9 +289,41 @@ impl Tunnel {
             session.end(reason);
             return;
         }
-        life.checked_at = checked_at;
+        life.credential = credential;
+        life.announced = None;
         if let Some(before) = current.replace(session) {
-            before.end(End::Replaced);
+            before.end(if successor_of == Some(before.id()) { End::Succeeded } else { End::Replaced });
+        }
+        self.attached.notify_waiters();
+    }
+
+    /// The client of `session` has shown who it is anew.
+    pub fn renew(&self, session: &Arc<Session>, credential: Credential) {
+        let current = lock(&self.session);
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
+            lock(&self.life).credential = credential;
+        }
+    }
+
+    /// Looks after the session; to be called about once a second.
+    fn tend(&self) {
+        let Some(session) = self.session() else { return };
+        session.tend();
+        let expiring = {
+            let mut life = lock(&self.life);
+            let soon = life
+                .expiry
+                .at
+                .filter(|at| *at <= Instant::now() + EXPIRING_BEFORE && life.announced.as_ref() != Some(at));
+            soon.inspect(|at| life.announced = Some(*at)).zip(life.expiry.shown)
+        };
+        if let Some((at, shown)) = expiring {
+            let left = at.saturating_duration_since(Instant::now());
+            session.say(ToClient::Expiring(Expiring {
+                what: "tunnel".to_owned(),
+                at: rfc3339(shown),
+                in_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+            }));
         }
     }
 
@@ -271,12 +352,22 @@ impl Tunnel {
     /// that connects anew harms less than one that outlives its key.
     fn end_if_revoked(&self, live_since: Option<i64>) -> bool {
         let Some(session) = self.session() else { return false };
-        if live_since.is_some_and(|since| since < lock(&self.life).checked_at) {
-            return false;
+        match lock(&self.life).credential {
+            Credential::Token => return false,
+            Credential::Key(checked_at) if live_since.is_some_and(|since| since < checked_at) => {
+                return false;
+            }
+            Credential::Key(_) => {}
         }
         session.end(End::Revoked);
         self.stop_running();
         true
+    }
+
+    /// How long ago the last viewer came, or the tunnel was created.
+    pub fn unused_for(&self) -> Duration {
+        let last = self.traffic.last_active().unwrap_or(self.created_at);
+        Duration::from_millis(u64::try_from(unix_ms() - last).unwrap_or(0))
     }
 
     fn unseen_for(&self) -> Duration {
@@ -286,6 +377,34 @@ impl Tunnel {
     fn reserved_for(&self) -> Duration {
         if self.spec().chosen { reservation::CHOSEN } else { reservation::GENERATED }
     }
+}
+
+/// As many viewers wait for the client as may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooMany;
+
+/// Counts a waiting viewer until dropped.
+struct Counted<'a> {
+    count: &'a AtomicUsize,
+    before: usize,
+}
+
+impl<'a> Counted<'a> {
+    fn enter(count: &'a AtomicUsize) -> Self {
+        Self { count, before: count.fetch_add(1, Ordering::Relaxed) }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A time in Unix milliseconds as RFC 3339, in UTC.
+pub fn rfc3339(unix_ms: i64) -> String {
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms) * 1_000_000).ok();
+    time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(|| NEVER.to_owned())
 }
 
 /// The wall clock in Unix milliseconds, for display and for the store.

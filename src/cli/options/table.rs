@@ -261,6 +261,24 @@ pub static OPTIONS: &[Opt] = &[
         1..=65536,
         "Viewers of one tunnel that may wait for its client; then 503"
     ),
+    wait!(
+        "reconnect-wait",
+        reconnect_wait,
+        Duration::ZERO..=seconds(5 * MINUTE),
+        "Viewers wait this long for a client that is away; then 503"
+    ),
+    count!(
+        "standby-per-tunnel",
+        standby_per_tunnel,
+        0..=64,
+        "Data sockets that a client is asked to open in advance, at most; 0 is none"
+    ),
+    count!(
+        "standby",
+        standby,
+        0..=1_000_000,
+        "Such sockets of all tunnels; beyond it only busy tunnels get new ones"
+    ),
     size!("control-message-bytes", control_message_bytes, KIB..=MIB, "Largest message on a control socket"),
     size!(
         "data-message-bytes",

@@ -1,37 +1,25 @@
-//! The relay's end of one control socket: notifies, pings, judges liveness, and ends it with the right code.
+//! The relay's end of one control socket: carries between the socket and the core of the session.
 
+use std::future::pending;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
-use super::{End, Session};
-use crate::proto::close;
+use super::Session;
+use crate::proto::control::Output;
+use crate::proto::control::relay::{Asked, End, Ended, RelayEnd, TokenEnd};
 use crate::proto::frame::Role;
-use crate::proto::limits::Limits;
 use crate::proto::message::ToClient;
 use crate::stream::messages::{Event, Messages, MessagesError};
 
-/// A replaced session that answers a ping in this time is another live process.
-const REPLACED_PONG_WAIT: Duration = Duration::from_secs(5);
-
-/// How a control socket ended, for the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// We ended it.
-    ByUs(End),
-    /// The client closed or dropped it.
-    ByClient,
-    /// No pong, or a message not taken, for too long.
-    Silent,
-    /// The client broke the protocol.
-    Protocol,
-    /// A message of the client was over the limit.
-    TooBig,
-}
+/// Judges a fresh key or token of the session: when it ends, or why it is refused.
+pub type Judge = Box<dyn Fn(String) -> Judging + Send + Sync>;
+/// The future of a [`Judge`].
+pub type Judging = Pin<Box<dyn Future<Output = Result<Option<TokenEnd>, String>> + Send>>;
 
 impl From<MessagesError> for Ended {
     fn from(error: MessagesError) -> Self {
@@ -44,95 +32,97 @@ impl From<MessagesError> for Ended {
     }
 }
 
-/// Serves one control socket until it ends. `already` is what was read behind the handshake.
+/// Serves one control socket until it ends. `already` is what was read behind the handshake, `said` what the session
+/// wants said, `most` the bytes of the largest message taken.
 pub async fn run<IO>(
     session: Arc<Session>,
-    io: IO,
-    already: Vec<u8>,
+    (io, already): (IO, Vec<u8>),
+    mut core: RelayEnd,
     said: mpsc::Receiver<ToClient>,
-    limits: &Limits,
+    judge: Judge,
+    most: usize,
 ) -> Ended
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let gone = session.gone.clone().drop_guard();
-    let mut socket = Messages::new(io, Role::Server, already, limits.control_message_bytes).await;
-    let ended = serve(&mut socket, &session, said, limits).await;
+    let mut socket = Messages::new(io, Role::Server, already, most).await;
+    let ended = match serve(&mut socket, &session, &mut core, said, &judge).await {
+        Ok(ended) => ended,
+        Err(error) => {
+            core.finish(error.into());
+            core.ended().unwrap_or(Ended::ByClient)
+        }
+    };
     // Viewers that wait learn it now and not after the goodbye.
     drop(gone);
     session.forget_lanes();
-    let (code, reason) = match ended {
-        Ended::ByUs(end) => end.close(),
-        // If it reads this at all, it must not take it for the end of its tunnel.
-        Ended::ByClient => (close::GOING_AWAY, ""),
-        Ended::Silent => (close::GOING_AWAY, "no pong"),
-        Ended::Protocol => (close::PROTOCOL_ERROR, "protocol error"),
-        Ended::TooBig => (close::TOO_BIG, "message too big"),
-    };
-    socket.close(code, reason).await;
+    while let Some(output) = core.output() {
+        let sent = match output {
+            Output::Text(text) => socket.text(text).await,
+            Output::Ping(_) => Ok(()),
+            Output::Close(code, reason) => {
+                socket.close(code, reason).await;
+                break;
+            }
+        };
+        if sent.is_err() {
+            break;
+        }
+    }
     ended
 }
 
 async fn serve<IO: AsyncRead + AsyncWrite + Unpin>(
     socket: &mut Messages<IO>,
     session: &Session,
+    core: &mut RelayEnd,
     mut said: mpsc::Receiver<ToClient>,
-    limits: &Limits,
-) -> Ended {
-    // The first tick is at once: a client learns early that the way back works.
-    let mut pings = interval(limits.ping_every);
-    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut last_pong = Instant::now();
+    judge: &Judge,
+) -> Result<Ended, MessagesError> {
+    let mut ending = true;
+    let mut judging: Option<Judging> = None;
     loop {
-        let step = tokio::select! {
-            biased;
-            () = session.ending.cancelled() => return end_by_us(socket, session).await,
-            message = said.recv() => match message {
-                Some(message) => socket.text(message.to_json()).await,
-                None => return Ended::ByClient,
-            },
-            // Before what comes: a client that sends without pause is judged all the same.
-            () = sleep_until(last_pong + limits.pong_wait) => return Ended::Silent,
-            _ = pings.tick() => socket.ping(Bytes::new()).await,
-            event = socket.next() => match event {
-                Ok(Event::Pong(_)) => {
-                    last_pong = Instant::now();
-                    Ok(())
-                }
-                // Base clients say nothing; what they say is ignored.
-                Ok(Event::Message(_)) => Ok(()),
-                Ok(Event::Closed(_)) => return Ended::ByClient,
-                Err(error) => Err(error),
-            },
-        };
-        if let Err(error) = step {
-            return error.into();
+        if let Some(ended) = core.ended() {
+            return Ok(ended);
         }
-    }
-}
-
-async fn end_by_us<IO: AsyncRead + AsyncWrite + Unpin>(
-    socket: &mut Messages<IO>,
-    session: &Session,
-) -> Ended {
-    let end = session.end_reason().unwrap_or(End::Restart);
-    if end == End::Replaced && !answers_a_ping(socket).await {
-        return Ended::Silent;
-    }
-    Ended::ByUs(end)
-}
-
-async fn answers_a_ping<IO: AsyncRead + AsyncWrite + Unpin>(socket: &mut Messages<IO>) -> bool {
-    let payload = Bytes::from_static(b"replaced?");
-    let asked = async {
-        socket.ping(payload.clone()).await.ok()?;
-        loop {
-            match socket.next().await.ok()? {
-                Event::Pong(answer) if answer == payload => return Some(()),
-                Event::Closed(_) => return None,
-                _ => {}
+        while let Some(output) = core.output() {
+            match output {
+                Output::Text(text) => socket.text(text).await?,
+                Output::Ping(payload) => socket.ping(Bytes::from_static(payload)).await?,
+                Output::Close(..) => {}
             }
         }
-    };
-    matches!(timeout(REPLACED_PONG_WAIT, asked).await, Ok(Some(())))
+        tokio::select! {
+            biased;
+            () = session.ending.cancelled(), if ending => {
+                ending = false;
+                core.end(now(), session.end_reason().unwrap_or(End::Restart));
+            }
+            message = said.recv() => match message {
+                Some(message) => core.say(message),
+                None => core.finish(Ended::ByClient),
+            },
+            // Before what comes: a client that sends without pause is judged all the same.
+            () = sleep_until(core.timeout().into()) => core.wake(now()),
+            verdict = async { match &mut judging { Some(judging) => judging.await, None => pending().await } } => {
+                judging = None;
+                core.judged(now(), verdict);
+            }
+            // One token at a time.
+            event = socket.next(), if judging.is_none() => match event? {
+                Event::Pong(payload) => core.ponged(now(), &payload),
+                Event::Message(message) => match core.heard(&message) {
+                    Some(Asked::Reject(reject)) => session.rejected(reject),
+                    Some(Asked::Auth(token)) => judging = Some(judge(token)),
+                    None => {}
+                },
+                Event::Closed(_) => core.finish(Ended::ByClient),
+            },
+        }
+    }
+}
+
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
 }

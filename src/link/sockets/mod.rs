@@ -1,55 +1,34 @@
 //! The link of the two-socket protocol: a control socket that notifies, data sockets that carry.
 
 mod control;
+mod demand;
 mod idle;
 mod pending;
+mod resting;
+mod standby;
 
-pub use control::run as run_control;
-pub use pending::{Claim, ClaimError, Pending};
+pub use control::{Judge, run as run_control};
+pub use pending::{Bearer, Claim, ClaimError, Pending};
+pub use standby::{Admitted, StandbyError, is_recent};
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use super::{Ask, Home, Lane, Link, OpenError, Opening};
-use crate::proto::close;
-use crate::proto::limits::Limits;
-use crate::proto::message::{Connection, ToClient};
+use super::{Ask, Home, Lane, Link, OpenError, Opening, Rejection};
+pub use crate::proto::control::relay::{End, Ended};
+use crate::proto::limits::{Limits, standby::SAID_BESIDE};
+use crate::proto::message::{Connection, Drain, Level, Reject, ToClient};
+use crate::proto::pending::Addressee;
 use crate::stream::Duplex;
 use crate::sync::lock;
 use idle::IdleLanes;
-
-/// Why the relay ends a session; decides the close code that the client sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// The tunnel expired.
-    Expired,
-    /// The tunnel was deleted.
-    Deleted,
-    /// A newer control socket of the same key has the tunnel. The old one is pinged once: if it answers, it is
-    /// another live process and is closed for good; if not, it is a dead connection.
-    Replaced,
-    /// The key was revoked.
-    Revoked,
-    /// The relay shuts down.
-    Restart,
-}
-
-impl End {
-    /// Close code and reason.
-    pub fn close(self) -> (u16, &'static str) {
-        match self {
-            Self::Expired => (close::DONE, "tunnel expired"),
-            Self::Deleted => (close::DONE, "tunnel deleted"),
-            Self::Replaced => (close::DONE, "replaced by a newer client of the same key"),
-            Self::Revoked => (close::POLICY, "key revoked"),
-            Self::Restart => (close::RESTART, "relay restarting"),
-        }
-    }
-}
+use pending::Ticket;
+use standby::Standby;
 
 /// Whether the client serves more than one request a data socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,13 +42,26 @@ enum Reuse {
     Off = 2,
 }
 
+/// What a session is opened with.
+pub struct Opened {
+    /// The protocol that its client speaks.
+    pub level: Level,
+    /// Name of the key that owns the tunnel.
+    pub owner: Arc<str>,
+    /// Name of the tunnel.
+    pub tunnel: Arc<str>,
+    /// Whether a data socket may carry more than one request.
+    pub reuse: bool,
+    /// The tunnel is new, or was in use of late.
+    pub recent: bool,
+}
+
 /// One control socket with everything that belongs to it. A new control socket is a new session; what belonged to the
 /// old one ends with it.
 pub struct Session {
     /// Itself, for the lanes that come home.
     this: Weak<Session>,
-    /// Name of the key that opened it.
-    pub owner: Arc<str>,
+    addressee: Addressee,
     say: mpsc::Sender<ToClient>,
     end: Mutex<Option<End>>,
     /// Cancelled when somebody wants the session to end.
@@ -79,24 +71,25 @@ pub struct Session {
     pending: Arc<Pending>,
     waiting: AtomicUsize,
     idle: Mutex<IdleLanes>,
+    standby: Mutex<Standby>,
     reuse: AtomicU8,
     claim_wait: Duration,
     waiting_most: usize,
 }
 
 impl Session {
-    /// A session of `owner`, and the queue that its control socket drains.
+    /// A session, and the queue that its control socket drains.
     pub fn new(
-        owner: Arc<str>,
-        reuse: bool,
+        opened: Opened,
         pending: Arc<Pending>,
         limits: &Limits,
     ) -> (Arc<Self>, mpsc::Receiver<ToClient>) {
-        let (say, said) = mpsc::channel(limits.waiting_per_tunnel.max(1));
-        let reuse = if reuse { Reuse::Untried } else { Reuse::Off };
+        let (say, said) = mpsc::channel(limits.waiting_per_tunnel.max(1) + SAID_BESIDE);
+        let reuse = if opened.reuse { Reuse::Untried } else { Reuse::Off };
+        let Opened { level, owner, tunnel, recent, .. } = opened;
         let session = Arc::new_cyclic(|this| Self {
             this: this.clone(),
-            owner,
+            addressee: Addressee { session: Uuid::new_v4(), level, owner, tunnel },
             say,
             end: Mutex::new(None),
             ending: CancellationToken::new(),
@@ -104,11 +97,29 @@ impl Session {
             pending,
             waiting: AtomicUsize::new(0),
             idle: Mutex::new(IdleLanes::default()),
+            standby: Mutex::new(Standby::new(limits, recent)),
             reuse: AtomicU8::new(reuse as u8),
             claim_wait: limits.claim_wait,
             waiting_most: limits.waiting_per_tunnel,
         });
+        session.ask_standby();
         (session, said)
+    }
+
+    /// Names it among all sessions.
+    pub fn id(&self) -> Uuid {
+        self.addressee.session
+    }
+
+    /// The protocol that its client speaks.
+    pub fn level(&self) -> Level {
+        self.addressee.level
+    }
+
+    /// Tells the client something. What finds no room in the queue is dropped: such a client does not read, and its end
+    /// is near.
+    pub fn say(&self, message: ToClient) {
+        let _ = self.say.try_send(message);
     }
 
     /// Asks the control socket to end; the first reason stays.
@@ -120,14 +131,52 @@ impl Session {
         self.ending.cancel();
     }
 
-    /// Whether the control socket is gone.
-    pub fn is_gone(&self) -> bool {
-        self.gone.is_cancelled()
+    /// Tells the client that the relay is about to stop. A base client is told nothing.
+    pub fn drain(&self, drain: Drain) {
+        lock(&self.standby).drain();
+        self.ask_standby();
+        self.say(ToClient::Drain(drain));
     }
 
-    /// Pings and weeds the waiting data sockets; to be called about once a second.
+    /// Whether the control socket is gone, or about to be.
+    pub fn is_gone(&self) -> bool {
+        self.gone.is_cancelled() || self.ending.is_cancelled()
+    }
+
+    /// Pings and weeds the waiting data sockets, and asks for as many standby ones as are justified; to be called about
+    /// once a second.
     pub fn tend(&self) {
         lock(&self.idle).tend();
+        lock(&self.standby).tend();
+        self.ask_standby();
+    }
+
+    /// Asks to add a standby socket with this id.
+    pub fn admit_standby(self: Arc<Self>, id: &str) -> Result<Admitted, StandbyError> {
+        if self.level() == Level::Base || self.is_gone() {
+            return Err(StandbyError::NoSession);
+        }
+        Admitted::ask(self, id)
+    }
+
+    fn ask_standby(&self) {
+        if self.level() == Level::Two {
+            // The lock is held while it is said, so that the last number said is the last one meant.
+            let mut standby = lock(&self.standby);
+            if let Some(want) = standby.ask(&self.pending) {
+                self.say(ToClient::Standby { want });
+            }
+        }
+    }
+
+    /// The client cannot serve a connection.
+    fn rejected(&self, reject: Reject) {
+        let short = |text: String, most: usize| text.chars().take(most).collect::<String>();
+        let rejection = Rejection {
+            reason: short(reject.reason, 40),
+            message: reject.message.map(|message| short(message, 1000)),
+        };
+        self.pending.reject(&reject.id, self.id(), rejection);
     }
 
     fn end_reason(&self) -> Option<End> {
@@ -138,6 +187,7 @@ impl Session {
         self.reuse.store(Reuse::Off as u8, Ordering::Relaxed);
         let lanes = std::mem::take(&mut *lock(&self.idle));
         drop(lanes);
+        lock(&self.standby).clear();
     }
 
     fn reuse(&self) -> Reuse {
@@ -148,36 +198,67 @@ impl Session {
         }
     }
 
-    async fn claim(&self) -> Result<Lane, OpenError> {
-        let _waiting = Waiting::enter(self).ok_or(OpenError::TooManyWaiting)?;
-        let (id, claimed) = self.pending.announce(self.this.clone(), Arc::clone(&self.owner));
-        self.say
-            .try_send(ToClient::Connection(Connection { id: id.to_string(), ..Connection::default() }))
-            .map_err(|_| OpenError::ClientGone)?;
-        tokio::select! {
-            stream = claimed => {
-                let stream = stream.map_err(|_| OpenError::NotClaimed)?;
-                Ok(Lane::new(stream, self.this.upgrade().map(|session| session as Arc<dyn Home>)))
-            }
-            () = tokio::time::sleep(self.claim_wait) => Err(OpenError::NotClaimed),
-            () = self.gone.cancelled() => Err(OpenError::ClientGone),
-        }
+    fn home(&self) -> Option<Arc<dyn Home>> {
+        self.this.upgrade().map(|session| session as Arc<dyn Home>)
     }
-}
 
-impl Link for Session {
-    fn ready(&self, ask: Ask) -> Option<Lane> {
+    fn idle(&self, ask: Ask) -> Option<Lane> {
         let reuse = self.reuse();
         if reuse == Reuse::Off || (reuse == Reuse::Untried && !ask.resendable) {
             return None;
         }
         let (stream, waited) = lock(&self.idle).take(ask.resendable)?;
-        let home = self.this.upgrade().map(|session| session as Arc<dyn Home>);
-        Some(Lane { waited: Some(waited), trial: reuse == Reuse::Untried, ..Lane::new(stream, home) })
+        let trial = reuse == Reuse::Untried;
+        Some(Lane { waited: Some(waited), reused: true, trial, ..Lane::new(stream, self.home()) })
     }
 
-    fn open(&self) -> Opening<'_> {
-        Box::pin(self.claim())
+    fn spare(&self, ask: Ask) -> Option<Lane> {
+        if self.level() == Level::Base {
+            return None;
+        }
+        let taken = lock(&self.standby).take();
+        self.ask_standby();
+        let (id, mut stream, waited) = taken?;
+        let ticket = self.pending.assign(&self.this, id, self.addressee.clone())?;
+        stream.say(&self.announcement(&ticket, ask).to_json());
+        let rejected = Some(Box::pin(ticket) as _);
+        Some(Lane { waited: Some(waited), rejected, ..Lane::new(stream, self.home()) })
+    }
+
+    fn announcement(&self, ticket: &Ticket, ask: Ask) -> ToClient {
+        ToClient::Connection(Connection {
+            id: ticket.id().to_string(),
+            proto: Some("http".to_owned()),
+            remote_addr: Some(ask.remote.to_string()),
+        })
+    }
+
+    async fn claim(&self, ask: Ask) -> Result<Lane, OpenError> {
+        let _waiting = Waiting::enter(self).ok_or(OpenError::TooManyWaiting)?;
+        let (ticket, claimed) = self.pending.announce(&self.this, self.addressee.clone(), self.claim_wait)?;
+        self.say.try_send(self.announcement(&ticket, ask)).map_err(|error| match error {
+            TrySendError::Full(_) => OpenError::TooManyWaiting,
+            TrySendError::Closed(_) => OpenError::ClientGone,
+        })?;
+        let stream = tokio::select! {
+            stream = claimed => stream?,
+            () = tokio::time::sleep(self.claim_wait) => return Err(OpenError::NotClaimed),
+            // A newer session serves the viewer better than one that may be dead.
+            () = self.ending.cancelled() => return Err(OpenError::ClientGone),
+            () = self.gone.cancelled() => return Err(OpenError::ClientGone),
+        };
+        let rejected = (self.level() == Level::Two).then(|| Box::pin(ticket) as _);
+        Ok(Lane { rejected, ..Lane::new(stream, self.home()) })
+    }
+}
+
+impl Link for Session {
+    fn ready(&self, ask: Ask) -> Option<Lane> {
+        self.idle(ask).or_else(|| self.spare(ask))
+    }
+
+    fn open(&self, ask: Ask) -> Opening<'_> {
+        Box::pin(self.claim(ask))
     }
 }
 

@@ -1,92 +1,169 @@
 //! Where notified connections wait for their data socket: the one rendezvous of the protocol.
 
-use std::sync::{Arc, Weak};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use dashmap::DashMap;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Session;
+use crate::link::{OpenError, Rejection};
+use crate::proto::message::{Level, ToClient};
+use crate::proto::pending::{Addressee, Table};
+pub use crate::proto::pending::{Bearer, ClaimError};
 use crate::stream::Duplex;
+use crate::sync::lock;
 
-/// Connections that were notified and not yet claimed. An id is a capability: 122 random bits, good for one claim.
+type Stream = Result<Box<dyn Duplex>, Rejection>;
+
+/// The connections of all sessions of a relay.
 #[derive(Default)]
 pub struct Pending {
-    waiting: DashMap<Uuid, Waiter>,
-}
-
-struct Waiter {
-    session: Weak<Session>,
-    owner: Arc<str>,
-    stream: oneshot::Sender<Box<dyn Duplex>>,
-}
-
-/// Why a claim was refused. The id stays good for the right claimant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ClaimError {
-    /// No such id, or it was claimed already, or its ten seconds are over.
-    #[error("connection not found or expired")]
-    Unknown,
-    /// The bearer belongs to somebody else.
-    #[error("this connection belongs to another key")]
-    Foreign,
+    table: Mutex<Table<oneshot::Sender<Stream>, oneshot::Sender<Rejection>>>,
+    closed: AtomicBool,
+    /// Standby sockets of all sessions.
+    pub(super) standby: AtomicUsize,
 }
 
 impl Pending {
-    /// Announces a connection: its id, and the stream once it is claimed. Dropping the receiver withdraws it.
-    pub(super) fn announce(self: &Arc<Self>, session: Weak<Session>, owner: Arc<str>) -> (Uuid, Claimed) {
-        let id = Uuid::new_v4();
+    /// Announces a connection that may be claimed within `wait`. Dropping the [`Ticket`] withdraws it.
+    pub(super) fn announce(
+        self: &Arc<Self>,
+        session: &Weak<Session>,
+        to: Addressee,
+        wait: Duration,
+    ) -> Result<(Ticket, Claimed), OpenError> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(OpenError::Draining);
+        }
         let (stream, claimed) = oneshot::channel();
-        self.waiting.insert(id, Waiter { session, owner, stream });
-        (id, Claimed { id, table: Arc::clone(self), stream: claimed })
+        let until = Instant::now() + wait;
+        let ticket =
+            self.enter(session, Uuid::new_v4(), to, until, Some(stream)).ok_or(OpenError::ClientGone)?;
+        Ok((ticket, Claimed(claimed)))
     }
 
-    /// Takes up the connection `id`. `bearer` is the owner of the key that came along; at base level none need come,
-    /// but one that does must be the right one.
-    pub fn claim(&self, id: &str, bearer: Option<&str>) -> Result<Claim, ClaimError> {
+    /// Notes a standby socket that is being assigned, so that it can be rejected; `None`: its id is taken.
+    pub(super) fn assign(
+        self: &Arc<Self>,
+        session: &Weak<Session>,
+        id: Uuid,
+        to: Addressee,
+    ) -> Option<Ticket> {
+        self.enter(session, id, to, Instant::now(), None)
+    }
+
+    fn enter(
+        self: &Arc<Self>,
+        session: &Weak<Session>,
+        id: Uuid,
+        to: Addressee,
+        until: Instant,
+        stream: Option<oneshot::Sender<Stream>>,
+    ) -> Option<Ticket> {
+        let (reject, rejected) = oneshot::channel();
+        let entered = lock(&self.table).announce(id, to, until.into_std(), stream, reject);
+        entered.then(|| Ticket { id, table: Arc::clone(self), session: session.clone(), rejected })
+    }
+
+    /// Takes up the connection `id`.
+    pub fn claim(&self, id: &str, bearer: Option<Bearer<'_>>) -> Result<Claim, ClaimError> {
         let id = Uuid::parse_str(id).map_err(|_| ClaimError::Unknown)?;
-        let right = |waiter: &Waiter| bearer.is_none_or(|bearer| *waiter.owner == *bearer);
-        match self.waiting.remove_if(&id, |_, waiter| right(waiter)) {
-            Some((_, waiter)) if waiter.session.strong_count() > 0 => Ok(Claim { stream: waiter.stream }),
-            Some(_) => Err(ClaimError::Unknown),
-            None if self.waiting.contains_key(&id) => Err(ClaimError::Foreign),
-            None => Err(ClaimError::Unknown),
+        let (level, stream) = lock(&self.table).claim(Instant::now().into_std(), id, bearer)?;
+        // Whoever waited may have left at this moment.
+        if stream.is_closed() { Err(ClaimError::Unknown) } else { Ok(Claim { level, stream }) }
+    }
+
+    /// The client of `session` cannot serve `id`. What is not, or no longer, announced there is passed over.
+    pub(super) fn reject(&self, id: &str, session: Uuid, rejection: Rejection) {
+        let Ok(id) = Uuid::parse_str(id) else { return };
+        match lock(&self.table).reject(id, session) {
+            Some((Some(waiting), _)) => drop(waiting.send(Err(rejection))),
+            Some((None, claimed)) => drop(claimed.send(rejection)),
+            None => {}
         }
+    }
+
+    /// Connections that were announced and not claimed yet.
+    pub fn waiting(&self) -> usize {
+        lock(&self.table).waiting()
+    }
+
+    /// From now on nothing can be claimed anew, as nobody could come in.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
     }
 }
 
 /// The right to deliver one stream.
 pub struct Claim {
-    stream: oneshot::Sender<Box<dyn Duplex>>,
+    level: Level,
+    stream: oneshot::Sender<Stream>,
 }
 
 impl Claim {
+    /// The level of the session to which the connection was announced: that of its data socket.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
     /// Hands the data socket to the viewer. A viewer that has left drops it, which closes it.
     pub fn deliver(self, stream: Box<dyn Duplex>) {
-        let _ = self.stream.send(stream);
+        let _ = self.stream.send(Ok(stream));
     }
 }
 
-/// The stream to come; withdraws its id when dropped.
-pub(super) struct Claimed {
-    id: Uuid,
-    table: Arc<Pending>,
-    stream: oneshot::Receiver<Box<dyn Duplex>>,
-}
+/// The stream to come.
+pub(super) struct Claimed(oneshot::Receiver<Stream>);
 
 impl Future for Claimed {
-    type Output = Result<Box<dyn Duplex>, oneshot::error::RecvError>;
+    type Output = Result<Box<dyn Duplex>, OpenError>;
 
-    fn poll(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Self::Output> {
-        std::pin::Pin::new(&mut self.stream).poll(cx)
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map(|stream| match stream {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(rejection)) => Err(OpenError::Rejected(rejection)),
+            // The handshake of the data socket failed behind its 101.
+            Err(_) => Err(OpenError::NotClaimed),
+        })
     }
 }
 
-impl Drop for Claimed {
+/// A connection in the table. As a future it is ready when the client rejects the connection after its claim; dropped,
+/// it withdraws the connection and tells the client if that has not claimed it.
+pub(super) struct Ticket {
+    id: Uuid,
+    table: Arc<Pending>,
+    session: Weak<Session>,
+    rejected: oneshot::Receiver<Rejection>,
+}
+
+impl Ticket {
+    pub(super) fn id(&self) -> Uuid {
+        self.id
+    }
+}
+
+impl Future for Ticket {
+    type Output = Rejection;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Rejection> {
+        match Pin::new(&mut self.rejected).poll(cx) {
+            Poll::Ready(Ok(rejection)) => Poll::Ready(rejection),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Ticket {
     fn drop(&mut self) {
-        self.table.waiting.remove(&self.id);
+        let unclaimed = lock(&self.table.table).withdraw(self.id);
+        if unclaimed && let Some(session) = self.session.upgrade() {
+            session.say(ToClient::Cancel { id: self.id.to_string() });
+        }
     }
 }

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
 use crate::auth::Refused;
-use crate::link::sockets::ClaimError;
+use crate::link::sockets::{ClaimError, StandbyError};
 use crate::proto::api::ApiError;
 use crate::store::StoreError;
 use crate::stream::handshake::NotWebSocket;
@@ -37,6 +37,9 @@ pub enum ApiFailure {
     /// A query parameter is missing.
     #[error("{0} required")]
     Missing(&'static str),
+    /// The standby socket is not taken.
+    #[error("{0}")]
+    Standby(#[from] StandbyError),
     /// The connection cannot be claimed.
     #[error("{0}")]
     Claim(#[from] ClaimError),
@@ -79,6 +82,11 @@ impl ApiFailure {
             Self::Foreign => (StatusCode::FORBIDDEN, "foreign_tunnel"),
             Self::Missing(_) => (StatusCode::BAD_REQUEST, "missing_parameter"),
             Self::Claim(ClaimError::Unknown) => (StatusCode::NOT_FOUND, "connection_not_found"),
+            Self::Claim(ClaimError::KeyNeeded) => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::Standby(StandbyError::Id) => (StatusCode::BAD_REQUEST, "invalid_id"),
+            Self::Standby(StandbyError::InUse) => (StatusCode::CONFLICT, "id_in_use"),
+            Self::Standby(StandbyError::TooMany(_)) => (StatusCode::CONFLICT, "too_many_standby"),
+            Self::Standby(StandbyError::NoSession) => (StatusCode::CONFLICT, "no_session"),
             Self::Claim(ClaimError::Foreign) => (StatusCode::FORBIDDEN, "foreign_connection"),
             Self::NotWebSocket(NotWebSocket::Version) => (StatusCode::UPGRADE_REQUIRED, "websocket_version"),
             Self::NotWebSocket(_) => (StatusCode::BAD_REQUEST, "not_websocket"),

@@ -5,24 +5,31 @@ use std::sync::Arc;
 use axum::extract::{Query, Request, State};
 use axum::response::Response;
 use bytes::BytesMut;
-use http::header;
+use http::{HeaderMap, HeaderValue, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::{Api, ApiFailure};
-use crate::link::sockets::{Session, run_control};
+use crate::link::sockets::{Bearer, Judge, Opened, Session, StandbyError, is_recent, run_control};
+use crate::proto::control::relay::{RelayEnd, Timing};
 use crate::proto::frame::Role;
+use crate::proto::limits::Limits;
+use crate::proto::message::{ADIT_1, Level, SessionLimits, Welcome};
 use crate::relay::viewer::ViewerIo;
 use crate::stream::handshake::{self, NotWebSocket};
 use crate::stream::websocket::{Sizes, WebSocket};
-use crate::tunnel::unix_ms;
+use crate::tunnel::{Credential, Tunnel, unix_ms};
 
-/// `?tunnel_id=`.
+/// `?tunnel_id=`, and at level two `&successor_of=`.
 #[derive(Deserialize)]
 pub struct ControlQuery {
     #[serde(default)]
     tunnel_id: String,
+    #[serde(default)]
+    successor_of: String,
 }
 
 /// `GET /ws/control?tunnel_id=`: the long-lived socket of one tunnel.
@@ -41,26 +48,89 @@ pub async fn control(
         return Err(ApiFailure::Foreign);
     }
     let accept = handshake::check(&request)?;
+    let level = if handshake::offers(&request, ADIT_1) { Level::Two } else { Level::Base };
     let on_upgrade = upgrade_of(&mut request)?;
-    let (limits, pending) = (Arc::clone(&api.limits), Arc::clone(&api.pending));
-    api.sessions.spawn(async move {
+    let opened = Opened {
+        level,
+        owner: tunnel.owner.as_str().into(),
+        tunnel: tunnel.name.as_str().into(),
+        reuse: tunnel.spec().reuse,
+        recent: is_recent(tunnel.unused_for()),
+    };
+    let credential = Credential::Key(checked_at);
+    let successor_of = Uuid::parse_str(&query.successor_of).ok();
+    let sessions = api.sessions.clone();
+    sessions.spawn(async move {
         let Some((io, already)) = upgraded(on_upgrade).await else { return };
-        let (session, said) =
-            Session::new(tunnel.owner.as_str().into(), tunnel.spec().reuse, pending, &limits);
-        tunnel.attach(Arc::clone(&session), checked_at);
-        tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), "client connected");
-        let ended = run_control(Arc::clone(&session), io, already.to_vec(), said, &limits).await;
+        let limits = &api.limits;
+        let (session, said) = Session::new(opened, Arc::clone(&api.pending), limits);
+        let timing = Timing { ping_every: limits.ping_every, pong_wait: limits.pong_wait };
+        let core = RelayEnd::new(Instant::now().into_std(), level, timing, welcome(&session, limits));
+        tunnel.attach(Arc::clone(&session), credential, successor_of);
+        tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), ?level, "client connected");
+        let judge = judge(&api, &tunnel, &session);
+        let io = (io, already.to_vec());
+        let ended =
+            run_control(Arc::clone(&session), io, core, said, judge, limits.control_message_bytes).await;
         tunnel.detach(&session);
         tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), ?ended, "client disconnected");
     });
-    Ok(handshake::switching(accept))
+    let mut response = handshake::switching(accept);
+    if level == Level::Two {
+        let protocol = HeaderValue::from_static(ADIT_1);
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    Ok(response)
 }
 
-/// `?id=`.
+fn welcome(session: &Session, limits: &Limits) -> Welcome {
+    let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    Welcome {
+        session: session.id().to_string(),
+        relay: concat!("adit/", env!("CARGO_PKG_VERSION")).to_owned(),
+        ping_interval_ms: ms(limits.ping_every),
+        pong_timeout_ms: ms(limits.pong_wait),
+        claim_ms: ms(limits.claim_wait),
+        limits: SessionLimits {
+            control_message_bytes: limits.control_message_bytes as u64,
+            data_message_bytes: limits.data_message_bytes as u64,
+            waiting: limits.waiting_per_tunnel as u64,
+            standby: limits.standby_per_tunnel as u64,
+        },
+    }
+}
+
+/// How fresh tokens of a session are judged: they must be of the same owner.
+fn judge(api: &Api, tunnel: &Arc<Tunnel>, session: &Arc<Session>) -> Judge {
+    let (keys, tunnel, session) = (Arc::clone(&api.keys), Arc::downgrade(tunnel), Arc::downgrade(session));
+    Box::new(move |token| {
+        let (keys, tunnel, session) = (Arc::clone(&keys), tunnel.clone(), session.clone());
+        Box::pin(async move {
+            let checked_at = unix_ms();
+            let mut header = HeaderMap::new();
+            let value = HeaderValue::from_str(&format!("Bearer {token}"));
+            header.insert(header::AUTHORIZATION, value.map_err(|error| error.to_string())?);
+            let judged = keys.authenticate(header.get(header::AUTHORIZATION)).await;
+            let owner = judged.map_err(|error| error.to_string())?;
+            let (Some(tunnel), Some(session)) = (tunnel.upgrade(), session.upgrade()) else {
+                return Err("the session is over".to_owned());
+            };
+            if tunnel.owner != owner {
+                return Err("this key or token is of another owner than the session".to_owned());
+            }
+            tunnel.renew(&session, Credential::Key(checked_at));
+            Ok(None)
+        })
+    })
+}
+
+/// `?id=`, and for standby sockets `&tunnel_id=`.
 #[derive(Deserialize)]
 pub struct DataQuery {
     #[serde(default)]
     id: String,
+    #[serde(default)]
+    tunnel_id: String,
 }
 
 /// `GET /ws/data?id=`: takes up one notified connection. Nothing that is refused burns the id.
@@ -73,17 +143,35 @@ pub async fn data(
         return Err(ApiFailure::Missing("id"));
     }
     let accept = handshake::check(&request)?;
-    // The id is the right to the connection; a key that comes along must fit all the same.
-    let bearer = match request.headers().contains_key(header::AUTHORIZATION) {
+    // At base level the id is the right to the connection; a key that comes along must fit all the same.
+    let bearer = match request.headers().contains_key(header::AUTHORIZATION) || !query.tunnel_id.is_empty() {
         true => Some(api.authenticate(request.headers()).await?),
         false => None,
     };
-    let on_upgrade = upgrade_of(&mut request)?;
-    let claim = api.pending.claim(&query.id, bearer.as_ref().map(|owner| owner.as_str()))?;
     let sizes = Sizes { buffer: api.limits.in_flight_bytes, message: api.limits.data_message_bytes };
+    if let Some(owner) = bearer.as_ref().filter(|_| !query.tunnel_id.is_empty()) {
+        let tunnel = api.registry.by_id(&query.tunnel_id).ok_or(ApiFailure::NoTunnel)?;
+        if tunnel.owner != *owner {
+            return Err(ApiFailure::Foreign);
+        }
+        let admitted = tunnel.session().ok_or(StandbyError::NoSession)?.admit_standby(&query.id)?;
+        let on_upgrade = upgrade_of(&mut request)?;
+        tokio::spawn(async move {
+            if let Some((io, already)) = upgraded(on_upgrade).await {
+                let socket = WebSocket::new(io, Role::Server, already, sizes).with_half_close();
+                admitted.deliver(Box::new(socket));
+            }
+        });
+        return Ok(handshake::switching(accept));
+    }
+    let on_upgrade = upgrade_of(&mut request)?;
+    let bearer = bearer.as_ref().map(|owner| Bearer { owner: owner.as_str(), tunnel: None });
+    let claim = api.pending.claim(&query.id, bearer)?;
     tokio::spawn(async move {
         if let Some((io, already)) = upgraded(on_upgrade).await {
-            claim.deliver(Box::new(WebSocket::new(io, Role::Server, already, sizes)));
+            let socket = WebSocket::new(io, Role::Server, already, sizes);
+            let two = claim.level() == Level::Two;
+            claim.deliver(Box::new(if two { socket.with_half_close() } else { socket }));
         }
     });
     Ok(handshake::switching(accept))

@@ -9,8 +9,6 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::error::{Refusals, TunnelRefusals};
 use super::{Api, ApiFailure};
@@ -18,7 +16,7 @@ use crate::proto::api::{
     self, ApiError, CreateTunnel, Extend, Inspection, InspectionState, Suspend, Suspended,
 };
 use crate::proto::duration;
-use crate::tunnel::{CreateError, Tunnel};
+use crate::tunnel::{CreateError, Tunnel, rfc3339};
 
 type Answer<T> = Result<T, ApiFailure>;
 
@@ -174,12 +172,12 @@ fn show(api: &Api, tunnel: &Tunnel) -> api::Tunnel {
         name: spec.chosen.then(|| tunnel.name.clone()),
         ttl: duration::format(spec.ttl.unwrap_or(Duration::ZERO)),
         mode: "relay".to_owned(),
-        created_at: rfc3339(Some(tunnel.created_at)),
-        expires_at: rfc3339(tunnel.expires_at()),
+        created_at: rfc3339(tunnel.created_at),
+        expires_at: time(tunnel.expires_at()),
         bytes_in: tunnel.traffic.bytes_in.load(Ordering::Relaxed),
         bytes_out: tunnel.traffic.bytes_out.load(Ordering::Relaxed),
         requests: tunnel.traffic.requests.load(Ordering::Relaxed),
-        last_active: rfc3339(tunnel.traffic.last_active()),
+        last_active: time(tunnel.traffic.last_active()),
         suspended: tunnel.is_suspended(),
         connected: tunnel.session().is_some(),
         device_name: spec.device_name.clone(),
@@ -188,8 +186,6 @@ fn show(api: &Api, tunnel: &Tunnel) -> api::Tunnel {
     }
 }
 
-fn rfc3339(unix_ms: Option<i64>) -> String {
-    let time =
-        unix_ms.and_then(|ms| OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok());
-    time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(|| api::NEVER.to_owned())
+fn time(unix_ms: Option<i64>) -> String {
+    unix_ms.map_or_else(|| api::NEVER.to_owned(), rfc3339)
 }

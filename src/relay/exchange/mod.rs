@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
 use tokio::time::timeout;
 
-use crate::link::Lane;
+use crate::link::{Lane, Rejection};
 use crate::proto::http1::{HeadError, ResponseHead};
 use crate::proto::limits::viewer;
 
@@ -37,6 +37,9 @@ pub enum NoHead {
     /// Nothing moved for too long.
     #[error("nothing moved for too long")]
     Silent,
+    /// The client cannot reach the target.
+    #[error("the client cannot reach the target ({})", .0.reason)]
+    Rejected(Rejection),
     /// The viewer is at fault, or gone.
     #[error("{0}")]
     Upload(UploadError),
@@ -110,8 +113,14 @@ impl Exchange {
         loop {
             self.poll_upload(cx).map_err(NoHead::Upload)?;
             let chunk = match self.lane.stream.poll_chunk(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(Some(chunk))) => chunk,
+                Poll::Pending => {
+                    let Some(rejected) = &mut self.lane.rejected else { return Poll::Pending };
+                    return rejected.as_mut().poll(cx).map(|rejection| Err(NoHead::Rejected(rejection)));
+                }
+                Poll::Ready(Ok(Some(chunk))) => {
+                    self.lane.rejected = None;
+                    chunk
+                }
                 Poll::Ready(Ok(None)) if self.input.is_empty() => return Poll::Ready(Err(NoHead::Nothing)),
                 Poll::Ready(Ok(None)) => {
                     return Poll::Ready(Err(NoHead::Cut(io::ErrorKind::UnexpectedEof.into())));
