@@ -285,15 +285,16 @@ impl Fetch<'_> {
     /// A fresh lane. A client that is away, or goes away before it has claimed, is waited for: nothing of the request
     /// was sent yet.
     async fn open(&self) -> Result<Lane, Cause> {
-        let mut until = None;
+        let (mut until, mut without) = (None, Cause::ClientOffline);
         loop {
             let session = match self.tunnel.session() {
                 Some(session) => session,
-                None => Box::pin(self.client_back(&mut until)).await?,
+                None => Box::pin(self.client_back(&mut until)).await?.ok_or(without)?,
             };
             match session.open(self.ask).await {
                 Ok(lane) => return Ok(lane),
                 Err(OpenError::ClientGone) if until.is_none_or(|until| Instant::now() < until) => {
+                    without = Cause::ClientGone;
                     until.get_or_insert(Instant::now() + self.shared.config.limits.reconnect_wait);
                 }
                 Err(error) => return Err(error.into()),
@@ -301,13 +302,13 @@ impl Fetch<'_> {
         }
     }
 
-    /// The session of a client that was away and has come back in time.
-    async fn client_back(&self, until: &mut Option<Instant>) -> Result<Arc<Session>, Cause> {
+    /// The session of a client that was away, if it comes back in time.
+    async fn client_back(&self, until: &mut Option<Instant>) -> Result<Option<Arc<Session>>, Cause> {
         let limits = &self.shared.config.limits;
         let until = *until.get_or_insert(Instant::now() + limits.reconnect_wait);
         tokio::select! {
             session = self.tunnel.session_by(until, limits.waiting_per_tunnel) => {
-                session.map_err(|_| Cause::TooManyWaiting)?.ok_or(Cause::ClientOffline)
+                session.map_err(|_| Cause::TooManyWaiting)
             }
             () = self.shared.closing.cancelled() => Err(Cause::Draining),
         }

@@ -15,7 +15,7 @@ const CAROL: &str = "nbk_carol_0123456789abcdef";
 const DAVE: &str = "nbk_dave_0123456789abcdef";
 
 /// A relay with its database in a file, and another handle on that file, as `adit key` opens it.
-async fn with_tool() -> (Rig, Sqlite, tempfile::TempDir) {
+pub async fn with_tool() -> (Rig, Sqlite, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(Sqlite::open(dir.path()).unwrap());
     let rig = Rig::on(store, "127.0.0.1:0".parse().unwrap(), |_| {}).await;

@@ -10,6 +10,7 @@ mod framing;
 mod headers;
 mod http2;
 mod keys;
+mod level_two;
 mod lifecycle;
 mod peers;
 mod process;

@@ -60,6 +60,8 @@ impl Rig {
             static_keys: vec![key("alice", ALICE), key("bob", BOB)],
             ..RelayConfig::default()
         };
+        // Tests of the wait for a client that is away set it.
+        config.limits.reconnect_wait = Duration::ZERO;
         change(&mut config);
         let listener = TcpListener::bind(address).await.unwrap();
         let admin_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
