@@ -10,6 +10,8 @@ mod adit;
 mod http;
 #[path = "compare/idle.rs"]
 mod idle;
+#[path = "compare/latency.rs"]
+mod latency;
 #[path = "compare/load.rs"]
 mod load;
 #[path = "compare/machine.rs"]
@@ -133,6 +135,8 @@ async fn run(options: &Options) -> Result<()> {
         bench.run(options.rounds, options.seconds).await?
     };
 
+    let latency = latency::measure(&temp, nginx.backend).await?;
+
     let mut memory = table::Memory::default();
     if !options.no_memory {
         let settle = if options.quick { idle::SETTLE_QUICK } else { idle::SETTLE };
@@ -143,7 +147,7 @@ async fn run(options: &Options) -> Result<()> {
         memory.viewer = Some(viewers::measure(&tools, &temp, nginx.backend, &targets, viewers).await?);
     }
 
-    let table = table::Table { speed, memory, buffering, machine: machine::describe(&tools, options).await? };
+    let table = table::Table { speed, latency, memory, buffering, machine: machine::describe(&tools, options).await? };
     let text = table.to_markdown();
     println!("{text}");
     let problems = table.problems();

@@ -40,12 +40,17 @@ pub struct Tunnel {
 impl Relay {
     /// Starts a relay on free ports, with its data in the directory `name`.
     pub async fn start(temp: &TempDir, name: &str) -> Result<Self> {
+        Self::start_with(temp, name, &[]).await
+    }
+
+    /// The same with more options.
+    pub async fn start_with(temp: &TempDir, name: &str, options: &[&str]) -> Result<Self> {
         let directory = temp.join(name);
         std::fs::create_dir(&directory)?;
         let (address, admin) = (free_address()?, free_address()?);
         let mut command = adit(&directory);
         command.arg("relay").args(["--listen", &address.to_string(), "--admin-listen", &admin.to_string()]);
-        command.args(["--base-domain", BASE_DOMAIN, "--data-dir"]).arg(directory.join("data"));
+        command.args(options).args(["--base-domain", BASE_DOMAIN, "--data-dir"]).arg(directory.join("data"));
         command.env("ADIT_KEYS", format!("bench:{KEY}")).stdout(Stdio::null());
         let mut server = Server::start("adit relay", &mut command, directory.join("relay.log"))?;
         wait_ready(&mut server, address, &address.to_string(), "/health").await?;
@@ -54,8 +59,13 @@ impl Relay {
 
     /// Starts `adit http target --name name` and waits until its tunnel is open.
     pub async fn expose(&self, name: &str, target: SocketAddr) -> Result<Tunnel> {
+        self.expose_by(self.address, name, target).await
+    }
+
+    /// The same with a client that reaches the relay at `relay`.
+    pub async fn expose_by(&self, relay: SocketAddr, name: &str, target: SocketAddr) -> Result<Tunnel> {
         let mut command = adit(&self.directory);
-        command.args(["http", &target.to_string(), "--relay", &format!("http://{}", self.address)]);
+        command.args(["http", &target.to_string(), "--relay", &format!("http://{relay}")]);
         command.args(["--key", KEY, "--name", name]).stdout(Stdio::piped());
         let log = self.directory.join(format!("client-{name}.log"));
         let mut client = Server::start(&format!("adit http ({name})"), &mut command, log)?;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::latency::Latency;
 use crate::load::Load;
 use crate::nginx::Buffering;
 use crate::rounds::{Figures, Medians};
@@ -29,6 +30,8 @@ pub struct Memory {
 pub struct Table {
     /// By load.
     pub speed: Vec<Figures>,
+    /// First requests over a slow line.
+    pub latency: Vec<Latency>,
     /// The rest.
     pub memory: Memory,
     /// How nginx treated large bodies.
@@ -86,11 +89,38 @@ impl Table {
         text += &markdown(&titles, &[nginx, adit]);
         text.push('\n');
         text += &markdown(&hop_titles, &[relay, client]);
+        text.push('\n');
+        text += &self.latency_table();
         let _ = writeln!(text, "\n{}", self.machine);
         for problem in self.problems() {
             let _ = writeln!(text, "\nInvalid: {problem}.");
         }
         text
+    }
+}
+
+impl Table {
+    fn latency_table(&self) -> String {
+        let titles = ["round trip between client and relay", "direct", "with standby", "without"];
+        let ms = |time: std::time::Duration| format!("{:.1} ms", time.as_secs_f64() * 1000.0);
+        let trips = |row: &Latency, time: std::time::Duration| {
+            let over = time.saturating_sub(row.direct).as_secs_f64() / row.delay.as_secs_f64();
+            format!("{} ({over:.2} round trips)", ms(time))
+        };
+        let rows: Vec<Vec<String>> = self
+            .latency
+            .iter()
+            .map(|row| {
+                vec![
+                    format!("{} ms", row.delay.as_millis()),
+                    ms(row.direct),
+                    trips(row, row.standby),
+                    trips(row, row.without),
+                ]
+            })
+            .collect();
+        "The first response of a tunnel over a slow line, and what it takes beyond the target itself.\n\n".to_owned()
+            + &markdown(&titles.map(str::to_owned), &rows)
     }
 }
 
