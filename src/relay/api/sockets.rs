@@ -32,13 +32,16 @@ pub async fn control(
     mut request: Request,
 ) -> Result<Response, ApiFailure> {
     let checked_at = unix_ms();
-    let owner = api.authenticate(request.headers()).await?;
+    let principal = api.authenticate(request.headers()).await?;
     if query.tunnel_id.is_empty() {
         return Err(ApiFailure::Missing("tunnel_id"));
     }
     let tunnel = api.registry.by_id(&query.tunnel_id).ok_or(ApiFailure::NoTunnel)?;
-    if tunnel.owner != owner {
+    if tunnel.owner != principal.owner {
         return Err(ApiFailure::Foreign);
+    }
+    if !principal.may_use(&tunnel.name) {
+        return Err(ApiFailure::OtherTunnel);
     }
     let accept = handshake::check(&request)?;
     let on_upgrade = upgrade_of(&mut request)?;
@@ -79,7 +82,7 @@ pub async fn data(
         false => None,
     };
     let on_upgrade = upgrade_of(&mut request)?;
-    let claim = api.pending.claim(&query.id, bearer.as_ref().map(|owner| owner.as_str()))?;
+    let claim = api.pending.claim(&query.id, bearer.as_ref().map(|principal| principal.owner.as_str()))?;
     let sizes = Sizes { buffer: api.limits.in_flight_bytes, message: api.limits.data_message_bytes };
     tokio::spawn(async move {
         if let Some((io, already)) = upgraded(on_upgrade).await {
