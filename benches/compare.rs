@@ -147,7 +147,13 @@ async fn run(options: &Options) -> Result<()> {
         memory.viewer = Some(viewers::measure(&tools, &temp, nginx.backend, &targets, viewers).await?);
     }
 
-    let table = table::Table { speed, latency, memory, buffering, machine: machine::describe(&tools, options).await? };
+    let table = table::Table {
+        speed,
+        latency,
+        memory,
+        buffering,
+        machine: machine::describe(&tools, options).await?,
+    };
     let text = table.to_markdown();
     println!("{text}");
     let problems = table.problems();

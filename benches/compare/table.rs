@@ -119,7 +119,8 @@ impl Table {
                 ]
             })
             .collect();
-        "The first response of a tunnel over a slow line, and what it takes beyond the target itself.\n\n".to_owned()
+        "The first response of a tunnel over a slow line, and what it takes beyond the target itself.\n\n"
+            .to_owned()
             + &markdown(&titles.map(str::to_owned), &rows)
     }
 }

@@ -1,4 +1,4 @@
-//! API keys: how they are made, hashed and checked against the configured and the stored ones.
+//! API keys: how they are made, hashed and checked against the configured and the stored ones; and who a bearer is.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::HeaderValue;
 
-use super::{NoRandom, Owner, Secret, hex, random, sha256};
+use super::jwt::{self, Secrets, TokenError};
+use super::{NoRandom, Owner, Principal, Secret, hex, random, sha256};
 use crate::store::{Store, StoreError};
 use crate::sync::lock;
 
@@ -36,9 +37,18 @@ pub enum Refused {
     /// No live key has this secret (401).
     #[error("this key is unknown or was revoked: check it, or ask the operator of the relay for a new one")]
     Unknown,
+    /// It is a token, and not valid (401).
+    #[error("{0}")]
+    Token(#[from] TokenError),
     /// The store cannot be asked, and this key was not seen before (503).
     #[error("keys cannot be checked at present: try again in a few seconds")]
     Unavailable,
+}
+
+/// Whether a key may have this name: it is printed, logged, written in `ADIT_KEYS` and claimed by tokens.
+pub fn is_key_name(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
 /// SHA-256 of a key: all that is stored of it. Keys are long and random, so a fast hash is enough.
@@ -51,11 +61,12 @@ pub fn generate_key() -> Result<Secret, NoRandom> {
     Ok(Secret::new(format!("nbk_{}", hex(&random::<24>()?))))
 }
 
-/// The keys that are let in: those of the configuration and the live ones of the store, in one space of
-/// names.
+/// The keys that are let in: those of the configuration, the live ones of the store, and tokens, in one space
+/// of names.
 pub struct Keys {
     store: Arc<dyn Store>,
     fixed: HashMap<[u8; 32], Owner>,
+    tokens: Secrets,
     /// Stored keys that were good when last checked, for when the store does not answer.
     known: Mutex<HashMap<[u8; 32], Known>>,
     /// The store did not answer last time; so that this is logged once and not for each request.
@@ -75,17 +86,36 @@ impl Keys {
             .into_iter()
             .map(|key| (hash_key(key.secret.expose()), Owner::from(key.name)))
             .collect();
-        Self { store, fixed, known: Mutex::default(), down: AtomicBool::new(false) }
+        let (known, down) = (Mutex::default(), AtomicBool::new(false));
+        Self { store, fixed, tokens: Secrets::default(), known, down }
     }
 
-    /// Whose key a request carries in its `Authorization` header. Stored keys are looked up each time, so
-    /// that one created or revoked by another process counts at once.
-    pub async fn authenticate(&self, authorization: Option<&HeaderValue>) -> Result<Owner, Refused> {
-        let hash = hash_key(bearer(authorization)?);
+    /// Takes tokens of these secrets, too.
+    pub fn with_tokens(mut self, secrets: Vec<Secret>) -> Self {
+        self.tokens = Secrets::new(secrets);
+        self
+    }
+
+    /// Who sent a request with this `Authorization` header; see [`Keys::authenticate_bearer`].
+    pub async fn authenticate(&self, authorization: Option<&HeaderValue>) -> Result<Principal, Refused> {
+        self.authenticate_bearer(bearer(authorization)?).await
+    }
+
+    /// Whose key or token this is. Stored keys are looked up each time, so that one created or revoked by another
+    /// process counts at once. What is written like a token is no stored key, unless there are no tokens here.
+    pub async fn authenticate_bearer(&self, bearer: &str) -> Result<Principal, Refused> {
+        let hash = hash_key(bearer);
         // By hash: the time of the look-up says nothing of the secret.
         if let Some(owner) = self.fixed.get(&hash) {
-            return Ok(owner.clone());
+            return Ok(Principal::of_key(owner.clone()));
         }
+        if !self.tokens.is_empty() && jwt::looks_like(bearer) {
+            return Ok(self.tokens.verify(bearer, now())?.into());
+        }
+        self.stored(hash).await.map(Principal::of_key)
+    }
+
+    async fn stored(&self, hash: [u8; 32]) -> Result<Owner, Refused> {
         let found = self.store.find_key(hash).await;
         self.note(found.as_ref().err());
         let mut known = lock(&self.known);
@@ -155,6 +185,7 @@ fn now() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::name::Name;
     use crate::store::{Activity, KeyRow, Put, Reply, Sqlite, TunnelRow};
 
     fn header(text: &str) -> HeaderValue {
@@ -167,7 +198,7 @@ mod tests {
     }
 
     async fn ask(keys: &Keys, text: &str) -> Result<Owner, Refused> {
-        keys.authenticate(Some(&header(text))).await
+        keys.authenticate(Some(&header(text))).await.map(|principal| principal.owner)
     }
 
     /// A store that fails while it is told to.
@@ -259,6 +290,39 @@ mod tests {
         store.revoke_key("bob".into()).await.unwrap();
         assert_eq!(ask(&keys, "Bearer nbk_bob").await, Err(Refused::Unknown));
         assert_eq!(keys.live_owners().await, Ok(HashMap::from([("alice".into(), 0)])));
+    }
+
+    #[tokio::test]
+    async fn a_token_is_verified_and_never_looked_up() {
+        let secret = || vec![Secret::new("a secret of tokens, 32 bytes long")];
+        let store = flaky();
+        let keys = keys(store.clone()).with_tokens(secret());
+        let (hour, web) = (std::time::Duration::from_secs(3600), Name::parse("web").unwrap());
+        let token = Secrets::new(secret()).mint("bob", Some(&web), hour, now()).unwrap();
+        let old = Secrets::new(secret()).mint("bob", None, hour, now() - 7_200_000).unwrap();
+        for stored in [token.as_str(), &old, "x.y.z"] {
+            store.create_key(stored.len().to_string(), hash_key(stored)).await.unwrap();
+        }
+        let bob = keys.authenticate_bearer(&token).await.unwrap();
+        assert_eq!((bob.owner.as_str(), &bob.tunnel), ("bob", &Some(web)));
+        assert!(bob.is_token() && bob.expires_at > Some(now()));
+        assert_eq!(keys.authenticate_bearer(&old).await, Err(Refused::Token(TokenError::Expired)));
+        assert_eq!(keys.authenticate_bearer("x.y.z").await, Err(Refused::Token(TokenError::Unreadable)));
+        let alice = Ok(Principal::of_key("alice".into()));
+        assert_eq!(keys.authenticate_bearer("nbk_alice").await, alice);
+        store.1.store(true, Ordering::Relaxed);
+        assert_eq!(keys.authenticate_bearer(&token).await, Ok(bob), "whether the store answers or not");
+    }
+
+    #[tokio::test]
+    async fn a_key_may_be_written_like_a_token() {
+        let fixed = StaticKey { name: "alice".into(), secret: Secret::new("a.b.c") };
+        let store = flaky();
+        store.create_key("bob".into(), hash_key("d.e.f")).await.unwrap();
+        let keys = Keys::new(store, vec![fixed]);
+        assert_eq!(ask(&keys, "Bearer d.e.f").await, Ok("bob".into()), "without secrets there are no tokens");
+        let keys = keys.with_tokens(vec![Secret::new("s".repeat(32))]);
+        assert_eq!(ask(&keys, "Bearer a.b.c").await, Ok("alice".into()));
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use aws_lc_rs::{constant_time, pbkdf2};
 use http::HeaderValue;
 use tokio::sync::Semaphore;
 
-use super::{NoRandom, hex, random, sha256};
+use super::{NoRandom, hex, random, sha256, unbase64};
 use crate::sync::lock;
 
 /// Rounds for new hashes: some 20 to 50 ms of one core.
@@ -201,33 +201,8 @@ impl BasicAuth {
 /// `user:password` of a `Basic` header.
 fn credentials(value: &HeaderValue) -> Option<Vec<u8>> {
     let (scheme, token) = value.to_str().ok()?.trim().split_once(' ')?;
-    let bytes = unbase64(token.trim_start())?;
+    let bytes = unbase64(token.trim_start().trim_end_matches('='), *b"+/")?;
     (scheme.eq_ignore_ascii_case("basic") && bytes.contains(&b':')).then_some(bytes)
-}
-
-/// Base64 of RFC 4648, padded or not. Small enough to need no crate.
-fn unbase64(text: &str) -> Option<Vec<u8>> {
-    let digits = text.trim_end_matches('=');
-    let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
-    let (mut bits, mut count) = (0_u32, 0);
-    for digit in digits.bytes() {
-        let value = match digit {
-            b'A'..=b'Z' => digit - b'A',
-            b'a'..=b'z' => digit - b'a' + 26,
-            b'0'..=b'9' => digit - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(value);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count & 0xff) as u8);
-        }
-    }
-    // One digit alone holds no byte.
-    (digits.len() % 4 != 1).then_some(bytes)
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

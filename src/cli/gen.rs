@@ -57,7 +57,7 @@ mod tests {
         let matches = super::super::command().try_get_matches_from(line).unwrap();
         run(matches.subcommand().unwrap().1).unwrap();
         let script = String::from_utf8(script).unwrap();
-        for name in ["http", "up", "ls", "close", "extend", "status", "dev", "relay", "key"] {
+        for name in ["http", "up", "ls", "close", "extend", "status", "dev", "relay", "key", "token"] {
             assert!(
                 script.contains(&format!("adit__subcmd__{name}")) || script.contains(&format!("adit,{name}")),
                 "{name}"

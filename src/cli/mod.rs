@@ -7,6 +7,7 @@ pub mod key;
 pub mod log;
 pub mod options;
 pub mod relay;
+mod token;
 mod tunnels;
 mod up;
 
@@ -47,6 +48,7 @@ pub fn command() -> Command {
         ])
         .subcommand(relay::command())
         .subcommand(key::command())
+        .subcommand(token::command())
         .subcommand(r#gen::command())
 }
 
@@ -72,6 +74,7 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     match name {
         "relay" => return relay::run(matches).await,
         "key" => return key::run(matches).await,
+        "token" => return token::run(matches),
         "gen" => return r#gen::run(matches),
         _ => {}
     }

@@ -14,6 +14,7 @@ pub use table::{OPTIONS, Opt, Places};
 
 use merge::merge;
 
+use crate::auth::Secret;
 use crate::relay::config::RelayConfig;
 
 /// The configuration, and where each value of it comes from.
@@ -49,6 +50,11 @@ pub fn resolve(matches: &ArgMatches, env: &Env) -> Result<Resolved, Vec<String>>
 /// Reads only the options that say where the data directory is, for commands that need no more.
 pub fn data_dir(matches: &ArgMatches, env: &Env) -> Result<PathBuf, Vec<String>> {
     Ok(resolve_chosen(matches, env, |option| option.key == "data-dir")?.config.data_dir)
+}
+
+/// Reads only the secrets of tokens, for commands that need no more.
+pub fn jwt_secrets(matches: &ArgMatches, env: &Env) -> Result<Vec<Secret>, Vec<String>> {
+    Ok(resolve_chosen(matches, env, |option| option.key == "jwt-secret")?.config.jwt_secrets)
 }
 
 fn resolve_chosen(

@@ -31,7 +31,7 @@ pub fn command() -> Command {
     let command = Command::new("relay").about(about).after_help(
         "Each option can also be a key of the file, without the dashes. A flag goes before the environment, \
          the environment before the file. Keys of clients are made with `adit key create`, or given as \
-         ADIT_KEYS or the file's `keys`, as NAME:SECRET,…",
+         ADIT_KEYS or the file's `keys`, as NAME:SECRET,…; tokens with `adit token mint`",
     );
     options::add(command, |_| true).arg(
         Arg::new("check")
@@ -65,7 +65,7 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         FirstKey::Missing => {
             eprintln!(
                 "adit relay: there are no keys, and other machines could reach this relay: run `adit key \
-                 create NAME --data-dir {}`, or set ADIT_KEYS to NAME:SECRET",
+                 create NAME --data-dir {}`, or set ADIT_KEYS to NAME:SECRET, or ADIT_JWT_SECRET",
                 config.data_dir.display()
             );
             return Ok(ExitCode::from(USAGE));
@@ -77,7 +77,8 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             "the secret of this key is shorter than {SHORT_SECRET} characters and may be guessed"
         );
     }
-    let keys = Keys::new(Arc::clone(&store), config.static_keys.clone());
+    let keys =
+        Keys::new(Arc::clone(&store), config.static_keys.clone()).with_tokens(config.jwt_secrets.clone());
     let relay = Relay::bind(config, keys, store).await?;
     for address in relay.addresses() {
         tracing::info!(%address, "listening");
@@ -115,7 +116,7 @@ impl Signals {
 }
 
 enum FirstKey {
-    /// There are keys.
+    /// There are keys, or tokens are taken.
     Present,
     /// There were none, and only this machine reaches the relay: this one was made.
     Made(Secret),
@@ -125,7 +126,8 @@ enum FirstKey {
 
 /// A relay without keys would let nobody in or, worse, anybody.
 async fn first_key(config: &RelayConfig, store: &dyn Store) -> anyhow::Result<FirstKey> {
-    if !config.static_keys.is_empty() || store.keys().await?.iter().any(|key| key.revoked_at.is_none()) {
+    let configured = !config.static_keys.is_empty() || !config.jwt_secrets.is_empty();
+    if configured || store.keys().await?.iter().any(|key| key.revoked_at.is_none()) {
         return Ok(FirstKey::Present);
     }
     if !config.is_loopback_only() {
@@ -195,6 +197,14 @@ mod tests {
         assert_eq!(store.keys().await, Ok(vec![]));
         store.create_key("alice".into(), [1; 32]).await.unwrap();
         assert!(matches!(first_key(&open_to_all(), &store).await.unwrap(), FirstKey::Present));
+    }
+
+    #[tokio::test]
+    async fn a_secret_for_tokens_is_enough() {
+        let store = Sqlite::memory().unwrap();
+        let config = RelayConfig { jwt_secrets: vec![Secret::new("s".repeat(32))], ..open_to_all() };
+        assert!(matches!(first_key(&config, &store).await.unwrap(), FirstKey::Present));
+        assert_eq!(store.keys().await, Ok(vec![]));
     }
 
     #[tokio::test]

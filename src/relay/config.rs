@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use crate::auth::StaticKey;
+use crate::auth::jwt::{MAX_SECRETS, MIN_SECRET};
+use crate::auth::{Secret, StaticKey};
 use crate::proto::limits::Limits;
 
 /// How log records are written.
@@ -43,6 +44,9 @@ pub struct RelayConfig {
     pub log_exchanges: bool,
     /// Keys from the configuration, beside those in the database.
     pub static_keys: Vec<StaticKey>,
+    /// Secrets of which tokens are taken, the newest first; none: no tokens. At most [`MAX_SECRETS`], each of at least
+    /// 32 bytes.
+    pub jwt_secrets: Vec<Secret>,
     /// Limits and deadlines.
     pub limits: Limits,
 }
@@ -60,6 +64,7 @@ impl Default for RelayConfig {
             path_routing: true,
             log_exchanges: false,
             static_keys: Vec::new(),
+            jwt_secrets: Vec::new(),
             limits: Limits::default(),
         }
     }
@@ -116,6 +121,19 @@ impl RelayConfig {
                 format!("keys: the secret of {:?} is given twice; each key needs its own", key.name),
             );
         }
+        check(
+            self.jwt_secrets.len() <= MAX_SECRETS,
+            format!("jwt-secret: {} are given; at most {MAX_SECRETS} can be", self.jwt_secrets.len()),
+        );
+        check(
+            self.jwt_secrets.iter().all(|secret| secret.expose().len() >= MIN_SECRET),
+            format!("jwt-secret: expected at least {MIN_SECRET} bytes each"),
+        );
+        let mut secrets = HashSet::new();
+        check(
+            self.jwt_secrets.iter().all(|secret| secrets.insert(secret.expose())),
+            "jwt-secret: the same secret is given twice; once is enough".into(),
+        );
         let limits = &self.limits;
         check(
             limits.pong_wait > limits.ping_every,
@@ -263,7 +281,6 @@ fn host_name(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::Secret;
 
     #[test]
     fn the_defaults_are_valid_and_loopback_only() {
@@ -345,6 +362,17 @@ mod tests {
         for (error, named) in errors.iter().zip(named) {
             assert!(error.contains(named), "{error} should name {named}");
             assert!(!error.contains("same"), "a secret is shown");
+        }
+        let secrets = |texts: &[&str]| RelayConfig {
+            jwt_secrets: texts.iter().map(|text| Secret::new(text.repeat(32))).collect(),
+            ..RelayConfig::default()
+        };
+        assert_eq!(secrets(&["a", "b"]).validate(), Vec::<String>::new());
+        for (texts, named) in
+            [(&["a", "a"][..], "twice"), (&["a", "b", "c"], "at most 2"), (&[""], "32 bytes")]
+        {
+            let errors = secrets(texts).validate();
+            assert!(errors.len() == 1 && errors[0].contains(named), "{errors:?} should name {named}");
         }
         let listen_none = RelayConfig { listen: vec![], ..RelayConfig::default() };
         assert_eq!(listen_none.validate().len(), 1);

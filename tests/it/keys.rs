@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use adit::auth::keys::hash_key;
+use adit::relay::config::RelayConfig;
 use adit::store::{Sqlite, Store};
 use serde_json::{Value, json};
 
@@ -16,9 +17,14 @@ const DAVE: &str = "nbk_dave_0123456789abcdef";
 
 /// A relay with its database in a file, and another handle on that file, as `adit key` opens it.
 pub async fn with_tool() -> (Rig, Sqlite, tempfile::TempDir) {
+    with_tool_and(|_| {}).await
+}
+
+/// The same with a configuration changed by `change`.
+pub async fn with_tool_and(change: impl FnOnce(&mut RelayConfig)) -> (Rig, Sqlite, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(Sqlite::open(dir.path()).unwrap());
-    let rig = Rig::on(store, "127.0.0.1:0".parse().unwrap(), |_| {}).await;
+    let rig = Rig::on(store, "127.0.0.1:0".parse().unwrap(), change).await;
     (rig, Sqlite::open(dir.path()).unwrap(), dir)
 }
 

@@ -17,26 +17,26 @@ use crate::rig::{ALICE, BOB, Rig, Socket, soon};
 use crate::wire::Viewer;
 
 /// A control socket of level two in the hands of a test.
-struct Two {
-    id: String,
-    session: String,
-    welcome: Value,
-    socket: Socket,
+pub struct Two {
+    pub id: String,
+    pub session: String,
+    pub welcome: Value,
+    pub socket: Socket,
 }
 
 impl Two {
     /// Creates the tunnel and connects; the welcome is read.
-    async fn connect(rig: &Rig, name: &str) -> Self {
+    pub async fn connect(rig: &Rig, name: &str) -> Self {
         let id = rig.create(ALICE, name).await["id"].as_str().unwrap().to_owned();
         Self::again(rig, &id, "").await
     }
 
     /// Connects to the tunnel `id`; `more` is put behind the query.
-    async fn again(rig: &Rig, id: &str, more: &str) -> Self {
+    pub async fn again(rig: &Rig, id: &str, more: &str) -> Self {
         Self::of(ALICE, rig, id, more).await
     }
 
-    async fn of(key: &str, rig: &Rig, id: &str, more: &str) -> Self {
+    pub async fn of(key: &str, rig: &Rig, id: &str, more: &str) -> Self {
         let url = format!("ws://{}/ws/control?tunnel_id={id}{more}", rig.address);
         let mut request = url.into_client_request().unwrap();
         request.headers_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
@@ -53,7 +53,7 @@ impl Two {
     }
 
     /// The next message; a closed socket is `null`.
-    async fn hear(&mut self) -> Value {
+    pub async fn hear(&mut self) -> Value {
         soon(async {
             loop {
                 match self.socket.next().await {
@@ -67,7 +67,7 @@ impl Two {
     }
 
     /// The next message of that type; others are passed over.
-    async fn hear_of(&mut self, kind: &str) -> Value {
+    pub async fn hear_of(&mut self, kind: &str) -> Value {
         loop {
             let message = self.hear().await;
             assert!(!message.is_null(), "closed before {kind}");
@@ -77,12 +77,12 @@ impl Two {
         }
     }
 
-    async fn say(&mut self, message: Value) {
+    pub async fn say(&mut self, message: Value) {
         soon(self.socket.send(Message::text(message.to_string()))).await.unwrap();
     }
 
     /// The code with which the relay closes.
-    async fn closed(&mut self) -> Option<u16> {
+    pub async fn closed(&mut self) -> Option<u16> {
         soon(async {
             loop {
                 match self.socket.next().await? {

@@ -66,7 +66,8 @@ impl Rig {
         let listener = TcpListener::bind(address).await.unwrap();
         let admin_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, admin) = (listener.local_addr().unwrap(), admin_listener.local_addr().unwrap());
-        let keys = Keys::new(Arc::clone(&store), config.static_keys.clone());
+        let keys =
+            Keys::new(Arc::clone(&store), config.static_keys.clone()).with_tokens(config.jwt_secrets.clone());
         let relay = Relay::start(config, vec![listener], Some(admin_listener), keys, Arc::clone(&store))
             .await
             .unwrap();

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::values::{
-    HIDDEN, address, count, count_or_none, network, one, show_or_none, show_size, show_switch, show_wait,
-    size, size_or_none, static_key, switch, wait,
+    HIDDEN, address, count, count_or_none, jwt_secret, network, one, show_or_none, show_size, show_switch,
+    show_wait, size, size_or_none, static_key, switch, wait,
 };
 use crate::relay::config::{LogFormat, PublicUrl, RelayConfig, base_domain};
 
@@ -228,6 +228,22 @@ pub static OPTIONS: &[Opt] = &[
             |config| config.static_keys.iter().map(|key| format!("{}:{HIDDEN}", key.name)).collect(),
         )
     },
+    Opt {
+        repeat: true,
+        secret: true,
+        ..option(
+            "jwt-secret",
+            "SECRET",
+            "Tokens signed with this secret (HS256, at least 32 bytes, no comma) are taken, see `adit token`; give a \
+             second one while it is changed. Other users of the machine see command lines: better set the variable, or \
+             write it in the file",
+            |config, values| {
+                let secrets = values.iter().zip(1..).map(|(text, position)| jwt_secret(text, position));
+                put(&mut config.jwt_secrets, secrets.collect())
+            },
+            |config| config.jwt_secrets.iter().map(|_| HIDDEN.into()).collect(),
+        )
+    },
     size!("head-bytes", head_bytes, KIB..=MIB, "Largest request head; beyond it 431"),
     count!("headers", headers, 10..=1000, "Most header lines of a request; beyond it 431"),
     size!("target-bytes", target_bytes, 256..=MIB, "Longest request target; beyond it 414"),
@@ -365,12 +381,18 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_has_no_flag_and_is_not_shown() {
-        let mut config = RelayConfig::default();
-        for option in OPTIONS.iter().filter(|option| option.secret) {
-            assert_eq!(option.places, Places::EnvAndFile);
-            (option.set)(&mut config, &["alice:s3cret".into()]).unwrap();
-            assert_eq!((option.show)(&config), ["alice:***"]);
+    fn a_secret_is_not_shown_and_has_no_flag_or_one_whose_help_warns() {
+        let secrets: Vec<_> = OPTIONS.iter().filter(|option| option.secret).collect();
+        let given = ["alice:s3cret", "s3cret-s3cret-s3cret-s3cret-s3cret"];
+        let shown = ["alice:***", "***"];
+        assert_eq!(secrets.len(), given.len());
+        for ((option, given), shown) in secrets.into_iter().zip(given).zip(shown) {
+            let mut config = RelayConfig::default();
+            (option.set)(&mut config, &[given.into()]).unwrap();
+            assert_eq!((option.show)(&config), [shown]);
+            let warns = option.help.contains("Other users of the machine see command lines");
+            assert!(option.places == Places::EnvAndFile || warns, "{}", option.key);
+            assert_ne!(option.places, Places::FlagAndEnv, "{}: a file is the better place", option.key);
         }
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::auth::jwt::MIN_SECRET;
+use crate::auth::keys::is_key_name;
 use crate::auth::{Secret, StaticKey};
 use crate::proto::duration;
 
@@ -127,18 +129,20 @@ pub(super) fn show_or_none<T>(value: Option<T>, show: impl Fn(T) -> String) -> V
     vec![value.map_or_else(|| "none".into(), show)]
 }
 
-/// Whether a key may have this name: it is printed, logged and written in `ADIT_KEYS`.
+/// Checks the name of a key.
 pub(crate) fn key_name(text: &str) -> Result<(), String> {
-    let good = (1..=64).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
-    if good { Ok(()) } else { expected(text, "a name of 1 to 64 letters, digits, '.', '_' and '-'") }
+    if is_key_name(text) {
+        Ok(())
+    } else {
+        expected(text, "a name of 1 to 64 letters, digits, '.', '_' and '-'")
+    }
 }
 
 /// `NAME:SECRET`. No error shows the secret, or text that might be one.
 pub(super) fn static_key(text: &str, position: usize) -> Result<StaticKey, String> {
     let (name, secret) =
         text.split_once(':').ok_or_else(|| format!("key {position} has no ':'; expected NAME:SECRET"))?;
-    if key_name(name).is_err() {
+    if !is_key_name(name) {
         return Err(format!(
             "the name of key {position}: expected 1 to 64 letters, digits, '.', '_' and '-'"
         ));
@@ -152,6 +156,20 @@ pub(super) fn static_key(text: &str, position: usize) -> Result<StaticKey, Strin
         ));
     }
     Ok(StaticKey { name: name.into(), secret: Secret::new(secret) })
+}
+
+/// A secret that signs tokens. No error shows it.
+pub(super) fn jwt_secret(text: &str, position: usize) -> Result<Secret, String> {
+    if text == HIDDEN {
+        return Err(format!("secret {position} is the {HIDDEN} that --check prints; write the real one"));
+    }
+    if text.len() < MIN_SECRET {
+        return Err(format!(
+            "secret {position} has {} bytes; expected at least {MIN_SECRET}, such as `openssl rand -hex 32` prints",
+            text.len()
+        ));
+    }
+    Ok(Secret::new(text))
 }
 
 #[cfg(test)]
@@ -203,5 +221,14 @@ mod tests {
             assert!(error.contains('3') || error.contains("alice"), "{error}");
         }
         assert!(static_key("alice:***", 1).is_err());
+    }
+
+    #[test]
+    fn a_secret_for_tokens_has_32_bytes_and_no_error_shows_it() {
+        assert_eq!(jwt_secret(&"s".repeat(32), 1).unwrap().expose(), "s".repeat(32));
+        let error = jwt_secret(&"s3cret-".repeat(4), 2).unwrap_err();
+        assert!(error.starts_with("secret 2 has 28 bytes; expected at least 32"), "{error}");
+        assert!(!error.contains("s3cret"), "{error}");
+        assert!(jwt_secret(HIDDEN, 1).unwrap_err().contains("--check"));
     }
 }

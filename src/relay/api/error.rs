@@ -16,7 +16,7 @@ use crate::tunnel::CreateError;
 /// Why the API refused or failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApiFailure {
-    /// No key, or none that is valid.
+    /// No key or token, or none that is valid.
     #[error("{0}")]
     Key(#[from] Refused),
     /// The body is not what the call takes.
@@ -34,6 +34,12 @@ pub enum ApiFailure {
     /// The tunnel is another key's.
     #[error("this tunnel belongs to another key")]
     Foreign,
+    /// The token is only for the tunnel of this name, which is not the one to be created.
+    #[error("this token is only for the tunnel '{0}'; leave the name out, or ask for another token")]
+    TokenLimited(String),
+    /// The token is only for another tunnel of its owner.
+    #[error("this token is for another tunnel")]
+    OtherTunnel,
     /// A query parameter is missing.
     #[error("{0} required")]
     Missing(&'static str),
@@ -79,7 +85,8 @@ impl ApiFailure {
                 CreateError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
             },
             Self::NoTunnel => (StatusCode::NOT_FOUND, "tunnel_not_found"),
-            Self::Foreign => (StatusCode::FORBIDDEN, "foreign_tunnel"),
+            Self::Foreign | Self::OtherTunnel => (StatusCode::FORBIDDEN, "foreign_tunnel"),
+            Self::TokenLimited(_) => (StatusCode::FORBIDDEN, "token_limited"),
             Self::Missing(_) => (StatusCode::BAD_REQUEST, "missing_parameter"),
             Self::Claim(ClaimError::Unknown) => (StatusCode::NOT_FOUND, "connection_not_found"),
             Self::Claim(ClaimError::KeyNeeded) => (StatusCode::UNAUTHORIZED, "unauthorized"),
@@ -126,7 +133,7 @@ impl IntoResponse for ApiFailure {
 #[derive(utoipa::IntoResponses)]
 #[expect(dead_code, reason = "only its description is used")]
 pub enum Refusals {
-    /// No key, or one that is unknown or revoked.
+    /// No key, one that is unknown or revoked, or a token that is not valid.
     #[response(status = 401)]
     Unauthorized(ApiError),
     /// The database cannot be used at present; try again after `Retry-After` seconds.
@@ -138,7 +145,7 @@ pub enum Refusals {
 #[derive(utoipa::IntoResponses)]
 #[expect(dead_code, reason = "only its description is used")]
 pub enum TunnelRefusals {
-    /// No key, or one that is unknown or revoked.
+    /// No key, one that is unknown or revoked, or a token that is not valid.
     #[response(status = 401)]
     Unauthorized(ApiError),
     /// The key has no tunnel with this id.

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use utoipa::OpenApi;
 
 use super::route::Routes;
-use crate::auth::{Keys, Owner, Refused};
+use crate::auth::{Keys, Principal, Refused};
 use crate::link::sockets::Pending;
 use crate::proto::api::{API_VERSION, Health, Version};
 use crate::proto::limits::Limits;
@@ -42,8 +42,8 @@ pub struct Api {
 }
 
 impl Api {
-    /// The owner of the bearer key.
-    async fn authenticate(&self, headers: &HeaderMap) -> Result<Owner, Refused> {
+    /// Who the bearer of the key or token is.
+    async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Refused> {
         self.keys.authenticate(headers.get(http::header::AUTHORIZATION)).await
     }
 }

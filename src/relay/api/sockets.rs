@@ -1,11 +1,12 @@
 //! The WebSocket endpoints of clients: control and data.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Query, Request, State};
 use axum::response::Response;
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderValue, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -13,15 +14,17 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Api, ApiFailure};
+use crate::auth::Principal;
 use crate::link::sockets::{Bearer, Judge, Opened, Session, StandbyError, is_recent, run_control};
-use crate::proto::control::relay::{RelayEnd, Timing};
+use crate::proto::control::relay::{RelayEnd, Timing, TokenEnd};
 use crate::proto::frame::Role;
 use crate::proto::limits::Limits;
 use crate::proto::message::{ADIT_1, Level, SessionLimits, Welcome};
+use crate::proto::name::Name;
 use crate::relay::viewer::ViewerIo;
 use crate::stream::handshake::{self, NotWebSocket};
 use crate::stream::websocket::{Sizes, WebSocket};
-use crate::tunnel::{Credential, Tunnel, unix_ms};
+use crate::tunnel::{Credential, Tunnel, rfc3339, unix_ms};
 
 /// `?tunnel_id=`, and at level two `&successor_of=`.
 #[derive(Deserialize)]
@@ -39,14 +42,11 @@ pub async fn control(
     mut request: Request,
 ) -> Result<Response, ApiFailure> {
     let checked_at = unix_ms();
-    let owner = api.authenticate(request.headers()).await?;
+    let principal = api.authenticate(request.headers()).await?;
     if query.tunnel_id.is_empty() {
         return Err(ApiFailure::Missing("tunnel_id"));
     }
-    let tunnel = api.registry.by_id(&query.tunnel_id).ok_or(ApiFailure::NoTunnel)?;
-    if tunnel.owner != owner {
-        return Err(ApiFailure::Foreign);
-    }
+    let tunnel = tunnel_of(&api, &principal, &query.tunnel_id)?;
     let accept = handshake::check(&request)?;
     let level = if handshake::offers(&request, ADIT_1) { Level::Two } else { Level::Base };
     let on_upgrade = upgrade_of(&mut request)?;
@@ -57,7 +57,7 @@ pub async fn control(
         reuse: tunnel.spec().reuse,
         recent: is_recent(tunnel.unused_for()),
     };
-    let credential = Credential::Key(checked_at);
+    let credential = credential(&principal, checked_at);
     let successor_of = Uuid::parse_str(&query.successor_of).ok();
     let sessions = api.sessions.clone();
     sessions.spawn(async move {
@@ -65,7 +65,9 @@ pub async fn control(
         let limits = &api.limits;
         let (session, said) = Session::new(opened, Arc::clone(&api.pending), limits);
         let timing = Timing { ping_every: limits.ping_every, pong_wait: limits.pong_wait };
-        let core = RelayEnd::new(Instant::now().into_std(), level, timing, welcome(&session, limits));
+        let now = Instant::now().into_std();
+        let mut core = RelayEnd::new(now, level, timing, welcome(&session, limits));
+        core.set_token(now, token_end(&principal));
         tunnel.attach(Arc::clone(&session), credential, successor_of);
         tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), ?level, "client connected");
         let judge = judge(&api, &tunnel, &session);
@@ -83,8 +85,29 @@ pub async fn control(
     Ok(response)
 }
 
+/// The tunnel with that id, if it is the caller's.
+fn tunnel_of(api: &Api, principal: &Principal, id: &str) -> Result<Arc<Tunnel>, ApiFailure> {
+    let tunnel = api.registry.by_id(id).ok_or(ApiFailure::NoTunnel)?;
+    match tunnel.owner == principal.owner {
+        false => Err(ApiFailure::Foreign),
+        true if !principal.may_use(&tunnel.name) => Err(ApiFailure::OtherTunnel),
+        true => Ok(tunnel),
+    }
+}
+
+fn credential(principal: &Principal, checked_at: i64) -> Credential {
+    if principal.is_token() { Credential::Token } else { Credential::Key(checked_at) }
+}
+
+/// When the token ends. Only here is it judged by the wall clock: a jump of that ends no session.
+fn token_end(principal: &Principal) -> Option<TokenEnd> {
+    let expires_at = principal.expires_at?;
+    let left = Duration::from_millis(u64::try_from(expires_at - unix_ms()).unwrap_or(0));
+    Some(TokenEnd { at: Instant::now().into_std() + left, shown: rfc3339(expires_at) })
+}
+
 fn welcome(session: &Session, limits: &Limits) -> Welcome {
-    let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Welcome {
         session: session.id().to_string(),
         relay: concat!("adit/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -107,19 +130,18 @@ fn judge(api: &Api, tunnel: &Arc<Tunnel>, session: &Arc<Session>) -> Judge {
         let (keys, tunnel, session) = (Arc::clone(&keys), tunnel.clone(), session.clone());
         Box::pin(async move {
             let checked_at = unix_ms();
-            let mut header = HeaderMap::new();
-            let value = HeaderValue::from_str(&format!("Bearer {token}"));
-            header.insert(header::AUTHORIZATION, value.map_err(|error| error.to_string())?);
-            let judged = keys.authenticate(header.get(header::AUTHORIZATION)).await;
-            let owner = judged.map_err(|error| error.to_string())?;
+            let principal = keys.authenticate_bearer(&token).await.map_err(|error| error.to_string())?;
             let (Some(tunnel), Some(session)) = (tunnel.upgrade(), session.upgrade()) else {
                 return Err("the session is over".to_owned());
             };
-            if tunnel.owner != owner {
+            if tunnel.owner != principal.owner {
                 return Err("this key or token is of another owner than the session".to_owned());
             }
-            tunnel.renew(&session, Credential::Key(checked_at));
-            Ok(None)
+            if !principal.may_use(&tunnel.name) {
+                return Err(ApiFailure::OtherTunnel.to_string());
+            }
+            tunnel.renew(&session, credential(&principal, checked_at));
+            Ok(token_end(&principal))
         })
     })
 }
@@ -149,11 +171,8 @@ pub async fn data(
         false => None,
     };
     let sizes = Sizes { buffer: api.limits.in_flight_bytes, message: api.limits.data_message_bytes };
-    if let Some(owner) = bearer.as_ref().filter(|_| !query.tunnel_id.is_empty()) {
-        let tunnel = api.registry.by_id(&query.tunnel_id).ok_or(ApiFailure::NoTunnel)?;
-        if tunnel.owner != *owner {
-            return Err(ApiFailure::Foreign);
-        }
+    if let Some(principal) = bearer.as_ref().filter(|_| !query.tunnel_id.is_empty()) {
+        let tunnel = tunnel_of(&api, principal, &query.tunnel_id)?;
         let admitted = tunnel.session().ok_or(StandbyError::NoSession)?.admit_standby(&query.id)?;
         let on_upgrade = upgrade_of(&mut request)?;
         tokio::spawn(async move {
@@ -165,7 +184,10 @@ pub async fn data(
         return Ok(handshake::switching(accept));
     }
     let on_upgrade = upgrade_of(&mut request)?;
-    let bearer = bearer.as_ref().map(|owner| Bearer { owner: owner.as_str(), tunnel: None });
+    let bearer = bearer.as_ref().map(|principal| Bearer {
+        owner: principal.owner.as_str(),
+        tunnel: principal.tunnel.as_ref().map(Name::as_str),
+    });
     let claim = api.pending.claim(&query.id, bearer)?;
     tokio::spawn(async move {
         if let Some((io, already)) = upgraded(on_upgrade).await {

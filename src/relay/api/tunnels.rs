@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::{Refusals, TunnelRefusals};
 use super::{Api, ApiFailure};
+use crate::auth::Principal;
 use crate::proto::api::{
     self, ApiError, CreateTunnel, Extend, Inspection, InspectionState, Suspend, Suspended,
 };
@@ -23,21 +24,22 @@ type Answer<T> = Result<T, ApiFailure>;
 /// Longest body of a call; a create with all fields is under 2 KiB.
 pub const MAX_BODY: usize = 64 * 1024;
 
-/// The tunnels of the calling key, oldest first, as a bare array.
+/// The tunnels of the calling key, oldest first, as a bare array; a token that is limited to one sees that alone.
 #[utoipa::path(get, path = "/v1/tunnels", security(("key" = [])),
     responses((status = 200, description = "All of them", body = [api::Tunnel]), Refusals))]
 pub async fn list(State(api): State<Api>, headers: HeaderMap) -> Answer<Json<Vec<api::Tunnel>>> {
-    let owner = api.authenticate(&headers).await?;
-    let tunnels = api.registry.owned_by(&owner);
+    let principal = api.authenticate(&headers).await?;
+    let mut tunnels = api.registry.owned_by(&principal.owner);
+    tunnels.retain(|tunnel| principal.may_use(&tunnel.name));
     Ok(Json(tunnels.iter().map(|tunnel| show(&api, tunnel)).collect()))
 }
 
-/// Creates a tunnel, or takes up the caller's own of that name (200).
+/// Creates a tunnel, or takes up the caller's own of that name (200). A token that is limited to one name gives it.
 #[utoipa::path(post, path = "/v1/tunnels", security(("key" = [])), request_body = CreateTunnel,
     responses((status = 201, description = "It is new", body = api::Tunnel),
         (status = 200, description = "The key had it already; it has the new settings", body = api::Tunnel),
         (status = 400, description = "A field cannot be used; `code` says which", body = ApiError),
-        (status = 403, description = "The key has as many tunnels as it may", body = ApiError),
+        (status = 403, description = "The key has as many tunnels as it may, or the token is for another name", body = ApiError),
         (status = 409, description = "The name is another key's", body = ApiError),
         (status = 413, description = "The body is over 64 KiB", body = ApiError), Refusals))]
 pub async fn create(
@@ -45,9 +47,10 @@ pub async fn create(
     headers: HeaderMap,
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Answer<(StatusCode, Json<api::Tunnel>)> {
-    let owner = api.authenticate(&headers).await?;
-    let (tunnel, new) = api.registry.create(&owner, read(body)?).await?;
-    tracing::info!(tunnel = tunnel.name, owner = owner.as_str(), new, "tunnel created");
+    let principal = api.authenticate(&headers).await?;
+    let request = within_limit(&principal, read(body)?)?;
+    let (tunnel, new) = api.registry.create(&principal.owner, request).await?;
+    tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), new, "tunnel created");
     Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(show(&api, &tunnel))))
 }
 
@@ -143,10 +146,23 @@ pub async fn requests(
     Ok(Json([]))
 }
 
-/// The caller's tunnel with that id; another key's is not found, so that ids cannot be probed.
+/// The caller's tunnel with that id; another's is not found, so that ids cannot be probed.
 async fn find(api: &Api, headers: &HeaderMap, id: &str) -> Answer<Arc<Tunnel>> {
-    let owner = api.authenticate(headers).await?;
-    api.registry.by_id(id).filter(|tunnel| tunnel.owner == owner).ok_or(ApiFailure::NoTunnel)
+    let principal = api.authenticate(headers).await?;
+    let own = |tunnel: &Arc<Tunnel>| tunnel.owner == principal.owner && principal.may_use(&tunnel.name);
+    api.registry.by_id(id).filter(own).ok_or(ApiFailure::NoTunnel)
+}
+
+/// A token for one tunnel creates no other; where no name is given, its own is meant.
+fn within_limit(principal: &Principal, mut request: CreateTunnel) -> Answer<CreateTunnel> {
+    let Some(only) = &principal.tunnel else { return Ok(request) };
+    // Read as the name is later: spaces around it and its case do not count, an empty one is absent.
+    match request.name.as_deref().map(str::trim).filter(|name| !name.is_empty()) {
+        None => request.name = Some(only.to_string()),
+        Some(name) if name.eq_ignore_ascii_case(only.as_str()) => {}
+        Some(_) => return Err(ApiFailure::TokenLimited(only.to_string())),
+    }
+    Ok(request)
 }
 
 /// Reads JSON whatever its content type, as the public clients and curl differ in it.
