@@ -135,6 +135,8 @@ impl<S, R> Table<S, R> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "any time is as good as another")]
+
     use std::time::Duration;
 
     use super::*;

@@ -58,6 +58,8 @@ impl Demand {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "any time is as good as another")]
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
