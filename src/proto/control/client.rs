@@ -227,7 +227,9 @@ impl ClientEnd {
             ClosedReason::TokenExpired => Some(Ended::Lost("the token has expired".into())),
             ClosedReason::Restart => Some(Ended::Lost(RESTART.into())),
             ClosedReason::Stale => lost("the relay has not heard from us for too long"),
-            ClosedReason::ProtocolError | ClosedReason::MessageTooBig => lost("the relay did not understand us"),
+            ClosedReason::ProtocolError | ClosedReason::MessageTooBig => {
+                lost("the relay did not understand us")
+            }
             ClosedReason::Unknown => None,
         }
     }

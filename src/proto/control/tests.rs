@@ -7,7 +7,9 @@ use proptest::prelude::*;
 use super::Output;
 use super::client::{self, ClientEnd, Heard};
 use super::relay::{Asked, End, Ended, RelayEnd, Timing, TokenEnd};
-use crate::proto::limits::client::{LEAST_PING_EVERY, LEAST_PONG_WAIT, PING_EVERY, PONG_WAIT, WAKE_PONG_WAIT};
+use crate::proto::limits::client::{
+    LEAST_PING_EVERY, LEAST_PONG_WAIT, PING_EVERY, PONG_WAIT, WAKE_PONG_WAIT,
+};
 use crate::proto::message::{
     ClosedReason, Connection, Drain, Level, Reject, SessionLimits, ToClient, ToRelay, Welcome,
 };
