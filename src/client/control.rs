@@ -1,128 +1,106 @@
-//! The client's end of one control socket: hears of connections, pings, and judges whether the relay is alive.
+//! Drives the client's end of one control socket: carries what its core wants sent, and what comes, until it ends.
 
 use std::io;
 use std::pin::pin;
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::dial::RelayIo;
-use crate::proto::close;
+pub(super) use crate::proto::control::client::{Ended, Heard};
+use crate::proto::control::{Output, client::ClientEnd};
 use crate::proto::frame::Role;
-use crate::proto::limits::client::{PING_EVERY, PONG_WAIT, WAKE_PONG_WAIT};
-use crate::proto::message::ToClient;
+use crate::proto::limits::client::CONTROL_MESSAGE_BYTES;
+use crate::proto::message::{AuthResult, Level, ToRelay};
 use crate::stream::messages::{Event, Messages, MessagesError};
 
-/// Bytes of one control message, as on the relay's side; a larger one ends the socket.
-const MAX_MESSAGE: usize = 64 * 1024;
-
-/// How a control socket ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// Close code 1000: the tunnel is over. The relay's reason.
-    Done(String),
-    /// Anything else; why, as a sentence.
-    Lost(String),
-    /// We were asked to stop, and have said goodbye.
-    Stopped,
-}
+/// Bytes of one control message of a base relay; a larger one ends the socket.
+const BASE_MESSAGE_BYTES: usize = 64 * 1024;
 
 /// A control socket after its handshake.
 pub(super) struct Control {
     socket: Messages<RelayIo>,
-    /// When the next ping goes out.
-    ping_at: Instant,
-    /// When the pong to the last one must be there.
-    pong_by: Option<Instant>,
+    end: ClientEnd,
 }
 
 impl Control {
     /// `already` is what was read behind the handshake.
-    pub(super) async fn new(io: RelayIo, already: BytesMut) -> Self {
-        let socket = Messages::new(io, Role::Client, already.into(), MAX_MESSAGE).await;
-        Self { socket, ping_at: Instant::now() + PING_EVERY, pong_by: None }
+    pub(super) async fn new(io: RelayIo, already: BytesMut, level: Level) -> Self {
+        let most = match level {
+            Level::Base => BASE_MESSAGE_BYTES,
+            Level::Two => CONTROL_MESSAGE_BYTES,
+        };
+        let socket = Messages::new(io, Role::Client, already.into(), most).await;
+        Self { socket, end: ClientEnd::new(Instant::now().into_std(), level) }
     }
 
-    /// Serves until the end; `claim` is called with the id of each connection and must not wait.
+    /// What both sides speak.
+    pub(super) fn level(&self) -> Level {
+        self.end.level()
+    }
+
+    /// Serves until the end: says what comes out of `said`, and calls `hear`, which must not wait, with what the relay
+    /// says.
     pub(super) async fn run(
         &mut self,
         stop: &CancellationToken,
         mut woken: watch::Receiver<u64>,
-        mut claim: impl FnMut(String),
+        said: &mut mpsc::Receiver<ToRelay>,
+        mut hear: impl FnMut(Heard),
     ) -> Ended {
         woken.mark_unchanged();
+        let now = || Instant::now().into_std();
         let mut stopped = pin!(stop.cancelled());
         loop {
-            let next = self.pong_by.unwrap_or(self.ping_at);
-            let step = tokio::select! {
+            self.send().await;
+            if let Some(ended) = self.end.ended() {
+                return ended.clone();
+            }
+            let next = Instant::from_std(self.end.timeout());
+            tokio::select! {
                 biased;
-                () = &mut stopped => {
-                    self.socket.close(close::DONE, "").await;
-                    return Ended::Stopped;
-                }
+                () = &mut stopped => self.end.stop(),
                 // Before the deadline: after a stop of this process the pong may lie there, as late as we are.
                 event = self.socket.next() => match event {
-                    Ok(Event::Message(message)) => {
-                        heard(&message, &mut claim);
-                        Ok(())
-                    }
-                    Ok(Event::Pong(_)) => {
-                        self.pong_by = None;
-                        Ok(())
-                    }
-                    Ok(Event::Closed(frame)) => {
-                        let ended = ended_by(frame);
-                        // The answer to its goodbye.
-                        self.socket.close(close::DONE, "").await;
-                        Err(ended)
-                    }
-                    Err(error) => Err(Ended::Lost(describe(&error))),
+                    Ok(Event::Message(message)) => match self.end.heard(now(), &message) {
+                        Some(heard) => hear(heard),
+                        None => tracing::debug!("control message ignored"),
+                    },
+                    Ok(Event::Pong(_)) => self.end.ponged(),
+                    Ok(Event::Closed(frame)) => self.end.closed(frame),
+                    Err(error) => self.end.lost(describe(&error)),
                 },
-                Ok(()) = woken.changed() => {
-                    let sent = self.ping().await;
-                    self.pong_by = Some(Instant::now() + WAKE_PONG_WAIT);
-                    sent
+                Some(message) = said.recv() => {
+                    let auth = matches!(message, ToRelay::Auth { .. });
+                    if !self.end.say(message) && auth {
+                        let error = Some("the token is longer than this relay takes".to_owned());
+                        hear(Heard::Auth(AuthResult { accepted: false, expires_in_ms: None, error }));
+                    }
                 }
-                () = sleep_until(next) => match self.pong_by {
-                    Some(_) => Err(Ended::Lost("the relay does not answer any more".into())),
-                    None => self.ping().await,
-                },
-            };
-            if let Err(ended) = step {
-                return ended;
+                Ok(()) = woken.changed() => self.end.woke(now()),
+                () = sleep_until(next) => self.end.wake(now()),
             }
         }
     }
 
-    async fn ping(&mut self) -> Result<(), Ended> {
-        let now = Instant::now();
-        (self.ping_at, self.pong_by) = (now + PING_EVERY, Some(now + PONG_WAIT));
-        self.socket.ping(Bytes::new()).await.map_err(|error| Ended::Lost(describe(&error)))
+    /// Sends what there is; a failure is the end of the socket.
+    async fn send(&mut self) {
+        while let Some(output) = self.end.output() {
+            let sent = match output {
+                Output::Text(text) => self.socket.text(text).await,
+                Output::Ping(payload) => self.socket.ping(Bytes::from_static(payload)).await,
+                Output::Close(code, reason) => {
+                    self.socket.close(code, reason).await;
+                    Ok(())
+                }
+            };
+            if let Err(error) = sent {
+                self.end.lost(describe(&error));
+            }
+        }
     }
-}
-
-fn heard(message: &[u8], claim: &mut impl FnMut(String)) {
-    match ToClient::from_json(message) {
-        ToClient::Connection(connection) => claim(connection.id),
-        // Of a later version, or nonsense: neither may end a session.
-        _ => tracing::debug!("control message ignored"),
-    }
-}
-
-fn ended_by(frame: Option<(u16, String)>) -> Ended {
-    let Some((code, reason)) = frame else { return Ended::Lost("the relay closed the connection".into()) };
-    if code == close::DONE {
-        return Ended::Done(reason);
-    }
-    let text = match code {
-        close::RESTART => "the relay restarts".to_owned(),
-        close::GOING_AWAY => "the relay went away".to_owned(),
-        close::POLICY => "the relay does not accept this key any more".to_owned(),
-        _ => format!("the relay closed the connection with code {code}"),
-    };
-    Ended::Lost(if reason.is_empty() || code == close::RESTART { text } else { format!("{text} ({reason})") })
 }
 
 fn describe(error: &MessagesError) -> String {
@@ -143,15 +121,23 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::proto::limits::client::{PING_EVERY, PONG_WAIT, WAKE_PONG_WAIT};
     use crate::stream::any::AnyStream;
 
     /// A control socket, the relay's raw end of it, and the clock stopped.
     async fn pair() -> (Control, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-        let control = Control::new(RelayIo::Plain(AnyStream::Tcp(near.unwrap())), BytesMut::new()).await;
+        let io = RelayIo::Plain(AnyStream::Tcp(near.unwrap()));
+        let control = Control::new(io, BytesMut::new(), Level::Base).await;
         tokio::time::pause();
         (control, far.unwrap().0)
+    }
+
+    /// Runs it with nothing to say.
+    async fn run(control: &mut Control, stop: &CancellationToken, woken: watch::Receiver<u64>) -> Ended {
+        let (_say, mut said) = mpsc::channel(1);
+        control.run(stop, woken, &mut said, |_| {}).await
     }
 
     #[tokio::test]
@@ -159,7 +145,7 @@ mod tests {
         let (mut control, _far) = pair().await;
         let (_woken, woken) = watch::channel(0);
         let began = Instant::now();
-        let ended = control.run(&CancellationToken::new(), woken, |_| {}).await;
+        let ended = run(&mut control, &CancellationToken::new(), woken).await;
         assert!(matches!(ended, Ended::Lost(_)));
         assert_eq!(began.elapsed().as_secs(), (PING_EVERY + PONG_WAIT).as_secs());
     }
@@ -170,7 +156,7 @@ mod tests {
         let stop = CancellationToken::new();
         let (wake, woken) = watch::channel(0);
         let began = Instant::now();
-        let (ended, ping) = tokio::join!(control.run(&stop, woken, |_| {}), async {
+        let (ended, ping) = tokio::join!(run(&mut control, &stop, woken), async {
             // Not before the session has taken note of where the count stands.
             tokio::task::yield_now().await;
             wake.send(1).unwrap();
@@ -189,7 +175,7 @@ mod tests {
         tokio::time::resume();
         let stop = CancellationToken::new();
         let (_woken, woken) = watch::channel(0);
-        let (ended, pong) = tokio::join!(control.run(&stop, woken, |_| {}), async {
+        let (ended, pong) = tokio::join!(run(&mut control, &stop, woken), async {
             far.write_all(&[0x89, 1, b'x']).await.unwrap();
             let mut pong = [0; 7];
             far.read_exact(&mut pong).await.unwrap();

@@ -148,16 +148,10 @@ pub enum RelayIo {
 impl RelayIo {
     /// Lets the other end see an error instead of an end when this is dropped: TCP's reset.
     pub fn reset_on_close(&self) {
-        let transport = match self {
-            Self::Plain(transport) => transport,
-            Self::Tls(stream) => stream.get_ref().0,
-        };
-        let tcp = match transport {
-            AnyStream::Tcp(stream) => stream,
-            AnyStream::Tls(stream) => stream.get_ref().0,
-            AnyStream::Unix(_) => return,
-        };
-        let _ = socket2::SockRef::from(tcp).set_linger(Some(std::time::Duration::ZERO));
+        match self {
+            Self::Plain(transport) => transport.reset_on_close(),
+            Self::Tls(stream) => stream.get_ref().0.reset_on_close(),
+        }
     }
 }
 

@@ -49,6 +49,24 @@ pub enum Event {
         /// Found before a viewer asked.
         at_start: bool,
     },
+    /// Something ends soon.
+    Expiring {
+        /// `tunnel`, `token`, or a word of a later version.
+        what: String,
+        /// From now.
+        left: Duration,
+        /// The tunnel's name, by which it can be extended.
+        name: String,
+    },
+    /// The relay's answer to a token that was given to the session.
+    Auth {
+        /// If not, the former one stays in force.
+        accepted: bool,
+        /// Until the token in force ends; `None`: it has no end, or the relay does not say.
+        expires_in: Option<Duration>,
+        /// Why not, for people.
+        error: Option<String>,
+    },
     /// The session is over; nothing follows.
     Ended(End),
 }

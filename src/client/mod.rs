@@ -1,7 +1,8 @@
 //! The client beside the private service: sessions with a relay, data sockets, the target, and the terminal's view.
 //!
 //! What all sessions of one relay share is a [`Connector`]; one tunnel's life is a [`Session`], which tells what
-//! happens as [`Event`]s. Only the base protocol is spoken (`protocol.md`).
+//! happens as [`Event`]s. Level two of the protocol is spoken with relays that know it, else the base level
+//! (`protocol.md`).
 
 pub mod api;
 pub mod connector;
@@ -12,13 +13,19 @@ pub mod session;
 pub mod target;
 pub mod text;
 
+mod claims;
+mod connect;
 mod control;
+mod live;
 mod observe;
 mod page;
 mod proxy;
 mod relay_url;
 mod retry;
+mod runner;
 mod serve;
+mod standby;
+mod streams;
 mod tcp;
 mod tls;
 mod wake;

@@ -85,9 +85,10 @@ impl Report {
         let quiet = self.style.quiet;
         match event {
             Event::Online { url, again, .. } => {
-                self.offline = None;
+                // Where one control session takes over from another nobody was without service.
+                let silent = self.offline.take().is_none() && *again;
                 let url = visible(url);
-                let mut shown = match quiet {
+                let mut shown = match quiet || silent {
                     true => Output::default(),
                     false if *again => self.line(&format!("{}: {url}", self.paint("32", "online again"))),
                     false => self.line(&format!("{}: {url} -> {}", self.paint("32", "online"), self.target)),
@@ -103,6 +104,19 @@ impl Report {
                 let after = if *at_start { " The tunnel is open and waits for it." } else { "" };
                 let text = format!("{}. {}{after}", visible(&error.to_string()), error.fix());
                 self.line(&format!("{}: {text}", self.paint("33", "target")))
+            }
+            Event::Expiring { what, left, name } if !quiet => {
+                let text = expiring(what, *left, name);
+                self.line(&format!("{}: {text}", self.paint("33", "expiring")))
+            }
+            Event::Auth { accepted: true, expires_in, .. } if !quiet => {
+                let until = expires_in.map(|left| format!(" for {} s", left.as_secs())).unwrap_or_default();
+                self.line(&format!("{}: the relay takes the fresh one{until}", self.paint("32", "token")))
+            }
+            Event::Auth { accepted: false, error, .. } => {
+                let error = error.as_deref().unwrap_or("no reason given");
+                let text = format!("the relay does not take the fresh one: {}", visible(error));
+                self.line(&format!("{}: {text}", self.paint("31", "token")))
             }
             Event::Ended(end) if end.exit_code() != 0 => {
                 self.line(&format!("{}: {}", self.paint("31", "adit"), visible(&end.to_string())))
@@ -187,6 +201,14 @@ impl Report {
                 });
                 self.object("target_down", fields)
             }
+            Event::Expiring { what, left, name } => {
+                self.object("expiring", json!({ "what": what, "in_ms": millis(*left), "name": name }))
+            }
+            Event::Auth { accepted, expires_in, error } => {
+                let expires_in = expires_in.map(millis);
+                let fields = json!({ "accepted": accepted, "expires_in_ms": expires_in, "error": error });
+                self.object("auth", fields)
+            }
             Event::Ended(end) => {
                 let kind = match end {
                     End::Stopped => "stopped",
@@ -211,6 +233,16 @@ impl Report {
             fields["tunnel"] = label.as_str().into();
         }
         Output { stdout: format!("{fields}\n"), stderr: String::new() }
+    }
+}
+
+/// What ends when, and what to do about it.
+fn expiring(what: &str, left: Duration, name: &str) -> String {
+    let seconds = left.as_secs();
+    match what {
+        "tunnel" => format!("the tunnel ends in {seconds} s: `adit extend {} 1h`", visible(name)),
+        "token" => format!("the token ends in {seconds} s, and the session with it unless a fresh one comes"),
+        what => format!("the {} ends in {seconds} s", visible(what)),
     }
 }
 
@@ -262,6 +294,9 @@ mod tests {
         let first = report.lines(&online(false));
         assert_eq!(first.stdout, "https://web.relay.example\n");
         assert_eq!(first.stderr, "online: https://web.relay.example -> http://localhost:3000\n");
+        // A relay that is replaced by its successor is no news for its user.
+        assert_eq!(report.lines(&online(true)), Output::default());
+        report.lines(&Event::Offline { reason: "lost".into(), retry_in: Duration::ZERO });
         let again = report.lines(&online(true));
         assert_eq!(
             (again.stdout.as_str(), again.stderr.as_str()),
@@ -296,6 +331,20 @@ mod tests {
     }
 
     #[test]
+    fn what_ends_soon_is_told_with_what_to_do() {
+        let mut report = report(PLAIN, None);
+        let mut line = |what: &str| {
+            let left = Duration::from_secs(60);
+            report.lines(&Event::Expiring { what: what.into(), left, name: "web".into() }).stderr
+        };
+        assert_eq!(line("tunnel"), "expiring: the tunnel ends in 60 s: `adit extend web 1h`\n");
+        assert!(line("token").contains("the token ends in 60 s"));
+        assert!(line("\x1b[2J").contains("\\u{1b}[2J ends in 60 s"));
+        let refused = Event::Auth { accepted: false, expires_in: None, error: Some("too old".into()) };
+        assert!(report.lines(&refused).stderr.ends_with("does not take the fresh one: too old\n"));
+    }
+
+    #[test]
     fn quiet_keeps_the_url_and_the_errors() {
         let mut report = report(Style { quiet: true, ..PLAIN }, None);
         assert_eq!(
@@ -309,9 +358,17 @@ mod tests {
     #[test]
     fn json_is_one_object_a_line_on_stdout() {
         let report = report(Style { json: true, ..PLAIN }, Some("web"));
-        for event in
-            [Event::Connecting, online(false), exchange("/\n", Some(200)), Event::Ended(End::Replaced)]
-        {
+        let expiring =
+            Event::Expiring { what: "tunnel".into(), left: Duration::from_secs(60), name: "web".into() };
+        let auth = Event::Auth { accepted: true, expires_in: None, error: None };
+        for event in [
+            Event::Connecting,
+            online(false),
+            exchange("/\n", Some(200)),
+            expiring,
+            auth,
+            Event::Ended(End::Replaced),
+        ] {
             let Output { stdout, stderr } = report.json(&event);
             assert!(stderr.is_empty() && stdout.matches('\n').count() == 1, "{stdout}");
             let value: Value = serde_json::from_str(&stdout).unwrap();

@@ -29,9 +29,12 @@ impl Retry {
 
     /// How long to wait now.
     pub(super) fn next(&mut self) -> Duration {
-        // Keyed with randomness of the process: a thousand clients of a relay must not come back in step.
-        let random = RandomState::new().hash_one(0) >> 11;
-        self.delay(Instant::now(), random as f64 / (1_u64 << 53) as f64)
+        self.delay(Instant::now(), random())
+    }
+
+    /// How long to wait for a relay that was reached and does not want it: from half of the longest time on.
+    pub(super) fn refused(&self) -> Duration {
+        LATE_RETRY.mul_f64(0.5 + random() / 2.0)
     }
 
     /// `random` is in [0, 1).
@@ -42,6 +45,12 @@ impl Retry {
         *tries += 1;
         most.mul_f64(random)
     }
+}
+
+/// In [0, 1), keyed with randomness of the process: a thousand clients of a relay must not come back in step.
+fn random() -> f64 {
+    let random = RandomState::new().hash_one(0) >> 11;
+    random as f64 / (1_u64 << 53) as f64
 }
 
 #[cfg(test)]

@@ -1,15 +1,17 @@
-//! One data socket: claimed from the relay, joined to the target, copied both ways until either end closes.
+//! One data socket: claimed from the relay, joined to the target, copied both ways until both ended.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::claims::Claim;
 use super::connector::{Connector, SocketError};
 use super::dial::RelayIo;
 use super::event::Events;
@@ -17,8 +19,11 @@ use super::observe::{Observed, Observer};
 use super::page;
 use super::target::{Fault, Target, TargetError, TargetIo};
 use super::text::percent_encode;
+use crate::proto::close;
+use crate::proto::control::client::duration;
 use crate::proto::frame::Role;
 use crate::proto::limits::client::CONNECT_WAIT;
+use crate::proto::message::{Level, Reject, ToRelay, Welcome};
 use crate::stream::Duplex;
 use crate::stream::handshake::{ConnectError, Opened};
 use crate::stream::splice::{HalfClose, Moved, splice};
@@ -35,54 +40,113 @@ const LINGER: Duration = Duration::from_secs(5);
 const HEAD_WAIT: Duration = Duration::from_secs(5);
 /// Bytes of that head, as the relay limits it.
 const MAX_HEAD: usize = 64 * 1024;
+/// A relay that gives less time than this for a claim is tried all the same.
+const LEAST_CLAIM_WAIT: Duration = Duration::from_secs(1);
+/// Characters of a rejection's message, as the protocol has it.
+const MAX_REJECT_MESSAGE: usize = 1000;
 
-type DataSocket = WebSocket<RelayIo>;
+pub(super) type DataSocket = WebSocket<RelayIo>;
 
-/// What all data sockets of a session need.
+/// What all data sockets of a control session need.
 pub(super) struct Server {
     pub(super) connector: Arc<Connector>,
     pub(super) target: Target,
     pub(super) events: Events,
+    /// Id of the tunnel.
+    pub(super) tunnel: String,
+    pub(super) level: Level,
+    /// To the relay, over the control socket.
+    pub(super) say: mpsc::Sender<ToRelay>,
+    /// The numbers of the session, once it has told them.
+    pub(super) welcome: OnceLock<Welcome>,
 }
 
 impl Server {
-    /// Takes up the connection `id` and serves it to its end.
-    pub(super) async fn serve(self: Arc<Self>, id: String) {
+    /// Takes up the connection `id` and serves it to its end. `claim` can end it until its data socket is open.
+    pub(super) async fn serve(self: Arc<Self>, id: String, claim: Option<Claim>) {
         // Both ways are opened at the same time. The target is dialled first only by a moment: a relay that has
         // withdrawn the connection costs it an empty one.
-        let (mut claiming, mut dialling) = (pin!(self.claim(&id)), pin!(self.target.connect()));
-        let (claimed, dialled) = tokio::select! {
-            claimed = &mut claiming => match claimed {
-                Ok(socket) => (Ok(socket), dialling.await),
-                Err(error) => return tracing::debug!(%error, "connection not taken up"),
-            },
-            dialled = &mut dialling => (claiming.await, dialled),
+        let (mut dialling, mut dialled) = (pin!(self.target.connect()), None);
+        let taken = {
+            let (mut claiming, mut cancelled) = (pin!(self.claim(&id)), pin!(cancelled(claim.as_ref())));
+            loop {
+                tokio::select! {
+                    claimed = &mut claiming => break Taken::Claimed(claimed),
+                    reached = &mut dialling, if dialled.is_none() => match reached {
+                        // Its viewer need not wait for a socket that would only say so.
+                        Err(error) if self.level == Level::Two => break Taken::Unreachable(error),
+                        reached => dialled = Some(reached),
+                    },
+                    () = &mut cancelled => break Taken::Cancelled,
+                }
+            }
         };
-        let mut socket = match claimed {
-            Ok(socket) => socket,
-            Err(error) => return tracing::debug!(%error, "connection not taken up"),
+        // From here on the relay ends it by closing the socket.
+        drop(claim);
+        match taken {
+            Taken::Claimed(Ok(mut socket)) => {
+                let dialled = match dialled {
+                    Some(dialled) => dialled,
+                    None => dialling.await,
+                };
+                self.join(id, &mut socket, dialled).await;
+            }
+            Taken::Claimed(Err(error)) => tracing::debug!(%error, "connection not taken up"),
+            Taken::Unreachable(error) => self.reject(id, &error).await,
+            Taken::Cancelled => tracing::debug!("connection cancelled"),
+        }
+    }
+
+    /// Serves a standby socket that has become the connection `id`.
+    pub(super) async fn serve_assigned(
+        self: Arc<Self>,
+        id: String,
+        mut socket: DataSocket,
+        claim: Option<Claim>,
+    ) {
+        let dialled = tokio::select! {
+            dialled = self.target.connect() => dialled,
+            () = cancelled(claim.as_ref()) => return tracing::debug!("connection cancelled"),
         };
-        match dialled {
-            Ok(target) => self.copy(&mut socket, target).await,
-            Err(error) => {
+        drop(claim);
+        self.join(id, &mut socket, dialled).await;
+    }
+
+    async fn join(&self, id: String, socket: &mut DataSocket, dialled: Result<TargetIo, TargetError>) {
+        match (dialled, self.level) {
+            (Ok(target), _) => self.copy(socket, target).await,
+            (Err(error), Level::Base) => {
                 tracing::debug!(%error, "target not reached");
                 self.events.target_down(error.clone());
-                refuse(&mut socket, &error).await;
+                refuse(socket, &error).await;
+            }
+            (Err(error), Level::Two) => {
+                self.reject(id, &error).await;
+                linger(socket).await;
             }
         }
     }
 
+    /// Tells the relay that the target cannot be reached.
+    async fn reject(&self, id: String, error: &TargetError) {
+        tracing::debug!(%error, "target not reached");
+        self.events.target_down(error.clone());
+        let message: String = format!("{error}. {}", error.fix()).chars().take(MAX_REJECT_MESSAGE).collect();
+        let reject = Reject { id, reason: error.code().to_owned(), message: Some(message) };
+        // The queue is as long as its session takes to send; one that has ended needs no answer.
+        let _ = timeout(LINGER, self.say.send(ToRelay::Reject(reject))).await;
+    }
+
     async fn claim(&self, id: &str) -> Result<DataSocket, SocketError> {
         let path = format!("/ws/data?id={}", percent_encode(id));
+        let told = self.welcome.get().map(|welcome| duration(welcome.claim_ms).max(LEAST_CLAIM_WAIT));
+        let wait = told.unwrap_or(CONNECT_WAIT);
         let mut tries = 0;
         loop {
-            // No key: at base level the id alone is the right to the connection.
-            let opened = timeout(CONNECT_WAIT, self.connector.websocket(&path, false)).await;
+            let opened = timeout(wait, self.connector.data(&path, self.level)).await;
             tries += 1;
             match opened {
-                Ok(Ok(Opened { io, already, .. })) => {
-                    return Ok(WebSocket::new(io, Role::Client, already, SIZES));
-                }
+                Ok(Ok(opened)) => return Ok(self.socket(opened)),
                 // A failed try does not use up the id.
                 Ok(Err(error))
                     if tries == 1
@@ -93,37 +157,76 @@ impl Server {
         }
     }
 
+    /// A data socket after its handshake.
+    pub(super) fn socket(&self, opened: Opened<RelayIo>) -> DataSocket {
+        let socket = WebSocket::new(opened.io, Role::Client, opened.already, SIZES);
+        match self.level {
+            Level::Base => socket,
+            Level::Two => socket.with_half_close(),
+        }
+    }
+
     async fn copy(&self, socket: &mut DataSocket, mut target: TargetIo) {
         if !self.events.wants_requests() {
-            let ended = join(socket, &mut target).await;
-            return finish(socket, ended).await;
+            let ended = copy_both(socket, &mut target).await;
+            return finish(socket, target, ended).await;
         }
         let mut observed = Observed::new(target, Observer::new(), self.events.clone());
-        let ended = join(socket, &mut observed).await;
+        let ended = copy_both(socket, &mut observed).await;
         if observed.finish() {
             let error = "it answers in TLS to plain HTTP".to_owned();
             self.events.target_down(TargetError::new(&self.target, Fault::NotPlain, error));
         }
-        drop(observed);
-        finish(socket, ended).await;
+        finish(socket, observed.into_inner(), ended).await;
     }
 }
 
-async fn join<T>(socket: &mut DataSocket, target: &mut T) -> io::Result<()>
+/// What came first.
+enum Taken {
+    Claimed(Result<DataSocket, SocketError>),
+    Unreachable(TargetError),
+    Cancelled,
+}
+
+async fn cancelled(claim: Option<&Claim>) {
+    match claim {
+        Some(claim) => claim.cancelled().await,
+        None => pending().await,
+    }
+}
+
+async fn copy_both<T>(socket: &mut DataSocket, target: &mut T) -> io::Result<()>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin,
 {
-    splice(target, socket, HalfClose::EndsBoth, IDLE, &mut Moved::default()).await
+    let half_close = if socket.half_closes() { HalfClose::Kept } else { HalfClose::EndsBoth };
+    splice(target, socket, half_close, IDLE, &mut Moved::default()).await
 }
 
-/// Lets the relay read to the end; after an error, makes the end look like one.
-async fn finish(socket: &mut DataSocket, ended: io::Result<()>) {
-    match ended {
-        Ok(()) => linger(socket).await,
-        Err(error) => {
-            tracing::debug!(%error, "data socket broke off");
-            // A plain end here would make a body that was cut short look complete.
-            socket.get_ref().reset_on_close();
+/// Lets the relay read to the end; after an error, makes the end look like one, on both sides.
+async fn finish(socket: &mut DataSocket, target: TargetIo, ended: io::Result<()>) {
+    let (broken, half_closes) = (ended.is_err(), socket.half_closes());
+    if let Err(error) = ended {
+        tracing::debug!(%error, "data socket broke off");
+        if half_closes {
+            target.reset_on_close();
+        }
+    }
+    drop(target);
+    match (half_closes, broken) {
+        (false, false) => linger(socket).await,
+        // A plain end here would make a body that was cut short look complete.
+        (false, true) => socket.get_ref().reset_on_close(),
+        (true, _) => {
+            let code = if broken { close::INTERNAL } else { close::DONE };
+            let closing = async {
+                poll_fn(|cx| socket.poll_close(cx, code)).await?;
+                poll_fn(|cx| socket.poll_gone(cx)).await;
+                io::Result::Ok(())
+            };
+            if !matches!(timeout(LINGER, closing).await, Ok(Ok(()))) && broken {
+                socket.get_ref().reset_on_close();
+            }
         }
     }
 }

@@ -18,6 +18,18 @@ pub enum AnyStream {
     Unix(UnixStream),
 }
 
+impl AnyStream {
+    /// Lets the other end see an error instead of an end when this is dropped: TCP's reset.
+    pub fn reset_on_close(&self) {
+        let tcp = match self {
+            Self::Tcp(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+            Self::Unix(_) => return,
+        };
+        let _ = socket2::SockRef::from(tcp).set_linger(Some(std::time::Duration::ZERO));
+    }
+}
+
 /// Calls the same method of whatever is inside.
 macro_rules! each {
     ($self:ident, $stream:ident => $call:expr) => {

@@ -47,6 +47,11 @@ pub trait Duplex: AsyncWrite + Send + Unpin {
         false
     }
 
+    /// Whether both directions were ended at once: nothing that is still written is read.
+    fn is_over(&self) -> bool {
+        false
+    }
+
     /// Gives large buffers back while the stream waits.
     fn rest(&mut self) {}
 }

@@ -23,7 +23,7 @@ pub struct Moved {
 /// Whether one direction may end before the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HalfClose {
-    /// The end of one direction is passed on and the other goes on.
+    /// The end of one direction is passed on and the other goes on, unless the [`Duplex`] ended both.
     Kept,
     /// The first end closes both, after what was received has been delivered (base protocol).
     EndsBoth,
@@ -50,7 +50,7 @@ where
             let first = inward.poll(cx, socket, duplex, &mut moved.inward)?;
             let second = outward.poll(cx, socket, duplex, &mut moved.outward)?;
             let ended = match half_close {
-                HalfClose::Kept => first.is_ready() && second.is_ready(),
+                HalfClose::Kept => second.is_ready() && (first.is_ready() || duplex.is_over()),
                 HalfClose::EndsBoth => first.is_ready() || second.is_ready(),
             };
             if ended { Poll::Ready(io::Result::Ok(())) } else { Poll::Pending }

@@ -181,6 +181,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 
+    /// Throws away what still comes until the transport ends: one that is dropped with something unread in it is reset,
+    /// and what was sent last may be lost. The caller sets the deadline.
+    pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            self.input.bytes.clear();
+            if !matches!(ready!(self.input.poll_read_from(cx, Pin::new(&mut self.io))), Ok(1..)) {
+                return Poll::Ready(());
+            }
+        }
+    }
+
     fn mask(&self) -> Option<[u8; 4]> {
         (self.role == Role::Client).then(random_mask)
     }
@@ -344,6 +355,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for WebSocket<S> {
 
     fn half_closes(&self) -> bool {
         self.half_close
+    }
+
+    fn is_over(&self) -> bool {
+        self.close_sent
     }
 
     fn rest(&mut self) {

@@ -217,6 +217,11 @@ impl<S> Observed<S> {
         self.observer.tls
     }
 
+    /// The stream itself.
+    pub(super) fn into_inner(self) -> S {
+        self.io
+    }
+
     fn tell(&mut self) {
         for exchange in self.observer.done.drain(..) {
             self.events.request(exchange);

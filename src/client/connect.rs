@@ -1,0 +1,155 @@
+//! One try to get a tunnel and its control socket, and what a refusal means.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::api::CallError;
+use super::connector::SocketError;
+use super::control::Control;
+use super::event::End;
+use super::session::Options;
+use super::text::percent_encode;
+use crate::proto::api::{CreateTunnel, Tunnel};
+use crate::proto::limits::client::CONNECT_WAIT;
+use crate::stream::handshake::ConnectError;
+use crate::sync::lock;
+
+/// For a tunnel to be deleted.
+pub(super) const DELETE_WAIT: Duration = Duration::from_secs(3);
+
+/// Why there is no session now.
+pub(super) enum Failure {
+    /// Trying again may help.
+    Passing(String),
+    /// It cannot.
+    Final(End),
+}
+
+/// What must stay the same once viewers know it.
+#[derive(Clone)]
+pub(super) struct Known {
+    pub(super) slug: String,
+    pub(super) url: String,
+}
+
+/// What is tried.
+pub(super) struct Attempt {
+    pub(super) options: Arc<Options>,
+    /// `None`: it is the first.
+    pub(super) known: Option<Known>,
+    /// Our session before, as its relay called it.
+    pub(super) predecessor: Option<String>,
+    /// The tunnel as last created, known as soon as it is there: it is to be deleted at the end.
+    pub(super) id: Arc<Mutex<Option<String>>>,
+}
+
+impl Attempt {
+    /// Creates the tunnel and opens its control socket.
+    pub(super) async fn run(self) -> Result<(Control, Tunnel), Failure> {
+        let connector = &self.options.connector;
+        let created = connector.create(&self.wanted()).await;
+        let tunnel = created.map_err(|error| self.judge(error))?;
+        *lock(&self.id) = Some(tunnel.id.clone());
+        self.check_name(&tunnel).await?;
+        let mut path = format!("/ws/control?tunnel_id={}", percent_encode(&tunnel.id));
+        if let Some(session) = &self.predecessor {
+            path = format!("{path}&successor_of={}", percent_encode(session));
+        }
+        let opened = timeout(CONNECT_WAIT, connector.control(&path)).await;
+        let opened = opened.unwrap_or(Err(SocketError::Handshake(ConnectError::BadAnswer)));
+        let (opened, level) = opened.map_err(|error| self.judge(error.into()))?;
+        Ok((Control::new(opened.io, opened.already, level).await, tunnel))
+    }
+
+    fn wanted(&self) -> CreateTunnel {
+        let options = &self.options;
+        let (auth_user, auth_pass) = options.auth.clone().unzip();
+        CreateTunnel {
+            // A Unix socket has none, and a base relay insists on one.
+            local_port: options.target.port().unwrap_or(80).into(),
+            name: options.name.clone().or_else(|| self.known.as_ref().map(|known| known.slug.clone())),
+            ttl: options.ttl.clone(),
+            device_name: options.device_name.clone(),
+            source: Some("cli".into()),
+            auth_user,
+            auth_pass,
+            host_header: options.host_header.clone(),
+            reuse: (!options.reuse).then_some(false),
+        }
+    }
+
+    /// Viewers must find the tunnel where it was, and under the name that was asked for.
+    async fn check_name(&self, tunnel: &Tunnel) -> Result<(), Failure> {
+        let sentence = match (&self.known, &self.options.name) {
+            (Some(known), _) if known.slug != tunnel.slug => format!(
+                "the relay has given the name {} instead of {}: waiting for the old one; restart this client to take \
+                 the new",
+                tunnel.slug, known.slug
+            ),
+            // The same tunnel, which is therefore not deleted.
+            (Some(known), _) if known.url != tunnel.public_url => {
+                return Err(Failure::Passing(format!(
+                    "the relay now has {} instead of {}: waiting for the old address; restart this client to take \
+                     the new",
+                    tunnel.public_url, known.url
+                )));
+            }
+            (None, Some(name)) if !name.eq_ignore_ascii_case(&tunnel.slug) => {
+                format!(
+                    "the relay has given the name {} instead of {name}: it seems not to allow names",
+                    tunnel.slug
+                )
+            }
+            _ => return Ok(()),
+        };
+        let id = lock(&self.id).take();
+        if let Some(id) = id {
+            let _ = timeout(DELETE_WAIT, self.options.connector.delete(&id)).await;
+        }
+        Err(if self.known.is_some() {
+            Failure::Passing(sentence)
+        } else {
+            Failure::Final(End::Refused(sentence))
+        })
+    }
+
+    /// Whether an error is final: a refused key always, other refusals only before the first success.
+    fn judge(&self, error: CallError) -> Failure {
+        let relay = self.options.connector.relay();
+        let last = error.is_final() && self.known.is_none();
+        let text = match &error {
+            CallError::Unauthorised { message, status } if self.options.connector.has_key() => {
+                let what =
+                    if status.as_u16() == 403 { "does not allow it" } else { "does not accept the key" };
+                let sentence = format!("{relay} {what}: {message}");
+                return Failure::Final(End::Unauthorised(sentence));
+            }
+            CallError::Unauthorised { .. } => {
+                let whence = if relay.is_loopback() {
+                    "The relay printed one on its own terminal at its first start, behind ADIT_KEY=; `adit key \
+                     create NAME` makes another"
+                } else {
+                    "The relay's operator makes them with `adit key create NAME`"
+                };
+                let sentence = format!("{relay} asks for a key: set ADIT_KEY, or give --key. {whence}");
+                return Failure::Final(End::Unauthorised(sentence));
+            }
+            CallError::Refused { status, message, .. } if status.as_u16() == 409 => {
+                let name = self.wanted().name.unwrap_or_default();
+                let what = if last { "; give another with --name" } else { "" };
+                format!("the relay refuses the name {name:?} (409): {message}{what}")
+            }
+            CallError::Refused { status, .. } if status.as_u16() == 404 && last => {
+                format!("{relay} is no relay, or not its root (404): check --relay")
+            }
+            CallError::Refused { status, .. } if status.is_redirection() => {
+                format!("{relay} sends us elsewhere ({status}): check --relay; perhaps it is https://")
+            }
+            CallError::Refused { status, message, .. } => format!("the relay refuses ({status}): {message}"),
+            CallError::Unreachable(message) => message.clone(),
+        };
+        if last { Failure::Final(End::Refused(text)) } else { Failure::Passing(text) }
+    }
+}

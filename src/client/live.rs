@@ -1,0 +1,162 @@
+//! One control session with what hangs on it: connections that are taken up, standby sockets, and what is announced.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::claims::Claims;
+use super::control::{Control, Ended, Heard};
+use super::serve::Server;
+use super::standby;
+use super::streams::Streams;
+use super::text::visible;
+use crate::proto::control::client::duration;
+use crate::proto::limits::client::{DRAIN_MARGIN, STANDBY};
+use crate::proto::message::{AuthResult, Drain, Expiring, Level, Reject, ToRelay};
+
+/// What ends soon is not told more often than this.
+const EXPIRING_EVERY: Duration = Duration::from_secs(1);
+/// Characters of a session's name: it becomes part of a URL.
+const MAX_SESSION: usize = 200;
+
+/// What the tunnel has to know of a session.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Note {
+    /// How the relay calls it.
+    Named(String),
+    /// It is about to end: open another one after this time. Told once.
+    Drain(Duration),
+    /// Something ends soon.
+    Expiring(Expiring),
+    /// The answer to a token.
+    Auth(AuthResult),
+}
+
+/// A session at level base or two. All of it is dropped at its end, but the streams.
+pub(super) struct Live {
+    server: Arc<Server>,
+    streams: Streams,
+    claims: Claims,
+    number: u64,
+    notes: mpsc::Sender<(u64, Note)>,
+    /// How many standby sockets the relay wants.
+    want: watch::Sender<usize>,
+    /// When a draining session is over, whatever the relay does.
+    until: watch::Sender<Option<Instant>>,
+    expiring: Option<Instant>,
+}
+
+impl Live {
+    /// The session `number` of its tunnel; `notes` come with this number.
+    pub(super) fn new(
+        server: Arc<Server>,
+        streams: Streams,
+        number: u64,
+        notes: mpsc::Sender<(u64, Note)>,
+    ) -> Self {
+        let (want, until) = (watch::Sender::new(0), watch::Sender::new(None));
+        Self { server, streams, claims: Claims::default(), number, notes, want, until, expiring: None }
+    }
+
+    /// Serves until the session ends.
+    pub(super) async fn run(
+        mut self,
+        mut control: Control,
+        mut said: mpsc::Receiver<ToRelay>,
+        stop: CancellationToken,
+        woken: watch::Receiver<u64>,
+    ) -> Ended {
+        let (want, mut until) = (self.want.subscribe(), self.until.subscribe());
+        let (server, streams, claims) = (Arc::clone(&self.server), self.streams.clone(), self.claims.clone());
+        let standby = standby::keep(&server, &want, |id, socket| {
+            let claim = claims.enter(&id);
+            let serving = Arc::clone(&server).serve_assigned(id.clone(), socket, claim);
+            if !streams.spawn(serving) {
+                busy(&server, id);
+            }
+        });
+        let overdue = async {
+            let at = until.wait_for(Option::is_some).await.ok().and_then(|at| *at);
+            match at {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ended = control.run(&stop, woken, &mut said, |heard| self.hear(heard)) => ended,
+            () = overdue => Ended::Lost("the relay did not stop when it said".into()),
+            // It does so only when nothing can be wanted any more.
+            () = standby => Ended::Lost("internal error".into()),
+        }
+    }
+
+    fn hear(&mut self, heard: Heard) {
+        match heard {
+            Heard::Welcome(welcome) => {
+                tracing::debug!(relay = %visible(&welcome.relay), "level two");
+                if welcome.session.len() <= MAX_SESSION {
+                    self.note(Note::Named(welcome.session.clone()));
+                }
+                let _ = self.server.welcome.set(welcome);
+            }
+            Heard::Connection(connection) => self.take_up(connection.id),
+            Heard::Cancel(id) => self.claims.cancel(&id),
+            Heard::Standby(want) => {
+                let told = self.server.welcome.get().map_or(0, |welcome| welcome.limits.standby);
+                let most = u64::from(want).min(told);
+                let most = usize::try_from(most).unwrap_or(usize::MAX).min(STANDBY);
+                self.want.send_replace(most);
+            }
+            Heard::Drain(drain) => self.drain(drain),
+            Heard::Expiring(expiring) => {
+                if self.expiring.is_none_or(|told| told.elapsed() >= EXPIRING_EVERY) {
+                    self.expiring = Some(Instant::now());
+                    self.note(Note::Expiring(expiring));
+                }
+            }
+            Heard::Auth(result) => self.note(Note::Auth(result)),
+            Heard::Closed(reason) => tracing::debug!(?reason, "the relay closes the session"),
+            Heard::Error(message) => {
+                tracing::warn!(message = %visible(&message), "the relay could not read a message of ours");
+            }
+        }
+    }
+
+    /// Must not wait for those before it.
+    fn take_up(&self, id: String) {
+        let claim = match self.server.level {
+            Level::Base => None,
+            Level::Two => match self.claims.enter(&id) {
+                None => return tracing::debug!("a connection was announced twice"),
+                claim => claim,
+            },
+        };
+        if !self.streams.spawn(Arc::clone(&self.server).serve(id.clone(), claim)) {
+            busy(&self.server, id);
+        }
+    }
+
+    fn drain(&self, drain: Drain) {
+        if self.until.borrow().is_none() {
+            let deadline = duration(drain.deadline_ms);
+            self.until.send_replace(Some(Instant::now() + deadline + DRAIN_MARGIN));
+            self.note(Note::Drain(duration(drain.reconnect_ms).min(deadline)));
+        }
+    }
+
+    /// The tunnel reads these at once, and there are few; one that finds no room is of a relay that floods us.
+    fn note(&self, note: Note) {
+        let _ = self.notes.try_send((self.number, note));
+    }
+}
+
+/// A viewer for whom there is no room gets to know it, where that can be said.
+fn busy(server: &Server, id: String) {
+    if server.level == Level::Two {
+        let message = Some("the client serves as many connections as it can: try again later".to_owned());
+        let _ = server.say.try_send(ToRelay::Reject(Reject { id, reason: "busy".into(), message }));
+    }
+}
