@@ -108,6 +108,11 @@ impl Lane {
         }
     }
 
+    /// Ends it in order: all that was wanted of it has been had.
+    pub fn dismiss(mut self) {
+        self.stream.dismiss();
+    }
+
     /// Whether this lane, which waited outside of its link, may be used: its link is there, and nothing has come.
     pub fn is_usable(&mut self) -> bool {
         self.home.as_ref().is_some_and(|home| home.is_open()) && quiet(self.stream.as_mut())

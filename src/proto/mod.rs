@@ -2,7 +2,6 @@
 
 pub mod api;
 pub mod close;
-#[allow(clippy::disallowed_types, reason = "a core is told the time, and knows no runtime")]
 pub mod control;
 pub mod duration;
 pub mod frame;
@@ -10,5 +9,4 @@ pub mod http1;
 pub mod limits;
 pub mod message;
 pub mod name;
-#[allow(clippy::disallowed_types, reason = "a core is told the time, and knows no runtime")]
 pub mod pending;

@@ -52,6 +52,9 @@ pub trait Duplex: AsyncWrite + Send + Unpin {
         false
     }
 
+    /// Says goodbye as far as that can be done at once, where dropping the stream would look like breaking off.
+    fn dismiss(&mut self) {}
+
     /// Gives large buffers back while the stream waits.
     fn rest(&mut self) {}
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -351,6 +351,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for WebSocket<S> {
 
     fn say(&mut self, text: &str) {
         self.queue_frame(Opcode::Text, text.as_bytes());
+    }
+
+    fn dismiss(&mut self) {
+        if self.half_close {
+            let _ = self.poll_close(&mut Context::from_waker(Waker::noop()), close::DONE);
+        }
     }
 
     fn half_closes(&self) -> bool {

@@ -265,7 +265,7 @@ impl Link for Session {
 impl Home for Session {
     fn take_back(&self, mut stream: Box<dyn Duplex>, keep: Duration) {
         if self.reuse() == Reuse::Off || self.is_gone() || keep.is_zero() {
-            return;
+            return stream.dismiss();
         }
         stream.rest();
         lock(&self.idle).put(stream, keep);

@@ -12,7 +12,8 @@ use crate::stream::Duplex;
 
 /// One waiting data socket.
 pub(super) struct Resting {
-    stream: Box<dyn Duplex>,
+    /// Gone once it has been woken.
+    stream: Option<Box<dyn Duplex>>,
     since: Instant,
     pinged: Instant,
 }
@@ -20,7 +21,7 @@ pub(super) struct Resting {
 impl Resting {
     pub(super) fn new(stream: Box<dyn Duplex>) -> Self {
         let now = Instant::now();
-        Self { stream, since: now, pinged: now }
+        Self { stream: Some(stream), since: now, pinged: now }
     }
 
     /// How long it has waited.
@@ -31,30 +32,40 @@ impl Resting {
     /// The stream, unless something came on it. One that waited for long has a ping queued, which goes out with the
     /// request.
     pub(super) fn wake(mut self) -> Option<Box<dyn Duplex>> {
-        if !quiet(self.stream.as_mut()) {
+        let mut stream = self.stream.take()?;
+        if !quiet(stream.as_mut()) {
             return None;
         }
         if self.waited() > reuse::PROBE_AFTER {
-            self.stream.ping();
+            stream.ping();
         }
-        Some(self.stream)
+        Some(stream)
     }
 
     /// Whether it is still of use: it has not spoken out of turn, and answers pings. Pings when it is time.
     pub(super) fn tend(&mut self) -> bool {
-        if !quiet(self.stream.as_mut()) {
+        let Some(stream) = &mut self.stream else { return false };
+        if !quiet(stream.as_mut()) {
             return false;
         }
         let since_ping = self.pinged.elapsed();
-        if since_ping >= reuse::PONG_WAIT && !self.stream.ponged() {
+        if since_ping >= reuse::PONG_WAIT && !stream.ponged() {
             return false;
         }
         if since_ping >= reuse::PING_EVERY {
             self.pinged = Instant::now();
-            self.stream.ping();
+            stream.ping();
             let mut cx = Context::from_waker(Waker::noop());
-            return !matches!(Pin::new(self.stream.as_mut()).poll_flush(&mut cx), Poll::Ready(Err(_)));
+            return !matches!(Pin::new(stream.as_mut()).poll_flush(&mut cx), Poll::Ready(Err(_)));
         }
         true
+    }
+}
+
+impl Drop for Resting {
+    fn drop(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            stream.dismiss();
+        }
     }
 }

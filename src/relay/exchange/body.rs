@@ -84,7 +84,9 @@ impl ResponseBody {
         self.account.complete = true;
         let Some(exchange) = self.exchange.take() else { return };
         self.account.bytes_in(exchange.upload.received);
-        let Some(finish) = self.finish.take().filter(|_| exchange.input.is_empty()) else { return };
+        let Some(finish) = self.finish.take().filter(|_| exchange.input.is_empty()) else {
+            return exchange.lane.dismiss();
+        };
         if exchange.upload.is_done() {
             finish(exchange.lane);
         } else if !exchange.upload.is_held() {
@@ -96,6 +98,8 @@ impl ResponseBody {
                 finish_upload(exchange, finish, idle, running, tunnel).await;
                 drop(busy);
             });
+        } else {
+            exchange.lane.dismiss();
         }
     }
 
