@@ -20,6 +20,8 @@ test: setup
 check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	for features in "" client relay; do \
+	  $(CARGO) clippy --quiet --no-default-features --features "$$features" -- -D warnings || exit 1; done
 	$(CARGO) fetch --locked --quiet
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked --quiet cargo-deny
 	$(CARGO) deny --offline check bans licenses sources

@@ -8,6 +8,7 @@ pub mod api;
 pub mod connector;
 pub mod dial;
 pub mod event;
+#[cfg(feature = "cli")]
 pub mod report;
 pub mod session;
 pub mod target;

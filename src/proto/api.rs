@@ -1,17 +1,17 @@
 //! The JSON of the REST API, with the types that the public clients decode (`protocol.md`, section "REST").
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 /// Version of the API, sent as `X-NullBore-API` and in `/health`.
 pub const API_VERSION: &str = "1";
 
 /// `POST /v1/tunnels`. Unknown fields are ignored.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "relay", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct CreateTunnel {
     /// Port of the target on the client's machine, for display only; 1 to 65535.
-    #[schema(minimum = 1, maximum = 65535)]
+    #[cfg_attr(feature = "relay", schema(minimum = 1, maximum = 65535))]
     pub local_port: i64,
     /// The wanted name; absent or empty: the relay makes one up.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,7 +41,8 @@ pub struct CreateTunnel {
 }
 
 /// A tunnel as its owner sees it. Times are RFC 3339 strings, durations Go's notation, counters integers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "relay", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Tunnel {
     /// UUID of the tunnel; names its control socket.
@@ -90,14 +91,16 @@ pub struct Tunnel {
 pub const NEVER: &str = "0001-01-01T00:00:00Z";
 
 /// `POST /v1/tunnels/{id}/suspend`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "relay", derive(utoipa::ToSchema))]
 pub struct Suspend {
     /// Whether viewers are turned away with 503.
     pub suspended: bool,
 }
 
 /// Answer to a suspension; both values are strings, as the public clients read them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "relay", derive(utoipa::ToSchema))]
 pub struct Suspended {
     /// `suspended` or `resumed`.
     pub status: String,
@@ -106,28 +109,32 @@ pub struct Suspended {
 }
 
 /// `POST /v1/tunnels/{id}/extend`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "relay", derive(utoipa::ToSchema))]
 pub struct Extend {
     /// The tunnel ends this long from now; `0`: never.
     pub ttl: String,
 }
 
 /// `POST /v1/tunnels/{id}/inspection`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "relay", derive(utoipa::ToSchema))]
 pub struct Inspection {
     /// Whether requests are to be recorded; this relay records none, so only `false` succeeds.
     pub enabled: bool,
 }
 
 /// Answer to the call of inspection.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "relay", derive(utoipa::ToSchema))]
 pub struct InspectionState {
     /// Whether requests are recorded.
     pub inspection_enabled: bool,
 }
 
 /// `GET /health`: flat, all values strings, as the public clients read it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "relay", derive(utoipa::ToSchema))]
 pub struct Health {
     /// `ok`.
     pub status: String,
@@ -138,7 +145,8 @@ pub struct Health {
 }
 
 /// `GET /v1/version`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "relay", derive(utoipa::ToSchema))]
 pub struct Version {
     /// Version of the relay.
     pub version: String,
@@ -147,7 +155,8 @@ pub struct Version {
 }
 
 /// Every error of the API.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "relay", derive(utoipa::ToSchema))]
 pub struct ApiError {
     /// What happened and what to do, for people.
     pub error: String,

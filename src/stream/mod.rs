@@ -1,10 +1,12 @@
 //! Bytes on their way: WebSockets as byte streams, handshakes, splicing, socket options.
 
+#[cfg(feature = "client")]
 pub mod any;
 pub mod handshake;
 pub mod messages;
 pub mod splice;
 pub mod tcp;
+#[cfg(feature = "client")]
 pub mod tls;
 pub mod websocket;
 
