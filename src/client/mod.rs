@@ -13,10 +13,12 @@ pub mod report;
 pub mod session;
 pub mod target;
 pub mod text;
+pub mod tunnel;
 
 mod claims;
 mod connect;
 mod control;
+mod lend;
 mod live;
 mod observe;
 mod page;
@@ -37,7 +39,8 @@ pub use event::{End, Event};
 pub use proxy::{Proxies, ProxyUrlError};
 pub use relay_url::{RelayUrl, RelayUrlError};
 pub use session::{Options, Session};
-pub use target::Target;
+pub use target::{Target, Viewer};
+pub use tunnel::{Tunnel, TunnelBuilder, TunnelError};
 
 #[cfg(test)]
 mod scripted;

@@ -15,9 +15,10 @@ use super::claims::Claim;
 use super::connector::{Connector, SocketError};
 use super::dial::RelayIo;
 use super::event::Events;
+use super::lend;
 use super::observe::{Observed, Observer};
 use super::page;
-use super::target::{Fault, Target, TargetError, TargetIo};
+use super::target::{Fault, Serve, Target, TargetError, TargetIo};
 use super::text::percent_encode;
 use crate::proto::close;
 use crate::proto::control::client::duration;
@@ -64,6 +65,17 @@ pub(super) struct Server {
 impl Server {
     /// Takes up the connection `id` and serves it to its end. `claim` can end it until its data socket is open.
     pub(super) async fn serve(self: Arc<Self>, id: String, claim: Option<Claim>) {
+        if let Some(service) = self.target.here() {
+            let claimed = tokio::select! {
+                claimed = self.claim(&id) => claimed,
+                () = cancelled(claim.as_ref()) => return tracing::debug!("connection cancelled"),
+            };
+            drop(claim);
+            return match claimed {
+                Ok(socket) => self.lend(socket, service).await,
+                Err(error) => tracing::debug!(%error, "connection not taken up"),
+            };
+        }
         // Both ways are opened at the same time. The target is dialled first only by a moment: a relay that has
         // withdrawn the connection costs it an empty one.
         let (mut dialling, mut dialled) = (pin!(self.target.connect()), None);
@@ -104,6 +116,10 @@ impl Server {
         mut socket: DataSocket,
         claim: Option<Claim>,
     ) {
+        if let Some(service) = self.target.here() {
+            drop(claim);
+            return self.lend(socket, service).await;
+        }
         let dialled = tokio::select! {
             dialled = self.target.connect() => dialled,
             () = cancelled(claim.as_ref()) => return tracing::debug!("connection cancelled"),
@@ -166,10 +182,17 @@ impl Server {
         }
     }
 
+    /// Lets the service of this program serve `socket`. Where `remote_addr` is at hand, it goes in the place of `None`.
+    async fn lend(&self, socket: DataSocket, service: &dyn Serve) {
+        if let Some((mut socket, ended)) = lend::serve(socket, service, None, &self.events).await {
+            finish(&mut socket, None, ended).await;
+        }
+    }
+
     async fn copy(&self, socket: &mut DataSocket, mut target: TargetIo) {
         if !self.events.wants_requests() {
             let ended = copy_both(socket, &mut target).await;
-            return finish(socket, target, ended).await;
+            return finish(socket, Some(target), ended).await;
         }
         let mut observed = Observed::new(target, Observer::new(), self.events.clone());
         let ended = copy_both(socket, &mut observed).await;
@@ -177,7 +200,7 @@ impl Server {
             let error = "it answers in TLS to plain HTTP".to_owned();
             self.events.target_down(TargetError::new(&self.target, Fault::NotPlain, error));
         }
-        finish(socket, observed.into_inner(), ended).await;
+        finish(socket, Some(observed.into_inner()), ended).await;
     }
 }
 
@@ -204,11 +227,11 @@ where
 }
 
 /// Lets the relay read to the end; after an error, makes the end look like one, on both sides.
-async fn finish(socket: &mut DataSocket, target: TargetIo, ended: io::Result<()>) {
+async fn finish(socket: &mut DataSocket, target: Option<TargetIo>, ended: io::Result<()>) {
     let (broken, half_closes) = (ended.is_err(), socket.half_closes());
     if let Err(error) = ended {
         tracing::debug!(%error, "data socket broke off");
-        if half_closes {
+        if let Some(target) = target.as_ref().filter(|_| half_closes) {
             target.reset_on_close();
         }
     }

@@ -198,16 +198,28 @@ impl Observer {
     }
 }
 
-/// A stream to a target whose bytes are looked at in passing.
+/// A stream to a target, or at the target, whose bytes are looked at in passing.
 pub(super) struct Observed<S> {
     io: S,
+    /// Whoever reads here is the target: requests are read, and responses written.
+    by_target: bool,
     observer: Observer,
     events: Events,
 }
 
 impl<S> Observed<S> {
     pub(super) fn new(io: S, observer: Observer, events: Events) -> Self {
-        Self { io, observer, events }
+        Self { io, by_target: false, observer, events }
+    }
+
+    /// The same for a stream that the target itself reads.
+    pub(super) fn by_target(io: S, observer: Observer, events: Events) -> Self {
+        Self { by_target: true, ..Self::new(io, observer, events) }
+    }
+
+    /// The stream alone.
+    pub(super) fn into_inner(self) -> S {
+        self.io
     }
 
     /// At the end of the connection. Whether the target spoke TLS to us instead of HTTP.
@@ -217,9 +229,16 @@ impl<S> Observed<S> {
         self.observer.tls
     }
 
-    /// The stream itself.
-    pub(super) fn into_inner(self) -> S {
-        self.io
+    fn look(&mut self, data: &[u8], is_request: bool) {
+        if self.observer.off {
+            return;
+        }
+        if is_request {
+            self.observer.request(data);
+        } else {
+            self.observer.response(data);
+            self.tell();
+        }
     }
 
     fn tell(&mut self) {
@@ -238,10 +257,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
         let this = &mut *self;
         let before = out.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, out))?;
-        if !this.observer.off {
-            this.observer.response(&out.filled()[before..]);
-            this.tell();
-        }
+        this.look(&out.filled()[before..], this.by_target);
         Poll::Ready(Ok(()))
     }
 }
@@ -250,9 +266,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Observed<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         let count = ready!(Pin::new(&mut this.io).poll_write(cx, data))?;
-        if !this.observer.off {
-            this.observer.request(&data[..count]);
-        }
+        this.look(&data[..count], !this.by_target);
         Poll::Ready(Ok(count))
     }
 

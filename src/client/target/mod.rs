@@ -2,18 +2,25 @@
 
 mod error;
 mod parse;
+mod service;
 
 pub use error::{Fault, TargetError};
 pub use parse::ParseTargetError;
+pub use service::Viewer;
+pub(super) use service::{Io, Serve};
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::client::TlsStream;
 
+use self::service::{Service, Tower};
 use super::{tcp, tls};
 use crate::proto::limits::client::TARGET_WAIT;
 pub use crate::stream::any::AnyStream as TargetIo;
@@ -33,6 +40,7 @@ enum At {
         port: u16,
     },
     Unix(PathBuf),
+    Here(Service),
 }
 
 impl Target {
@@ -41,18 +49,41 @@ impl Target {
         Self { tls: false, at: At::Tcp { host: "localhost".into(), port } }
     }
 
-    /// The TCP port; `None` for a Unix socket.
+    /// A service of this program, such as an `axum::Router`: no port is opened for it. Upgrades (WebSocket) work as on
+    /// any HTTP/1.1 server, and each request has a [`Viewer`] among its extensions. A panic in the service ends only the
+    /// connection on which it happened.
+    pub fn service<S, B>(service: S) -> Self
+    where
+        S: tower_service::Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+            + Send
+            + 'static,
+    {
+        Self { tls: false, at: At::Here(Service(Arc::new(Tower::new(service)))) }
+    }
+
+    /// The service of this program, where that is the target.
+    pub(super) fn here(&self) -> Option<&dyn Serve> {
+        match &self.at {
+            At::Here(service) => Some(&*service.0),
+            At::Tcp { .. } | At::Unix(_) => None,
+        }
+    }
+
+    /// The TCP port; `None` for a Unix socket or a service of this program.
     pub fn port(&self) -> Option<u16> {
         match &self.at {
             At::Tcp { port, .. } => Some(*port),
-            At::Unix(_) => None,
+            At::Unix(_) | At::Here(_) => None,
         }
     }
 
     /// What the target would find in `Host` if it were called directly.
     pub fn authority(&self) -> String {
         match &self.at {
-            At::Unix(_) => "localhost".into(),
+            At::Unix(_) | At::Here(_) => "localhost".into(),
             At::Tcp { host, port } => {
                 let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
                 if *port == if self.tls { 443 } else { 80 } { host } else { format!("{host}:{port}") }
@@ -62,7 +93,7 @@ impl Target {
 
     /// Connects, within five seconds. `localhost` is IPv4 and IPv6: servers listen on one or the other. The
     /// certificate of an `https` target is verified, but not at a loopback address: there the kernel vouches for the
-    /// peer, and self-signed certificates are the rule.
+    /// peer, and self-signed certificates are the rule. A service of this program gets one end of a pair of sockets.
     pub async fn connect(&self) -> Result<TargetIo, TargetError> {
         let deadline = Instant::now() + TARGET_WAIT;
         let late = |_| {
@@ -81,6 +112,12 @@ impl Target {
                 }
                 let tls = timeout_at(deadline, self.secure(host, stream)).await.map_err(late)??;
                 Ok(TargetIo::Tls(Box::new(tls)))
+            }
+            At::Here(service) => {
+                let (near, far) = UnixStream::pair().map_err(|error| TargetError::from_io(self, &error))?;
+                // Ends with the other end of its connection.
+                tokio::spawn(service.0.serve(Box::new(far), None));
+                Ok(TargetIo::Unix(near))
             }
         }
     }
@@ -116,6 +153,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.at {
             At::Unix(path) => write!(f, "unix:{}", path.display()),
+            At::Here(_) => f.write_str("a service of this program"),
             At::Tcp { .. } => write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.authority()),
         }
     }
