@@ -62,7 +62,7 @@ async fn lend<I: Io + 'static>(
 
 /// What the service holds. It gives back by being dropped.
 struct Lent<I> {
-    /// There until the drop.
+    /// There until the drop, or until the session is over.
     io: Option<I>,
     back: Option<oneshot::Sender<I>>,
     /// Two, as the halves of an upgraded connection may wait in two tasks.
@@ -81,19 +81,21 @@ impl<I> Drop for Lent<I> {
     }
 }
 
-/// What `io` does, unless it has to wait and the session is over.
+/// What `io` does, unless it has to wait and the session is over: then it is closed.
 fn unless_over<I: Unpin, T>(
-    io: &mut Option<I>,
+    lent: &mut Option<I>,
     called_back: &mut CalledBack,
     cx: &mut Context<'_>,
     act: impl FnOnce(Pin<&mut I>, &mut Context<'_>) -> Poll<io::Result<T>>,
 ) -> Poll<io::Result<T>> {
-    let over = || Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-    let Some(io) = io else { return over() };
-    match act(Pin::new(io), cx) {
-        Poll::Pending if called_back.as_mut().poll(cx).is_ready() => over(),
-        acted => acted,
+    if let Some(io) = lent {
+        let acted = act(Pin::new(io), cx);
+        if acted.is_ready() || called_back.as_mut().poll(cx).is_pending() {
+            return acted;
+        }
+        *lent = None;
     }
+    Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
 }
 
 impl<I: Io> AsyncRead for Lent<I> {

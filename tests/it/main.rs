@@ -11,6 +11,7 @@ mod headers;
 mod http2;
 mod keys;
 mod level_two;
+mod library;
 mod lifecycle;
 mod peers;
 mod process;
