@@ -267,16 +267,7 @@ mod tests {
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.der().clone()], key)
         .unwrap();
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(made.cert.der().clone()).unwrap();
-        let client = rustls::ClientConfig::builder_with_provider(Arc::new(
-            rustls::crypto::aws_lc_rs::default_provider(),
-        ))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-        let client = TlsConnector::from(Arc::new(client));
+        let client = tls::trusting(made.cert.pem().as_bytes()).unwrap();
         let (listener, port) = listen().await;
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
         let served = tokio::spawn(async move {
