@@ -7,6 +7,7 @@ pub mod jwt;
 #[cfg(feature = "relay")]
 pub mod keys;
 #[cfg(feature = "relay")]
+#[doc(hidden)]
 pub mod password;
 #[cfg(feature = "relay")]
 mod principal;

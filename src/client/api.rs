@@ -20,6 +20,7 @@ const MAX_SHOWN: usize = 300;
 
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CallError {
     /// 401 or 403: the key is missing, wrong, or not allowed to.
     #[error("the relay refuses the key ({status}): {message}")]

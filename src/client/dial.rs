@@ -19,7 +19,7 @@ use crate::stream::tls::TlsError;
 
 /// Why the relay could not be reached; the text says what to check.
 #[derive(Debug, thiserror::Error)]
-pub enum DialError {
+pub(super) enum DialError {
     /// The name has no address.
     #[error("the relay's host {host} was not found ({error}): check --relay, or the network")]
     Unresolved {
@@ -99,7 +99,7 @@ impl Dialer {
     }
 
     /// A new connection, TLS done.
-    pub async fn connect(&self) -> Result<RelayIo, DialError> {
+    pub(super) async fn connect(&self) -> Result<RelayIo, DialError> {
         let late = |_| DialError::TimedOut { authority: self.relay.authority().to_owned() };
         timeout(CONNECT_WAIT, self.reach()).await.map_err(late)?
     }
@@ -138,7 +138,7 @@ impl Dialer {
 }
 
 /// A connection to the relay.
-pub enum RelayIo {
+pub(super) enum RelayIo {
     /// Without TLS.
     Plain(AnyStream),
     /// With TLS.
@@ -147,7 +147,7 @@ pub enum RelayIo {
 
 impl RelayIo {
     /// Lets the other end see an error instead of an end when this is dropped: TCP's reset.
-    pub fn reset_on_close(&self) {
+    pub(super) fn reset_on_close(&self) {
         match self {
             Self::Plain(transport) => transport.reset_on_close(),
             Self::Tls(stream) => stream.get_ref().0.reset_on_close(),

@@ -19,8 +19,10 @@ const RESERVED: usize = 16;
 /// The same trouble with the target is not told more often.
 const TARGET_DOWN_EVERY: Duration = Duration::from_secs(3);
 
-/// What happens to a session. Texts may hold the words of strangers: see [`super::text::visible`].
+/// What happens to a session. Texts may hold the words of strangers, and must be escaped before a terminal
+/// shows them.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Event {
     /// A try to reach the relay begins.
     Connecting,
@@ -73,6 +75,7 @@ pub enum Event {
 
 /// How a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum End {
     /// Its owner stopped it; the tunnel is closed.
     Stopped,
@@ -109,7 +112,7 @@ impl fmt::Display for End {
             Self::Closed(reason) if reason.is_empty() => f.write_str("the tunnel expired or was closed"),
             Self::Closed(reason) => write!(f, "the tunnel expired or was closed: {reason}"),
             Self::Replaced => f.write_str(
-                "another client with the same key has taken over this tunnel; choose another --name to run both",
+                "another client with the same key has taken over this tunnel; to run both, give one another name",
             ),
             Self::Refused(text) | Self::Unauthorised(text) | Self::Unreachable(text) => f.write_str(text),
             Self::Failed => f.write_str("internal error: please report it"),

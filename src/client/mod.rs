@@ -1,45 +1,49 @@
-//! The client beside the private service: sessions with a relay, data sockets, the target, and the terminal's view.
+//! The client beside the private service: tunnels that stay open, to a port or to a service of this program.
 //!
-//! What all sessions of one relay share is a [`Connector`]; one tunnel's life is a [`Session`], which tells what
-//! happens as [`Event`]s. Level two of the protocol is spoken with relays that know it, else the base level
-//! (`protocol.md`).
+//! [`Tunnel`] is what most programs need. What all tunnels through one relay can share is a [`Connector`], which also
+//! makes the calls of the REST API; below a `Tunnel` is a [`Session`] with its [`Options`]. Both need a tokio runtime with
+//! time and I/O. Level two of the protocol is spoken with relays that know it, else the base level (`protocol.md`).
 
-pub mod api;
-pub mod connector;
-pub mod dial;
-pub mod event;
-#[cfg(feature = "cli")]
-pub mod report;
-pub mod session;
-pub mod target;
-pub mod text;
-pub mod tunnel;
-
+pub(crate) mod api;
 mod claims;
 mod connect;
+mod connector;
 mod control;
+mod dial;
+mod event;
 mod lend;
 mod live;
 mod observe;
 mod page;
 mod proxy;
 mod relay_url;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod report;
 mod retry;
 mod runner;
 mod serve;
+mod session;
 mod standby;
 mod streams;
+mod target;
 mod tcp;
+#[doc(hidden)]
+pub mod text;
 mod tls;
+mod tunnel;
 mod wake;
 
-pub use connector::Connector;
+pub use crate::auth::Secret;
+pub use api::CallError;
+pub use connector::{Connector, KeyError};
 pub use dial::Dialer;
-pub use event::{End, Event};
+pub use event::{End, Event, Exchange};
 pub use proxy::{Proxies, ProxyUrlError};
 pub use relay_url::{RelayUrl, RelayUrlError};
+pub use rustls;
 pub use session::{Options, Session};
-pub use target::{Target, Viewer};
+pub use target::{Fault, ParseTargetError, Target, TargetError, Viewer};
 pub use tunnel::{Tunnel, TunnelBuilder, TunnelError};
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use http::Uri;
 
 /// Why a relay's address was refused; the text says what to write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RelayUrlError {
     /// No `http://`, `https://`, `ws://` or `wss://` in front.
     #[error("the relay {0:?} needs a scheme: write https://{0}, or http://{0} for one without TLS")]

@@ -14,6 +14,7 @@ use crate::auth::Secret;
 
 /// What a session is to do.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Options {
     /// The relay and the key.
     pub connector: Arc<Connector>,

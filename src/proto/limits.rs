@@ -83,6 +83,7 @@ impl Default for Limits {
 }
 
 /// Rules for keeping a data socket, with the client's connection to the target behind it, for a next request.
+#[doc(hidden)]
 pub mod reuse {
     use std::time::Duration;
 
@@ -119,6 +120,7 @@ pub mod standby {
 }
 
 /// Rules for viewers that left while their request was under way.
+#[doc(hidden)]
 pub mod viewer {
     use std::time::Duration;
 
@@ -133,6 +135,7 @@ pub mod viewer {
 }
 
 /// How long a name stays its key's after it was last in use.
+#[doc(hidden)]
 pub mod reservation {
     use std::time::Duration;
 
@@ -143,6 +146,7 @@ pub mod reservation {
 }
 
 /// What a client does to notice a dead relay and to come back.
+#[doc(hidden)]
 pub mod client {
     use std::time::Duration;
 

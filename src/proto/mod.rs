@@ -1,12 +1,19 @@
 //! The wire, pure: messages, names, frames, HTTP/1 heads, limits. Nothing here knows a socket, a task or a clock.
 
 pub mod api;
+#[doc(hidden)]
 pub mod close;
+#[doc(hidden)]
 pub mod control;
+#[doc(hidden)]
 pub mod duration;
+#[doc(hidden)]
 pub mod frame;
+#[doc(hidden)]
 pub mod http1;
 pub mod limits;
+#[doc(hidden)]
 pub mod message;
 pub mod name;
+#[doc(hidden)]
 pub mod pending;

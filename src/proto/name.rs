@@ -27,6 +27,7 @@ pub const RESERVED: &[&str] = &[
 
 /// Why a name was refused; the text tells the user what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NameError {
     /// Shorter than two or longer than 63 characters (one DNS label).
     #[error("a name has 2 to 63 characters, this one has {0}")]

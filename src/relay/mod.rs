@@ -12,12 +12,14 @@ mod listen;
 mod proxy;
 mod rewrite;
 mod route;
+#[doc(hidden)]
 pub mod sample;
 
 mod upgrade;
 mod viewer;
 
 pub use api::openapi;
+#[doc(hidden)]
 pub use errors::Cause;
 
 use std::net::SocketAddr;
@@ -68,6 +70,7 @@ struct Shared {
 
 /// Why a relay did not start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RelayError {
     /// The store cannot be read.
     #[error(transparent)]

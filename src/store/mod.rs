@@ -19,6 +19,7 @@ pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Sen
 /// Why a store did not do what it was asked. The texts name what happened and, where there is a way out, what
 /// to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// Disk full, read-only, locked by another process, or out of reach. It can pass by itself: callers
     /// answer 503 and try again later.

@@ -24,6 +24,7 @@ const MOST_WAITING: usize = 64;
 
 /// A request and its answer, as a viewer caused it. Method and path are a stranger's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Exchange {
     /// As sent.
     pub method: String,

@@ -6,6 +6,7 @@ use super::Target;
 
 /// What kept us from the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Fault {
     /// Nothing listens there.
     Refused,
@@ -32,6 +33,7 @@ pub enum Fault {
 /// Why the target could not be used: address, error and, by [`TargetError::fix`], the likely remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot reach {target}: {error}")]
+#[non_exhaustive]
 pub struct TargetError {
     /// The target as it is shown to users.
     pub target: String,

@@ -23,7 +23,7 @@ use tokio_rustls::client::TlsStream;
 use self::service::{Service, Tower};
 use super::{tcp, tls};
 use crate::proto::limits::client::TARGET_WAIT;
-pub use crate::stream::any::AnyStream as TargetIo;
+pub(super) use crate::stream::any::AnyStream as TargetIo;
 
 /// A private service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl Target {
     /// Connects, within five seconds. `localhost` is IPv4 and IPv6: servers listen on one or the other. The
     /// certificate of an `https` target is verified, but not at a loopback address: there the kernel vouches for the
     /// peer, and self-signed certificates are the rule. A service of this program gets one end of a pair of sockets.
-    pub async fn connect(&self) -> Result<TargetIo, TargetError> {
+    pub(super) async fn connect(&self) -> Result<TargetIo, TargetError> {
         let deadline = Instant::now() + TARGET_WAIT;
         let late = |_| {
             let waited = format!("no answer within {} seconds", TARGET_WAIT.as_secs());

@@ -7,6 +7,7 @@ use super::{At, Target};
 
 /// Why a target as written was refused; the text says what to write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ParseTargetError {
     /// Nothing was written.
     #[error("a target is missing: write a port such as 3000, host:port, http://host:port or unix:/path")]

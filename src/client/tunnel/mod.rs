@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use super::event::{End, Event};
 use super::session::{Options, Session};
+use crate::auth::Secret;
 
 /// An open tunnel. It keeps itself open: a relay that was lost is found again, and the URL stays the same.
 ///
@@ -77,6 +78,12 @@ impl Tunnel {
     /// Requests since the last call that were not told as events, where these are wanted at all.
     pub fn take_omitted(&self) -> u64 {
         self.session.take_omitted()
+    }
+
+    /// Gives it a fresh key or token of the same owner, before the former one ends. [`Event::Auth`] says what came of it,
+    /// where the relay tells; a refused one changes nothing.
+    pub fn authenticate(&self, key: impl Into<String>) -> Result<(), TunnelError> {
+        Ok(self.session.authenticate(&Secret::new(key))?)
     }
 
     /// Asks for the end in order and returns at once; [`Event::Ended`] says when it is reached.
