@@ -121,3 +121,37 @@ impl<I: Io> AsyncWrite for Lent<I> {
         unless_over(&mut this.io, &mut this.called_back_writer, cx, |io, cx| io.poll_shutdown(cx))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::routing::get;
+    use futures_util::{SinkExt, StreamExt};
+    use tokio_tungstenite::tungstenite::Message;
+
+    use crate::client::scripted::{Scripted, soon};
+    use crate::client::{Options, Session, Target};
+
+    #[tokio::test]
+    async fn at_base_level_too_a_service_answers_and_its_end_comes_last() {
+        let relay = Scripted::start().await;
+        let site = Router::new().route("/", get(|| async { "ok" }));
+        let (_session, _events) = Session::start(Options::new(relay.connector(), Target::service(site)));
+        let mut control = relay.session("t1", "abc").await;
+        control.send(Message::text(r#"{"type":"connection","id":"c1"}"#)).await.unwrap();
+        let mut data = relay.data("c1").await;
+        for connection in ["keep-alive", "close"] {
+            let request = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: {connection}\r\n\r\n");
+            data.send(Message::binary(request)).await.unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"\r\n\r\nok") {
+                match soon(data.next()).await {
+                    Some(Ok(Message::Binary(bytes))) => answer.extend_from_slice(&bytes),
+                    other => panic!("{other:?} after {answer:?}"),
+                }
+            }
+            assert!(answer.starts_with(b"HTTP/1.1 200 "));
+        }
+        assert!(matches!(soon(data.next()).await, Some(Ok(Message::Close(_)))));
+    }
+}

@@ -139,7 +139,25 @@ fn panicked(panic: &(dyn Any + Send)) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
+    use crate::client::target::Target;
+
+    #[tokio::test]
+    async fn a_service_can_be_connected_to_and_is_equal_to_itself() {
+        let site = Router::new().route("/", get(|| async { "ok" }));
+        let (target, other) = (Target::service(site.clone()), Target::service(site));
+        assert!(target == target.clone() && target != other);
+        assert_eq!((target.to_string().as_str(), target.port()), ("a service of this program", None));
+        let mut io = target.connect().await.unwrap();
+        io.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        io.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nok"), "{answer}");
+    }
 
     #[test]
     fn the_viewer_is_the_first_address_that_the_relay_tells() {
