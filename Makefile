@@ -1,5 +1,5 @@
 # The targets that people and .ci/run call.
-.PHONY: setup run test check bench fuzz doc clean
+.PHONY: setup run test check semver bench fuzz doc clean
 
 CARGO ?= cargo
 # What the tests need beyond the Rust toolchain; installed where missing.
@@ -26,6 +26,13 @@ check:
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked --quiet cargo-deny
 	$(CARGO) deny --offline check bans licenses sources
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --quiet
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --quiet --lib --no-default-features --features client
+
+# What has changed for users of the library since the commit BASE.
+BASE ?= HEAD~1
+semver:
+	@command -v cargo-semver-checks >/dev/null || $(CARGO) install --locked --quiet cargo-semver-checks
+	$(CARGO) semver-checks --baseline-rev $(BASE)
 
 # The whole table into docs/speed.md; BENCH=--quick only prints a rough one.
 bench:
