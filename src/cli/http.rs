@@ -124,6 +124,7 @@ pub(super) fn options(connector: Arc<Connector>, target: Target, style: Style) -
     Options {
         requests_per_second: style.requests_per_second(),
         probe: true,
+        source: "cli".to_owned(),
         device_name: hostname(),
         ..Options::new(connector, target)
     }

@@ -72,7 +72,7 @@ impl Attempt {
             name: options.name.clone().or_else(|| self.known.as_ref().map(|known| known.slug.clone())),
             ttl: options.ttl.clone(),
             device_name: options.device_name.clone(),
-            source: Some("cli".into()),
+            source: Some(options.source.clone()),
             auth_user,
             auth_pass,
             host_header: options.host_header.clone(),

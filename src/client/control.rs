@@ -41,8 +41,8 @@ impl Control {
         self.end.level()
     }
 
-    /// Serves until the end: says what comes out of `said`, and calls `hear`, which must not wait, with what the relay
-    /// says.
+    /// Serves until the end, which leaves [`Control::goodbye`] to be said: says what comes out of `said`, and calls `hear`,
+    /// which must not wait, with what the relay says.
     pub(super) async fn run(
         &mut self,
         stop: &CancellationToken,
@@ -54,7 +54,9 @@ impl Control {
         let now = || Instant::now().into_std();
         let mut stopped = pin!(stop.cancelled());
         loop {
-            self.send().await;
+            if self.end.ended().is_none() {
+                self.send().await;
+            }
             if let Some(ended) = self.end.ended() {
                 return ended.clone();
             }
@@ -83,6 +85,11 @@ impl Control {
                 () = sleep_until(next) => self.end.wake(now()),
             }
         }
+    }
+
+    /// Says what is left to say and waits shortly for the other end to close.
+    pub(super) async fn goodbye(mut self) {
+        self.send().await;
     }
 
     /// Sends what there is; a failure is the end of the socket.

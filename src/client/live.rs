@@ -39,6 +39,8 @@ pub(super) enum Note {
 pub(super) struct Live {
     server: Arc<Server>,
     streams: Streams,
+    /// Goodbyes, for which nobody need wait.
+    leaving: Streams,
     claims: Claims,
     number: u64,
     notes: mpsc::Sender<(u64, Note)>,
@@ -50,15 +52,17 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// The session `number` of its tunnel; `notes` come with this number.
+    /// The session `number` of its tunnel; `notes` come with this number. The streams of its connections go to the first
+    /// of the two, and its goodbye to the second.
     pub(super) fn new(
         server: Arc<Server>,
-        streams: Streams,
+        (streams, leaving): (Streams, Streams),
         number: u64,
         notes: mpsc::Sender<(u64, Note)>,
     ) -> Self {
         let (want, until) = (watch::Sender::new(0), watch::Sender::new(None));
-        Self { server, streams, claims: Claims::default(), number, notes, want, until, expiring: None }
+        let (claims, expiring) = (Claims::default(), None);
+        Self { server, streams, leaving, claims, number, notes, want, until, expiring }
     }
 
     /// Serves until the session ends.
@@ -85,12 +89,15 @@ impl Live {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
+        let leaving = self.leaving.clone();
+        let ended = tokio::select! {
             ended = control.run(&stop, woken, &mut said, |heard| self.hear(heard)) => ended,
             () = overdue => Ended::Lost("the relay did not stop when it said".into()),
             // It does so only when nothing can be wanted any more.
             () = standby => Ended::Lost("internal error".into()),
-        }
+        };
+        leaving.spawn(control.goodbye());
+        ended
     }
 
     fn hear(&mut self, heard: Heard) {
@@ -158,5 +165,59 @@ fn busy(server: &Server, id: String) {
     if server.level == Level::Two {
         let message = Some("the client serves as many connections as it can: try again later".to_owned());
         let _ = server.say.try_send(ToRelay::Reject(Reject { id, reason: "busy".into(), message }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::client::dial::RelayIo;
+    use crate::client::event::Events;
+    use crate::client::{Connector, Dialer, Proxies, RelayUrl, Target};
+    use crate::stream::any::AnyStream;
+
+    /// Runs a session of level two to its end on a stopped clock: the relay says `message` and nothing else.
+    async fn ended_after(message: &str) -> (Ended, Duration, mpsc::Receiver<(u64, Note)>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let mut far = far.unwrap().0;
+        let frame = [&[0x81, u8::try_from(message.len()).unwrap()], message.as_bytes()].concat();
+        far.write_all(&frame).await.unwrap();
+        let near = near.unwrap();
+        near.readable().await.unwrap();
+        let io = RelayIo::Plain(AnyStream::Tcp(near));
+        let dialer = Dialer::new(RelayUrl::parse("http://127.0.0.1:1").unwrap(), Proxies::none());
+        let (say, said) = mpsc::channel(1);
+        let server = Server {
+            connector: Connector::new(dialer, None).unwrap(),
+            target: Target::port_here(1),
+            events: Events::new(0).0,
+            tunnel: "t1".into(),
+            level: Level::Two,
+            say,
+            welcome: std::sync::OnceLock::new(),
+        };
+        let (send, notes) = mpsc::channel(8);
+        let live = Live::new(Arc::new(server), Default::default(), 7, send);
+        let control = Control::new(io, BytesMut::new(), Level::Two).await;
+        let (_woken, woken) = watch::channel(0);
+        tokio::time::pause();
+        let began = Instant::now();
+        let ended = live.run(control, said, CancellationToken::new(), woken).await;
+        (ended, began.elapsed(), notes)
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_drains_and_does_not_stop_is_left() {
+        let drain = r#"{"type":"drain","deadline_ms":2000,"reconnect_ms":9000}"#;
+        let (ended, after, mut notes) = ended_after(drain).await;
+        assert!(matches!(ended, Ended::Lost(why) if why.contains("did not stop")));
+        assert_eq!(after.as_secs(), 2 + DRAIN_MARGIN.as_secs());
+        // The new session is not to come when the old one is over already.
+        assert_eq!(notes.recv().await, Some((7, Note::Drain(Duration::from_secs(2)))));
     }
 }

@@ -79,6 +79,7 @@ mod tests {
         assert_eq!(retry.delay(now, 1.0).as_secs(), 1);
         for _ in 0..100 {
             assert!(Retry::default().next() < Duration::from_secs(1));
+            assert!((15..30).contains(&Retry::default().refused().as_secs()));
         }
     }
 }

@@ -24,7 +24,6 @@ use super::session::Options;
 use super::streams::Streams;
 use crate::auth::Secret;
 use crate::proto::api::Tunnel;
-use crate::proto::control::client::duration;
 use crate::proto::message::{AuthResult, Expiring, Level, ToRelay};
 use crate::sync::lock;
 
@@ -56,6 +55,8 @@ pub(super) struct Runner {
     events: Events,
     stop: CancellationToken,
     streams: Streams,
+    /// Control sockets on which goodbye is said.
+    leaving: Streams,
     lives: JoinSet<(u64, Ended)>,
     /// By number; the last is the current one.
     alive: BTreeMap<u64, Alive>,
@@ -89,6 +90,7 @@ impl Runner {
             events,
             stop,
             streams: Streams::default(),
+            leaving: Streams::default(),
             lives: JoinSet::new(),
             alive: BTreeMap::new(),
             count: 0,
@@ -107,6 +109,7 @@ impl Runner {
 
     pub(super) async fn run(mut self) -> End {
         let end = self.live().await;
+        let _ = timeout(STREAMS_WAIT, self.leaving.ended()).await;
         if end == End::Stopped && timeout(STREAMS_WAIT, self.streams.ended()).await.is_err() {
             tracing::debug!(streams = self.streams.count(), "streams cut off");
         }
@@ -127,15 +130,7 @@ impl Runner {
             let ended = tokio::select! {
                 biased;
                 () = stop.cancelled() => return self.close().await,
-                tried = poll_some(&mut self.trying) => {
-                    self.trying = None;
-                    woken.mark_unchanged();
-                    self.tried(tried)
-                }
-                Some(joined) = self.lives.join_next() => {
-                    woken.mark_unchanged();
-                    self.joined(joined)
-                }
+                // Before its end what a session said.
                 Some((number, note)) = self.notes.recv() => {
                     self.noted(number, note);
                     None
@@ -145,6 +140,15 @@ impl Runner {
                     let token = self.tokens.borrow_and_update().clone();
                     self.authenticate(token);
                     None
+                }
+                tried = poll_some(&mut self.trying) => {
+                    self.trying = None;
+                    woken.mark_unchanged();
+                    self.tried(tried)
+                }
+                Some(joined) = self.lives.join_next() => {
+                    woken.mark_unchanged();
+                    self.joined(joined)
                 }
                 // The network may be there again, and nothing is gained by waiting.
                 Ok(()) = woken.changed(), if waiting.is_some() && self.alive.is_empty() => {
@@ -217,7 +221,9 @@ impl Runner {
         };
         self.count += 1;
         let number = self.count;
-        let live = Live::new(Arc::new(server), self.streams.clone(), number, self.say_notes.clone());
+        self.next_try = None;
+        let streams = (self.streams.clone(), self.leaving.clone());
+        let live = Live::new(Arc::new(server), streams, number, self.say_notes.clone());
         let running = live.run(control, said, self.stop.clone(), self.options.connector.woken());
         let abort = self.lives.spawn(async move { (number, running.await) });
         self.alive.insert(number, Alive { level, say, began: Instant::now(), abort });
@@ -284,7 +290,8 @@ impl Runner {
         if there {
             tracing::debug!(reason, "no new session yet");
         } else {
-            let retry_in = self.next_try.map_or(Duration::ZERO, |at| at - Instant::now());
+            let retry_in =
+                self.next_try.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
             self.events.send(Event::Offline { reason, retry_in });
         }
         None
@@ -306,13 +313,13 @@ impl Runner {
             Note::Expiring(Expiring { what, in_ms, .. }) => {
                 let what = what.chars().take(MAX_WORD).collect();
                 let name = self.known.as_ref().map(|known| known.slug.clone()).unwrap_or_default();
-                self.events.send(Event::Expiring { what, left: duration(in_ms), name });
+                self.events.send(Event::Expiring { what, left: Duration::from_millis(in_ms), name });
             }
             Note::Auth(AuthResult { accepted, expires_in_ms, error }) => {
                 if let Some(token) = self.offered.take().filter(|_| accepted) {
                     self.adopt(&token);
                 }
-                let expires_in = expires_in_ms.map(duration);
+                let expires_in = expires_in_ms.map(Duration::from_millis);
                 self.events.send(Event::Auth { accepted, expires_in, error });
             }
         }

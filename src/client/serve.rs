@@ -76,37 +76,44 @@ impl Server {
                 Err(error) => tracing::debug!(%error, "connection not taken up"),
             };
         }
-        // Both ways are opened at the same time. The target is dialled first only by a moment: a relay that has
-        // withdrawn the connection costs it an empty one.
+        match self.take_up(&id, claim).await {
+            Ok((mut socket, dialled)) => self.join(id, &mut socket, dialled).await,
+            Err(NotTaken::Unclaimed(error)) => tracing::debug!(%error, "connection not taken up"),
+            Err(NotTaken::Unreachable(error)) => self.reject(id, &error).await,
+            Err(NotTaken::Cancelled) => tracing::debug!("connection cancelled"),
+        }
+    }
+
+    /// Opens both ways at the same time.
+    async fn take_up(
+        &self,
+        id: &str,
+        claim: Option<Claim>,
+    ) -> Result<(DataSocket, Result<TargetIo, TargetError>), NotTaken> {
+        // The target is dialled first only by a moment: a relay that has withdrawn the connection costs it an empty one.
         let (mut dialling, mut dialled) = (pin!(self.target.connect()), None);
-        let taken = {
-            let (mut claiming, mut cancelled) = (pin!(self.claim(&id)), pin!(cancelled(claim.as_ref())));
+        let claimed = {
+            let (mut claiming, mut cancelled) = (pin!(self.claim(id)), pin!(cancelled(claim.as_ref())));
             loop {
                 tokio::select! {
-                    claimed = &mut claiming => break Taken::Claimed(claimed),
+                    claimed = &mut claiming => break claimed.map_err(NotTaken::Unclaimed),
                     reached = &mut dialling, if dialled.is_none() => match reached {
                         // Its viewer need not wait for a socket that would only say so.
-                        Err(error) if self.level == Level::Two => break Taken::Unreachable(error),
+                        Err(error) if self.level == Level::Two => break Err(NotTaken::Unreachable(error)),
                         reached => dialled = Some(reached),
                     },
-                    () = &mut cancelled => break Taken::Cancelled,
+                    () = &mut cancelled => break Err(NotTaken::Cancelled),
                 }
             }
         };
         // From here on the relay ends it by closing the socket.
         drop(claim);
-        match taken {
-            Taken::Claimed(Ok(mut socket)) => {
-                let dialled = match dialled {
-                    Some(dialled) => dialled,
-                    None => dialling.await,
-                };
-                self.join(id, &mut socket, dialled).await;
-            }
-            Taken::Claimed(Err(error)) => tracing::debug!(%error, "connection not taken up"),
-            Taken::Unreachable(error) => self.reject(id, &error).await,
-            Taken::Cancelled => tracing::debug!("connection cancelled"),
-        }
+        let socket = claimed?;
+        let dialled = match dialled {
+            Some(dialled) => dialled,
+            None => dialling.await,
+        };
+        Ok((socket, dialled))
     }
 
     /// Serves a standby socket that has become the connection `id`.
@@ -204,9 +211,9 @@ impl Server {
     }
 }
 
-/// What came first.
-enum Taken {
-    Claimed(Result<DataSocket, SocketError>),
+/// Why there is no data socket.
+enum NotTaken {
+    Unclaimed(SocketError),
     Unreachable(TargetError),
     Cancelled,
 }

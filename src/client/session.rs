@@ -36,6 +36,8 @@ pub struct Options {
     pub exit_on_disconnect: bool,
     /// Once online, tell whether the target can be reached, before a viewer finds out.
     pub probe: bool,
+    /// What opens the tunnel, for display.
+    pub source: String,
     /// Name of this machine, for display.
     pub device_name: Option<String>,
 }
@@ -54,6 +56,7 @@ impl Options {
             requests_per_second: 0,
             exit_on_disconnect: false,
             probe: false,
+            source: "library".to_owned(),
             device_name: None,
         }
     }

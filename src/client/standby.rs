@@ -15,15 +15,13 @@ use super::retry::Retry;
 use super::serve::{DataSocket, Server};
 use super::text::percent_encode;
 use crate::proto::close;
-use crate::proto::limits::client::{CONNECT_WAIT, STANDBY};
+use crate::proto::limits::client::{CONNECT_WAIT, CONTROL_MESSAGE_BYTES, STANDBY};
 use crate::proto::message::ToClient;
 use crate::stream::Duplex;
 use crate::stream::handshake::ConnectError;
 
 /// Between two pings of ours; a relay that has not answered by the next one is not at the other end any more.
 const PING_EVERY: Duration = Duration::from_secs(30);
-/// Bytes of the message that assigns a socket.
-const MAX_MESSAGE: usize = 64 * 1024;
 /// For a close frame to go out.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
@@ -34,6 +32,8 @@ pub(super) async fn keep(
     want: &watch::Receiver<usize>,
     assigned: impl Fn(String, DataSocket),
 ) {
+    // Most sessions hold none, and then nothing is set aside for them.
+    changed(&mut want.clone(), |want| want > 0).await;
     join_all((0..STANDBY).map(|nth| slot(server, nth, want.clone(), &assigned))).await;
 }
 
@@ -78,21 +78,21 @@ async fn slot(
                 continue;
             }
         };
-        match (held, socket) {
+        let error = match (held, socket) {
             (Ok(id), Some(socket)) => {
                 assigned(id, socket);
                 retry = Retry::default();
+                continue;
             }
-            (held, _) => {
-                let error = held.err().unwrap_or(Failure::Closed);
-                tracing::debug!(%error, "standby socket not held");
-                retry.after(began.elapsed());
-                let wait = if error.is_refusal() { retry.refused() } else { retry.next() };
-                tokio::select! {
-                    () = sleep(wait) => {}
-                    _ = changed(&mut want, |want| want <= nth) => {}
-                }
-            }
+            // The socket, if there is one, ends here.
+            (held, _) => held.err().unwrap_or(Failure::Closed),
+        };
+        tracing::debug!(%error, "standby socket not held");
+        retry.after(began.elapsed());
+        let wait = if error.is_refusal() { retry.refused() } else { retry.next() };
+        tokio::select! {
+            () = sleep(wait) => {}
+            _ = changed(&mut want, |want| want <= nth) => {}
         }
     }
 }
@@ -106,12 +106,13 @@ async fn changed(want: &mut watch::Receiver<usize>, wanted: impl Fn(usize) -> bo
 async fn hold(server: &Server, place: &mut Option<DataSocket>) -> Result<String, Failure> {
     let id = Uuid::new_v4().to_string();
     let path = format!("/ws/data?tunnel_id={}&id={id}", percent_encode(&server.tunnel));
-    let opened = timeout(CONNECT_WAIT, server.connector.data(&path, server.level)).await;
+    // Boxed: what a handshake needs is given back while the socket waits.
+    let opened = timeout(CONNECT_WAIT, Box::pin(server.connector.data(&path, server.level))).await;
     let opened = opened.unwrap_or(Err(SocketError::Handshake(ConnectError::BadAnswer)))?;
     let socket = place.insert(server.socket(opened));
     let mut text = BytesMut::new();
     loop {
-        let came = poll_fn(|cx| socket.poll_message(cx, &mut text, MAX_MESSAGE));
+        let came = poll_fn(|cx| socket.poll_message(cx, &mut text, CONTROL_MESSAGE_BYTES));
         let Ok(message) = timeout(PING_EVERY, came).await else {
             if !socket.ponged() {
                 return Err(Failure::Silent);

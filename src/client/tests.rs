@@ -12,6 +12,15 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use super::scripted::{Scripted, Socket, soon};
 use super::{End, Event, Options, Session, Target};
 
+#[cfg(test)]
+mod drain;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod standby;
+#[cfg(test)]
+mod two;
+
 /// A target that does only what the test says.
 async fn target() -> (TcpListener, Target) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -82,7 +91,7 @@ async fn one_data_socket_carries_many_requests_and_ends_with_either_side() {
     let (listener, target) = target().await;
     let (mut session, mut events) = start(&relay, target);
     let created = relay.grant("t1", "abc").await;
-    assert_eq!((&created.body["name"], &created.body["source"]), (&json!(null), &json!("cli")));
+    assert_eq!((&created.body["name"], &created.body["source"]), (&json!(null), &json!("library")));
     let mut control = relay.control("t1").await;
     let online = Event::Online { url: "http://abc.relay.test".into(), id: "t1".into(), again: false };
     assert_eq!(next(&mut events).await, online);

@@ -258,7 +258,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
         let this = &mut *self;
         let before = out.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, out))?;
-        this.look(&out.filled()[before..], this.by_target);
+        let data = &out.filled()[before..];
+        this.look(data, this.by_target);
+        if data.is_empty() && out.remaining() > 0 && !this.by_target {
+            // The other direction may go on, and answers come no more.
+            this.observer.end();
+            this.tell();
+        }
         Poll::Ready(Ok(()))
     }
 }

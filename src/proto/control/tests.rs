@@ -1,5 +1,7 @@
 //! The two ends of a control session talk to each other in one thread; time is a number that the test turns.
 
+#![allow(clippy::disallowed_methods, reason = "any time is as good as another")]
+
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -56,16 +58,16 @@ impl Pair {
     fn talk(&mut self) {
         loop {
             if let Some(output) = self.relay.output() {
-                self.to_client(output);
+                self.reach_client(output);
             } else if let Some(output) = self.client.output() {
-                self.to_relay(output);
+                self.reach_relay(output);
             } else {
                 return;
             }
         }
     }
 
-    fn to_client(&mut self, output: Output) {
+    fn reach_client(&mut self, output: Output) {
         match output {
             Output::Text(text) => {
                 if !self.client_deaf {
@@ -88,7 +90,7 @@ impl Pair {
         }
     }
 
-    fn to_relay(&mut self, output: Output) {
+    fn reach_relay(&mut self, output: Output) {
         match output {
             Output::Text(text) if !self.relay_deaf => self.asked.extend(self.relay.heard(text.as_bytes())),
             Output::Text(_) => {}
@@ -159,7 +161,7 @@ fn the_welcome_comes_first_and_as_text() {
     pair.relay.say(connection("c1"));
     let Some(Output::Text(first)) = pair.relay.output() else { panic!("no text first") };
     assert!(first.starts_with(r#"{"type":"welcome","session":"s1""#), "{first}");
-    pair.to_client(Output::Text(first));
+    pair.reach_client(Output::Text(first));
     pair.talk();
     assert!(matches!(&pair.heard[..], [Heard::Welcome(_), Heard::Connection(_)]), "{:?}", pair.heard);
 }
