@@ -43,6 +43,8 @@ pub enum Cause {
     TargetSilent,
     /// The tunnel was deleted, suspended or expired meanwhile.
     TunnelEnded,
+    /// The relay stops.
+    Draining,
     /// The request has come through this relay before.
     Loop,
     /// The relay itself failed.
@@ -129,6 +131,7 @@ impl Cause {
             Self::TunnelEnded => {
                 (503, "tunnel_ended", "Closed", "The tunnel was closed while this request was under way.")
             }
+            Self::Draining => (503, "draining", "Restarting", "The relay restarts. Try again shortly."),
             Self::Loop => (508, "loop", "Loop detected", "The tunnel's target leads back to this relay."),
             Self::Internal => (500, "internal", "Internal error", "The relay failed."),
         };
