@@ -32,6 +32,9 @@ pub enum OpenError {
     /// As many viewers wait for this client as may.
     #[error("too many viewers are waiting for this client")]
     TooManyWaiting,
+    /// The relay stops, and no client could reach it any more.
+    #[error("the relay is about to stop")]
+    Draining,
 }
 
 /// The future of [`Link::open`].

@@ -278,6 +278,7 @@ impl Fetch<'_> {
             OpenError::NotClaimed => Cause::NotClaimed,
             OpenError::ClientGone => Cause::ClientGone,
             OpenError::TooManyWaiting => Cause::TooManyWaiting,
+            OpenError::Draining => Cause::Draining,
         })?;
         first_head(Exchange::new(lane, upload), self.idle).await
     }

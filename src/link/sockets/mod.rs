@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Ask, Home, Lane, Link, OpenError, Opening};
 use crate::proto::close;
 use crate::proto::limits::Limits;
-use crate::proto::message::{Connection, ToClient};
+use crate::proto::message::{Connection, Drain, Level, ToClient};
 use crate::stream::Duplex;
 use crate::sync::lock;
 use idle::IdleLanes;
@@ -120,6 +120,14 @@ impl Session {
         self.ending.cancel();
     }
 
+    /// The level that its client speaks.
+    pub fn level(&self) -> Level {
+        Level::Base
+    }
+
+    /// Tells the client that the relay is about to stop; a base client cannot be told.
+    pub fn drain(&self, _: Drain) {}
+
     /// Whether the control socket is gone.
     pub fn is_gone(&self) -> bool {
         self.gone.is_cancelled()
@@ -151,6 +159,9 @@ impl Session {
     async fn claim(&self) -> Result<Lane, OpenError> {
         let _waiting = Waiting::enter(self).ok_or(OpenError::TooManyWaiting)?;
         let (id, claimed) = self.pending.announce(self.this.clone(), Arc::clone(&self.owner));
+        if self.pending.is_closed() {
+            return Err(OpenError::Draining);
+        }
         self.say
             .try_send(ToClient::Connection(Connection { id: id.to_string(), ..Connection::default() }))
             .map_err(|_| OpenError::ClientGone)?;

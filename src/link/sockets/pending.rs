@@ -1,5 +1,6 @@
 //! Where notified connections wait for their data socket: the one rendezvous of the protocol.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
@@ -13,6 +14,7 @@ use crate::stream::Duplex;
 #[derive(Default)]
 pub struct Pending {
     waiting: DashMap<Uuid, Waiter>,
+    closed: AtomicBool,
 }
 
 struct Waiter {
@@ -39,6 +41,21 @@ impl Pending {
         let (stream, claimed) = oneshot::channel();
         self.waiting.insert(id, Waiter { session, owner, stream });
         (id, Claimed { id, table: Arc::clone(self), stream: claimed })
+    }
+
+    /// Connections that were announced and that nobody has claimed yet.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// From now on nothing more is announced.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether nothing more is announced.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
     }
 
     /// Takes up the connection `id`. `bearer` is the owner of the key that came along; at base level none need come,
