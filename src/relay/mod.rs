@@ -4,6 +4,8 @@ pub mod config;
 
 mod admin;
 mod api;
+mod drain;
+mod ending;
 mod errors;
 mod exchange;
 mod forward;
@@ -22,15 +24,12 @@ pub use errors::Cause;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderValue;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::auth::Keys;
@@ -39,10 +38,8 @@ use crate::store::{Store, StoreError};
 use crate::stream::tcp;
 use crate::tunnel::Registry;
 use config::RelayConfig;
+use ending::Ending;
 use route::Routes;
-
-/// For the goodbyes to clients at a shutdown.
-const GOODBYE: Duration = Duration::from_secs(3);
 
 /// What all connections share.
 struct Shared {
@@ -56,10 +53,9 @@ struct Shared {
     via: HeaderValue,
     /// Room for connections, where there is a limit.
     connections: Option<Arc<Semaphore>>,
-    /// Cancelled at a shutdown: nothing new is accepted.
-    closing: CancellationToken,
-    /// Cancelled when the time for that is over: what still runs is cut.
-    cut: CancellationToken,
+    /// Connections that wait for their data socket.
+    pending: Arc<Pending>,
+    ending: Arc<Ending>,
     /// Connections of viewers and what was upgraded from them.
     tasks: TaskTracker,
     /// Control sockets, which outlive the viewers at a shutdown.
@@ -122,12 +118,14 @@ impl Relay {
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
         let registry = Arc::new(Registry::open(store, config.limits.tunnels_per_key).await?);
         let (keys, pending) = (Arc::new(keys), Arc::new(Pending::default()));
+        let ending = Arc::new(Ending::default());
         let routes = Routes::new(&config, addresses.first().copied());
         let sessions = TaskTracker::new();
         let api = api::router(api::Api {
             registry: Arc::clone(&registry),
             keys: Arc::clone(&keys),
-            pending,
+            pending: Arc::clone(&pending),
+            ending: Arc::clone(&ending),
             routes: routes.clone(),
             limits: Arc::new(config.limits.clone()),
             sessions: sessions.clone(),
@@ -142,18 +140,18 @@ impl Relay {
             registry: Arc::clone(&registry),
             api,
             via,
-            closing: CancellationToken::new(),
-            cut: CancellationToken::new(),
+            pending,
+            ending,
             tasks: TaskTracker::new(),
             sessions,
         });
         let own = |task| AbortOnDropHandle::new(task);
         let mut tasks = vec![own(tokio::spawn(registry.tend(keys)))];
         for listener in listeners {
-            tasks.push(own(tokio::spawn(listen::accept(Arc::clone(&shared), listener))));
+            tasks.push(own(tokio::spawn(listen::accept(Arc::clone(&shared), Arc::new(listener)))));
         }
         if let Some(admin) = admin {
-            tasks.push(own(tokio::spawn(admin::serve(admin, Arc::clone(&shared)))));
+            tasks.push(own(tokio::spawn(admin::serve(Arc::new(admin), Arc::clone(&shared)))));
         }
         Ok(Self { shared, addresses, tasks })
     }
@@ -166,21 +164,5 @@ impl Relay {
     /// Its own URL.
     pub fn public_url(&self) -> &str {
         self.shared.routes.public_url()
-    }
-
-    /// Stops: accepts nothing new, lets requests finish within the drain time, tells clients to reconnect, saves.
-    pub async fn shutdown(self) {
-        let shared = &self.shared;
-        shared.closing.cancel();
-        shared.tasks.close();
-        if timeout(shared.config.limits.drain, shared.tasks.wait()).await.is_err() {
-            tracing::warn!(left = shared.tasks.len(), "not everything finished in time; the rest is cut");
-            shared.cut.cancel();
-        }
-        shared.registry.end_sessions();
-        shared.sessions.close();
-        let _ = timeout(GOODBYE, shared.sessions.wait()).await;
-        shared.registry.save().await;
-        drop(self.tasks);
     }
 }

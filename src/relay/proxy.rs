@@ -141,7 +141,7 @@ pub async fn forward(
         response.headers_mut().insert(header::UPGRADE, protocol);
         let splicing =
             Box::pin(upgrade::splice(on_upgrade, exchange, limits.idle_upgraded, running, account));
-        shared.tasks.spawn(shared.cut.clone().run_until_cancelled_owned(splicing));
+        shared.tasks.spawn(shared.ending.cut.clone().run_until_cancelled_owned(splicing));
         return Ok(response);
     }
     if framing == Framing::Chunked {

@@ -1,6 +1,7 @@
 //! All tunnels of this relay, by name and by id, in step with the store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dashmap::DashMap;
 use uuid::Uuid;
@@ -9,6 +10,8 @@ use super::{CreateError, Spec, Tunnel, unix_ms};
 use crate::auth::Owner;
 use crate::link::sockets::End;
 use crate::proto::api::CreateTunnel;
+use crate::proto::limits::drain;
+use crate::proto::message::{Drain, Level};
 use crate::proto::name::Name;
 use crate::store::{Put, Store, StoreError};
 
@@ -176,7 +179,7 @@ impl Registry {
     pub async fn extend(
         &self,
         tunnel: &Arc<Tunnel>,
-        ttl: Option<std::time::Duration>,
+        ttl: Option<Duration>,
     ) -> Result<(), StoreError> {
         let before = tunnel.expire_after(ttl);
         self.store.put_tunnel(tunnel.to_row(false)).await.map(drop).inspect_err(|_| {
@@ -188,6 +191,21 @@ impl Registry {
     pub(super) fn expire(&self, tunnel: &Arc<Tunnel>) {
         self.remove(tunnel);
         tunnel.end(End::Expired);
+    }
+
+    /// Tells every client that the relay goes, and when to come back: spread out, so that they do not come all at once.
+    /// `within` is what requests under way have to finish. The longest time that a client was told, or `None` if there
+    /// is no client that can be told.
+    pub fn drain_sessions(&self, within: Duration) -> Option<Duration> {
+        let sessions: Vec<_> = self.all().iter().filter_map(|tunnel| tunnel.session()).collect();
+        let count = u32::try_from(sessions.len()).unwrap_or(u32::MAX);
+        let spread = (drain::PER_CLIENT * count).clamp(drain::SPREAD_LEAST, drain::SPREAD_MOST);
+        let told = sessions.iter().any(|session| session.level() == Level::Two);
+        for session in sessions {
+            let reconnect_ms = u64::from(Uuid::new_v4().as_fields().0) % (spread.as_millis() as u64 + 1);
+            session.drain(Drain { deadline_ms: within.as_millis() as u64, reconnect_ms });
+        }
+        told.then_some(spread)
     }
 
     /// Ends every session, as the relay stops.

@@ -5,6 +5,7 @@
 mod admin;
 mod bodies;
 mod data;
+mod drain;
 mod frames;
 mod framing;
 mod headers;

@@ -17,6 +17,7 @@ use http::HeaderMap;
 use tokio_util::task::TaskTracker;
 use utoipa::OpenApi;
 
+use super::ending::Ending;
 use super::route::Routes;
 use crate::auth::{Keys, Owner, Refused};
 use crate::link::sockets::Pending;
@@ -33,6 +34,8 @@ pub struct Api {
     pub keys: Arc<Keys>,
     /// Connections waiting for their data socket.
     pub pending: Arc<Pending>,
+    /// Whether the relay ends.
+    pub ending: Arc<Ending>,
     /// For public URLs.
     pub routes: Routes,
     /// Limits of the sockets.
@@ -65,6 +68,7 @@ pub fn router(api: Api) -> Router {
         .fallback(|| async { ApiFailure::NotFound })
         .method_not_allowed_fallback(|| async { ApiFailure::MethodNotAllowed })
         .layer(axum::extract::DefaultBodyLimit::max(tunnels::MAX_BODY))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&api.ending), error::unless_draining))
         .layer(axum::middleware::from_fn(error::with_request_id))
         .with_state(api)
 }
