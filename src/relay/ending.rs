@@ -21,6 +21,8 @@ pub struct Ending {
     pub begun: CancellationToken,
     /// Nothing more is accepted.
     pub deaf: CancellationToken,
+    /// Sessions are about to end: no more streams are opened for the successor.
+    pub leaving: CancellationToken,
     /// Connections between two requests are closed.
     pub closing: CancellationToken,
     /// What still runs is cut.
@@ -28,19 +30,29 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// Begins the end; the first kind stays. A successor accepts from then on.
-    pub fn begin(&self, kind: Kind) {
-        let _ = self.kind.set(kind);
-        if !self.is_stopping() {
+    /// Begins the end, unless one of the other kind has begun. A successor accepts from then on.
+    pub fn begin(&self, kind: Kind) -> bool {
+        let begun = *self.kind.get_or_init(|| kind);
+        if begun == Kind::HandedOver {
             self.deaf.cancel();
         }
         self.begun.cancel();
+        begun == kind
     }
 
     /// Until a successor has taken over; for ever if none does.
     pub async fn handed_over(&self) {
+        self.is_of(Kind::HandedOver).await;
+    }
+
+    /// Until the relay stops; for ever if it is handed over.
+    pub async fn stopping(&self) {
+        self.is_of(Kind::Stopping).await;
+    }
+
+    async fn is_of(&self, kind: Kind) {
         self.begun.cancelled().await;
-        if self.is_stopping() {
+        if self.kind.get() != Some(&kind) {
             std::future::pending().await
         }
     }

@@ -83,11 +83,13 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr) {
     if http2 {
         let serving = pin!(shared.http2.serve_connection(io, service));
         // GOAWAY cuts nothing that is on its way.
-        drive(&shared, &connection, serving, &shared.ending.begun, |serving| serving.graceful_shutdown()).await;
+        drive(&shared, &connection, serving, &shared.ending.begun, |serving| serving.graceful_shutdown())
+            .await;
     } else {
         let serving = pin!(shared.http1.serve_connection(io, service).with_upgrades());
         // The end of an idle connection would meet a request that is on its way, so it comes last.
-        drive(&shared, &connection, serving, &shared.ending.closing, |serving| serving.graceful_shutdown()).await;
+        drive(&shared, &connection, serving, &shared.ending.closing, |serving| serving.graceful_shutdown())
+            .await;
     }
 }
 

@@ -10,8 +10,10 @@ mod errors;
 mod exchange;
 mod forward;
 mod front;
+mod handover;
 mod listen;
 mod proxy;
+mod reach;
 mod rewrite;
 mod route;
 pub mod sample;
@@ -21,6 +23,7 @@ mod viewer;
 
 pub use api::openapi;
 pub use errors::Cause;
+pub use handover::{Draft, Inheritance, TakeOverError, is_answered, take_over};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,12 +36,16 @@ use tokio::sync::Semaphore;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::auth::Keys;
+use crate::link::peer::Predecessor;
 use crate::link::sockets::Pending;
 use crate::store::{Store, StoreError};
+use crate::stream::courier::Courier;
 use crate::stream::tcp;
+use crate::stream::websocket::Sizes;
 use crate::tunnel::Registry;
 use config::RelayConfig;
 use ending::Ending;
+use handover::Sockets;
 use route::Routes;
 
 /// What all connections share.
@@ -56,10 +63,14 @@ struct Shared {
     /// Connections that wait for their data socket.
     pending: Arc<Pending>,
     ending: Arc<Ending>,
+    /// The process whose listeners we have, while it lives.
+    predecessor: Predecessor,
     /// Connections of viewers and what was upgraded from them.
     tasks: TaskTracker,
     /// Control sockets, which outlive the viewers at a shutdown.
     sessions: TaskTracker,
+    /// What a successor asks for.
+    questions: TaskTracker,
 }
 
 /// Why a relay did not start.
@@ -71,6 +82,9 @@ pub enum RelayError {
     /// A listener has no address.
     #[error("a listener cannot be used: {0}")]
     Listener(#[from] std::io::Error),
+    /// A running relay was not replaced.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
     /// An address cannot be listened on.
     #[error("{option}: cannot listen on {address}: {error}")]
     Bind {
@@ -87,6 +101,8 @@ pub enum RelayError {
 pub struct Relay {
     shared: Arc<Shared>,
     addresses: Vec<SocketAddr>,
+    /// For a successor.
+    sockets: Sockets,
     tasks: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -115,8 +131,41 @@ impl Relay {
         keys: Keys,
         store: Arc<dyn Store>,
     ) -> Result<Self, RelayError> {
-        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
+        Self::serve(config, Sockets::new(listeners, admin), None, keys, store).await
+    }
+
+    /// Takes the place of the running relay that gave `inheritance`, once everything else is there. If this fails, that
+    /// one goes on.
+    pub async fn succeed(
+        config: RelayConfig,
+        inheritance: Inheritance,
+        keys: Keys,
+        store: Arc<dyn Store>,
+    ) -> Result<Self, RelayError> {
+        let Inheritance { listeners, admin, courier } = inheritance;
+        Self::serve(config, Sockets::new(listeners, admin), Some(courier), keys, store).await
+    }
+
+    async fn serve(
+        config: RelayConfig,
+        sockets: Sockets,
+        predecessor: Option<Courier>,
+        keys: Keys,
+        store: Arc<dyn Store>,
+    ) -> Result<Self, RelayError> {
+        let addresses = sockets.addresses()?.listen;
         let registry = Arc::new(Registry::open(store, config.limits.tunnels_per_key).await?);
+        let own = |task| AbortOnDropHandle::new(task);
+        let mut tasks = Vec::new();
+        let mut before = Predecessor::none();
+        if let Some(mut courier) = predecessor {
+            handover::ready(&mut courier).await?;
+            let limits = &config.limits;
+            let sizes = Sizes { buffer: limits.in_flight_bytes, message: limits.data_message_bytes };
+            let (predecessor, carrying) = Predecessor::new(courier, limits.claim_wait, sizes);
+            tasks.push(own(tokio::spawn(carrying)));
+            before = predecessor;
+        }
         let (keys, pending) = (Arc::new(keys), Arc::new(Pending::default()));
         let ending = Arc::new(Ending::default());
         let routes = Routes::new(&config, addresses.first().copied());
@@ -125,6 +174,7 @@ impl Relay {
             registry: Arc::clone(&registry),
             keys: Arc::clone(&keys),
             pending: Arc::clone(&pending),
+            predecessor: before.clone(),
             ending: Arc::clone(&ending),
             routes: routes.clone(),
             limits: Arc::new(config.limits.clone()),
@@ -142,18 +192,31 @@ impl Relay {
             via,
             pending,
             ending,
+            predecessor: before,
             tasks: TaskTracker::new(),
             sessions,
+            questions: TaskTracker::new(),
         });
-        let own = |task| AbortOnDropHandle::new(task);
-        let mut tasks = vec![own(tokio::spawn(registry.tend(keys)))];
-        for listener in listeners {
-            tasks.push(own(tokio::spawn(listen::accept(Arc::clone(&shared), Arc::new(listener)))));
+        tasks.push(own(tokio::spawn(registry.tend(keys))));
+        for listener in &sockets.listen {
+            tasks.push(own(tokio::spawn(listen::accept(Arc::clone(&shared), Arc::clone(listener)))));
         }
-        if let Some(admin) = admin {
-            tasks.push(own(tokio::spawn(admin::serve(Arc::new(admin), Arc::clone(&shared)))));
+        if let Some(admin) = &sockets.admin {
+            tasks.push(own(tokio::spawn(admin::serve(Arc::clone(admin), Arc::clone(&shared)))));
         }
-        Ok(Self { shared, addresses, tasks })
+        Ok(Self { shared, addresses, sockets, tasks })
+    }
+
+    /// Lets another process take over, which finds `socket`.
+    pub fn let_successors_in(&mut self, socket: Draft) -> std::io::Result<()> {
+        let serving = handover::serve(Arc::clone(&self.shared), socket.publish()?, self.sockets.clone());
+        self.tasks.push(AbortOnDropHandle::new(tokio::spawn(serving)));
+        Ok(())
+    }
+
+    /// Until another process has taken over; then the relay is to [`retire`](Relay::retire).
+    pub async fn handed_over(&self) {
+        self.shared.ending.handed_over().await;
     }
 
     /// Where it listens.

@@ -17,12 +17,12 @@ use super::exchange::{
 };
 use super::forward::{self, Viewer};
 use super::front::Content;
+use super::reach;
 use super::rewrite::{self, Address};
 use super::route::PATH_PREFIX;
 use super::upgrade;
 use super::viewer::{Connection, Pinned};
 use crate::auth::password::Verdict;
-use crate::link::sockets::Session;
 use crate::link::{Ask, Lane, Link, OpenError};
 use crate::proto::http1::{Framing, RequestBody, RequestHead, ResponseHead, list_contains, request_head};
 use crate::proto::limits::reuse;
@@ -42,7 +42,7 @@ pub async fn forward(
     // Taken before the look at the tunnel's state: a suspension after it ends this request.
     let running = tunnel.running();
     admit(&tunnel, &spec, &request, &shared.via).await?;
-    let session = tunnel.session().ok_or(Cause::ClientOffline)?;
+    let link = reach::link(shared, &tunnel, connection.remote).await.ok_or(Cause::ClientOffline)?;
     tunnel.traffic.request();
 
     let wanted = forward::wanted_upgrade(request.headers()).filter(|_| request.version() == Version::HTTP_11);
@@ -95,7 +95,7 @@ pub async fn forward(
     let resendable = is_resendable(&parts.method, has_body);
     let again = if resendable { Some(head.clone()) } else { None };
     let upload = Upload::new(head, body, framing, held, limits.body_bytes);
-    let fetch = Fetch { session: &session, resendable, idle: limits.idle_exchange };
+    let fetch = Fetch { link: link.as_ref(), resendable, idle: limits.idle_exchange };
     // Once bound, a lane stays so, though later requests say nothing of the login.
     let pinned = connection.unpin(tunnel.id);
     bound |= pinned.is_some();
@@ -241,7 +241,7 @@ fn finish(
 
 /// How a response head is had: from a waiting lane where one suits, with one retry where nothing is risked by it.
 struct Fetch<'a> {
-    session: &'a Session,
+    link: &'a dyn Link,
     resendable: bool,
     idle: Duration,
 }
@@ -250,7 +250,7 @@ type Fetched = Result<(Exchange, ResponseHead), Cause>;
 
 impl Fetch<'_> {
     async fn run(&self, pinned: Option<Lane>, upload: Upload, again: Option<BytesMut>) -> Fetched {
-        let waiting = pinned.or_else(|| self.session.ready(Ask { resendable: self.resendable }));
+        let waiting = pinned.or_else(|| self.link.ready(Ask { resendable: self.resendable }));
         let Some(lane) = waiting else { return self.fresh(upload).await };
         let Some(again) = again else { return first_head(Exchange::new(lane, upload), self.idle).await };
         let mut exchange = Exchange::new(lane, upload);
@@ -274,7 +274,7 @@ impl Fetch<'_> {
     }
 
     async fn fresh(&self, upload: Upload) -> Fetched {
-        let lane = self.session.open().await.map_err(|error| match error {
+        let lane = self.link.open().await.map_err(|error| match error {
             OpenError::NotClaimed => Cause::NotClaimed,
             OpenError::ClientGone => Cause::ClientGone,
             OpenError::TooManyWaiting => Cause::TooManyWaiting,

@@ -1,6 +1,7 @@
 //! Bytes on their way: WebSockets as byte streams, handshakes, splicing, socket options.
 
 pub mod any;
+pub mod courier;
 pub mod handshake;
 pub mod messages;
 pub mod splice;

@@ -176,11 +176,7 @@ impl Registry {
     }
 
     /// Sets the end of a tunnel to `ttl` from now; `None` is never.
-    pub async fn extend(
-        &self,
-        tunnel: &Arc<Tunnel>,
-        ttl: Option<Duration>,
-    ) -> Result<(), StoreError> {
+    pub async fn extend(&self, tunnel: &Arc<Tunnel>, ttl: Option<Duration>) -> Result<(), StoreError> {
         let before = tunnel.expire_after(ttl);
         self.store.put_tunnel(tunnel.to_row(false)).await.map(drop).inspect_err(|_| {
             tunnel.expire_at(before);

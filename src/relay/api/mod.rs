@@ -20,6 +20,7 @@ use utoipa::OpenApi;
 use super::ending::Ending;
 use super::route::Routes;
 use crate::auth::{Keys, Owner, Refused};
+use crate::link::peer::Predecessor;
 use crate::link::sockets::Pending;
 use crate::proto::api::{API_VERSION, Health, Version};
 use crate::proto::limits::Limits;
@@ -34,6 +35,8 @@ pub struct Api {
     pub keys: Arc<Keys>,
     /// Connections waiting for their data socket.
     pub pending: Arc<Pending>,
+    /// The process before us, which knows other such connections.
+    pub predecessor: Predecessor,
     /// Whether the relay ends.
     pub ending: Arc<Ending>,
     /// For public URLs.

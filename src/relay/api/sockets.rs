@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::{Api, ApiFailure};
 use crate::link::sockets::{Session, run_control};
 use crate::proto::frame::Role;
+use crate::relay::handover::{self, Claimed};
 use crate::relay::viewer::ViewerIo;
 use crate::stream::handshake::{self, NotWebSocket};
 use crate::stream::websocket::{Sizes, WebSocket};
@@ -79,11 +80,20 @@ pub async fn data(
         false => None,
     };
     let on_upgrade = upgrade_of(&mut request)?;
-    let claim = api.pending.claim(&query.id, bearer.as_ref().map(|owner| owner.as_str()))?;
+    let bearer = bearer.as_ref().map(|owner| owner.as_str());
+    let claim = handover::claim(&api.pending, &api.predecessor, &query.id, bearer).await?;
     let sizes = Sizes { buffer: api.limits.in_flight_bytes, message: api.limits.data_message_bytes };
     tokio::spawn(async move {
-        if let Some((io, already)) = upgraded(on_upgrade).await {
-            claim.deliver(Box::new(WebSocket::new(io, Role::Server, already, sizes)));
+        let Some((io, already)) = upgraded(on_upgrade).await else { return };
+        match claim {
+            Claimed::Here(claim) => {
+                claim.deliver(Box::new(WebSocket::new(io, Role::Server, already, sizes)));
+            }
+            Claimed::There(claim) => {
+                if let Ok(socket) = io.descriptor() {
+                    claim.deliver(socket, &already).await;
+                }
+            }
         }
     });
     Ok(handshake::switching(accept))
