@@ -2,6 +2,7 @@
 
 mod create;
 mod lifetime;
+mod news;
 mod registry;
 
 pub use create::{CreateError, Spec};
@@ -50,6 +51,12 @@ struct Expiry {
 }
 
 impl Expiry {
+    /// At that time of the wall clock, by the time that is left until then.
+    fn at(unix: Option<i64>) -> Self {
+        let left = |at: i64| Duration::from_millis(u64::try_from(at - unix_ms()).unwrap_or(0));
+        Self { at: unix.map(|at| Instant::now() + left(at)), shown: unix }
+    }
+
     fn after(ttl: Option<Duration>) -> Self {
         Self { at: ttl.map(|ttl| Instant::now() + ttl), shown: ttl.map(|ttl| unix_ms() + millis(ttl)) }
     }
@@ -67,7 +74,7 @@ struct Life {
     ended: Option<End>,
 }
 
-/// Totals of one tunnel.
+/// Totals of one tunnel, as far as this process knows them.
 #[derive(Debug, Default)]
 pub struct Traffic {
     /// Bytes from viewers to the target.
@@ -78,6 +85,16 @@ pub struct Traffic {
     pub requests: AtomicU64,
     /// Unix milliseconds of the last request; 0 is never.
     last_active: AtomicI64,
+    /// What of the totals is in the store, or on its way there.
+    saved: Mutex<Counters>,
+}
+
+/// Counters of a tunnel at one moment.
+#[derive(Debug, Default, Clone, Copy)]
+struct Counters {
+    bytes_in: u64,
+    bytes_out: u64,
+    requests: u64,
 }
 
 impl Traffic {
@@ -85,6 +102,29 @@ impl Traffic {
     pub fn request(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.last_active.store(unix_ms(), Ordering::Relaxed);
+    }
+
+    fn totals(&self) -> Counters {
+        Counters {
+            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            bytes_out: self.bytes_out.load(Ordering::Relaxed),
+            requests: self.requests.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Takes up what the store has and we have not: another process has counted, too.
+    fn learn(&self, row: &TunnelRow) {
+        let mut saved = lock(&self.saved);
+        let more = |total: &AtomicU64, saved: &mut u64, stored: u64| {
+            if stored > *saved {
+                total.fetch_add(stored - *saved, Ordering::Relaxed);
+                *saved = stored;
+            }
+        };
+        more(&self.bytes_in, &mut saved.bytes_in, row.bytes_in);
+        more(&self.bytes_out, &mut saved.bytes_out, row.bytes_out);
+        more(&self.requests, &mut saved.requests, row.requests);
+        self.last_active.fetch_max(row.last_active.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Unix milliseconds of the last request.
@@ -102,11 +142,9 @@ impl Tunnel {
         spec: Spec,
         expires_at: Option<i64>,
     ) -> Self {
-        let left = |at: i64| Duration::from_millis(u64::try_from(at - unix_ms()).unwrap_or(0));
-        let now = Instant::now();
         let life = Life {
-            expiry: Expiry { at: expires_at.map(|at| now + left(at)), shown: expires_at },
-            seen: now,
+            expiry: Expiry::at(expires_at),
+            seen: Instant::now(),
             checked_at: 0,
             running: CancellationToken::new(),
             ended: None,
@@ -124,20 +162,29 @@ impl Tunnel {
         }
     }
 
-    fn from_row(row: TunnelRow) -> Result<Self, PasswordError> {
-        let spec = Spec::from_row(&row)?;
-        let tunnel =
-            Self::new(row.id, row.name, Owner::from(row.owner), row.created_at, spec, row.expires_at);
+    fn from_row(row: &TunnelRow) -> Result<Self, PasswordError> {
+        let spec = Spec::from_row(row)?;
+        let owner = Owner::from(row.owner.as_str());
+        let tunnel = Self::new(row.id, row.name.clone(), owner, row.created_at, spec, row.expires_at);
         tunnel.set_suspended(row.suspended);
-        tunnel.traffic.bytes_in.store(row.bytes_in, Ordering::Relaxed);
-        tunnel.traffic.bytes_out.store(row.bytes_out, Ordering::Relaxed);
-        tunnel.traffic.requests.store(row.requests, Ordering::Relaxed);
-        tunnel.traffic.last_active.store(row.last_active.unwrap_or(0), Ordering::Relaxed);
+        tunnel.traffic.learn(row);
         Ok(tunnel)
     }
 
+    /// Takes up what another process has made of the tunnel.
+    fn adopt(&self, row: &TunnelRow) -> Result<(), PasswordError> {
+        self.set_spec(Spec::from_row(row)?);
+        if self.is_suspended() != row.suspended {
+            self.set_suspended(row.suspended);
+        }
+        if self.expires_at() != row.expires_at {
+            self.expire_at(Expiry::at(row.expires_at));
+        }
+        Ok(())
+    }
+
     fn to_row(&self, closed: bool) -> TunnelRow {
-        let activity = self.activity();
+        let saved = *lock(&self.traffic.saved);
         TunnelRow {
             name: self.name.clone(),
             owner: self.owner.as_str().to_owned(),
@@ -145,24 +192,40 @@ impl Tunnel {
             expires_at: self.expires_at(),
             suspended: self.is_suspended(),
             closed,
-            bytes_in: activity.bytes_in,
-            bytes_out: activity.bytes_out,
-            requests: activity.requests,
-            last_active: activity.last_active,
-            reserved_until: activity.reserved_until,
+            bytes_in: saved.bytes_in,
+            bytes_out: saved.bytes_out,
+            requests: saved.requests,
+            last_active: self.traffic.last_active(),
+            reserved_until: self.reserved_until(),
             ..self.spec().to_row(self.id)
         }
     }
 
-    fn activity(&self) -> Activity {
+    /// What is not in the store yet. It counts as saved from now on, see [`Tunnel::not_saved`].
+    fn take_activity(&self) -> Activity {
+        let mut saved = lock(&self.traffic.saved);
+        let (before, now) = (*saved, self.traffic.totals());
+        *saved = now;
         Activity {
             id: self.id,
-            bytes_in: self.traffic.bytes_in.load(Ordering::Relaxed),
-            bytes_out: self.traffic.bytes_out.load(Ordering::Relaxed),
-            requests: self.traffic.requests.load(Ordering::Relaxed),
+            bytes_in: now.bytes_in - before.bytes_in,
+            bytes_out: now.bytes_out - before.bytes_out,
+            requests: now.requests - before.requests,
             last_active: self.traffic.last_active(),
-            reserved_until: unix_ms() + millis(self.reserved_for().saturating_sub(self.unseen_for())),
+            reserved_until: self.reserved_until(),
         }
+    }
+
+    /// `activity` could not be saved: it is part of the next one.
+    fn not_saved(&self, activity: &Activity) {
+        let mut saved = lock(&self.traffic.saved);
+        saved.bytes_in -= activity.bytes_in;
+        saved.bytes_out -= activity.bytes_out;
+        saved.requests -= activity.requests;
+    }
+
+    fn reserved_until(&self) -> i64 {
+        unix_ms() + millis(self.reserved_for().saturating_sub(self.unseen_for()))
     }
 
     /// What its owner asked for.
