@@ -16,6 +16,7 @@ use super::Shared;
 use super::errors::{Cause, request_id, wants_html};
 use super::exchange::ResponseBody;
 use super::proxy;
+use super::reach;
 use super::route::{Route, is_valid_host};
 use super::viewer::{Busy, Connection};
 
@@ -115,11 +116,11 @@ async fn answer(
         Route::Own => Ok(Box::pin(own(shared, connection, request)).await),
         Route::Nobody => Err(Cause::NoSuchTunnel),
         Route::Host(name) => {
-            let tunnel = shared.registry.by_name(&name).ok_or(Cause::NoSuchTunnel)?;
+            let tunnel = reach::tunnel(shared, &name).await.ok_or(Cause::NoSuchTunnel)?;
             proxy::forward(shared, connection, tunnel, None, &host, request).await
         }
         Route::Path(name) => {
-            let tunnel = shared.registry.by_name(&name).ok_or(Cause::NoSuchTunnel)?;
+            let tunnel = reach::tunnel(shared, &name).await.ok_or(Cause::NoSuchTunnel)?;
             proxy::forward(shared, connection, tunnel, Some(name.len()), &host, request).await
         }
     }

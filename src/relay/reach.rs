@@ -1,4 +1,4 @@
-//! The link over which a viewer reaches the client of a tunnel.
+//! How a viewer reaches a tunnel and its client, wherever they are while one process replaces another.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,6 +6,16 @@ use std::sync::Arc;
 use super::Shared;
 use crate::link::Link;
 use crate::tunnel::Tunnel;
+
+/// The tunnel of that name. One that is not known may have been made by the process before us a moment ago.
+pub async fn tunnel(shared: &Shared, name: &str) -> Option<Arc<Tunnel>> {
+    let known = shared.registry.by_name(name);
+    if known.is_some() || !shared.predecessor.is_alive() {
+        return known;
+    }
+    Box::pin(shared.registry.learn()).await;
+    shared.registry.by_name(name)
+}
 
 /// The session of the tunnel, or that which the process before us has still; `None`: no client is connected.
 pub async fn link(shared: &Shared, tunnel: &Tunnel, viewer: SocketAddr) -> Option<Arc<dyn Link>> {

@@ -13,6 +13,8 @@ use crate::store::{StoreError, TunnelRow};
 pub(super) struct News {
     tunnels: AtomicBool,
     keys: AtomicBool,
+    /// Held while the news are taken up: whoever asks meanwhile waits for them.
+    learning: tokio::sync::Mutex<()>,
 }
 
 impl News {
@@ -31,6 +33,7 @@ impl Registry {
     /// Asks the store whether another process has written, and takes up what it wrote: tunnels that it created, changed
     /// or deleted, and what it counted.
     pub async fn learn(&self) {
+        let _learning = self.news.learning.lock().await;
         if self.store.changed().await.unwrap_or(false) {
             self.news.tunnels.store(true, Ordering::Relaxed);
             self.news.keys.store(true, Ordering::Relaxed);

@@ -24,7 +24,7 @@ use crate::link::peer::Predecessor;
 use crate::link::sockets::Pending;
 use crate::proto::api::{API_VERSION, Health, Version};
 use crate::proto::limits::Limits;
-use crate::tunnel::Registry;
+use crate::tunnel::{Registry, Tunnel};
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -48,6 +48,16 @@ pub struct Api {
 }
 
 impl Api {
+    /// The tunnel with that id. One that is not known may have been made by the process before us a moment ago.
+    async fn tunnel(&self, id: &str) -> Option<Arc<Tunnel>> {
+        let known = self.registry.by_id(id);
+        if known.is_some() || !self.predecessor.is_alive() {
+            return known;
+        }
+        self.registry.learn().await;
+        self.registry.by_id(id)
+    }
+
     /// The owner of the bearer key.
     async fn authenticate(&self, headers: &HeaderMap) -> Result<Owner, Refused> {
         self.keys.authenticate(headers.get(http::header::AUTHORIZATION)).await

@@ -37,7 +37,7 @@ pub async fn control(
     if query.tunnel_id.is_empty() {
         return Err(ApiFailure::Missing("tunnel_id"));
     }
-    let tunnel = api.registry.by_id(&query.tunnel_id).ok_or(ApiFailure::NoTunnel)?;
+    let tunnel = api.tunnel(&query.tunnel_id).await.ok_or(ApiFailure::NoTunnel)?;
     if tunnel.owner != owner {
         return Err(ApiFailure::Foreign);
     }

@@ -148,7 +148,7 @@ pub async fn requests(
 /// The caller's tunnel with that id; another key's is not found, so that ids cannot be probed.
 async fn find(api: &Api, headers: &HeaderMap, id: &str) -> Answer<Arc<Tunnel>> {
     let owner = api.authenticate(headers).await?;
-    api.registry.by_id(id).filter(|tunnel| tunnel.owner == owner).ok_or(ApiFailure::NoTunnel)
+    api.tunnel(id).await.filter(|tunnel| tunnel.owner == owner).ok_or(ApiFailure::NoTunnel)
 }
 
 /// Reads JSON whatever its content type, as the public clients and curl differ in it.
