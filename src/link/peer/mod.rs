@@ -69,6 +69,11 @@ impl Predecessor {
         self.0.as_ref().is_some_and(|inner| !inner.questions.is_closed())
     }
 
+    /// Whether there was one, ever.
+    pub fn was_there(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// A link to the client of `tunnel`, if the predecessor has its session. A stream is opened for it at once, as the
     /// session may have ended at the next moment.
     pub async fn link_for(&self, tunnel: &str, remote: SocketAddr) -> Option<Arc<dyn Link>> {
