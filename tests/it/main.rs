@@ -22,5 +22,6 @@ mod routing;
 mod smoke;
 mod sockets;
 mod streaming;
+mod takeover;
 mod upgrade;
 mod wire;
