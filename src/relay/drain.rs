@@ -52,6 +52,8 @@ impl Relay {
                 sleep(spread + MOVING).await;
             }
             shared.tasks.wait().await;
+            // Only through us can the successor ask it.
+            shared.predecessor.ended().await;
         };
         let _ = timeout_at(deadline - last, finished).await;
         // Streams that the successor's viewers have of clients that cannot be told are mostly short, so few are under

@@ -192,7 +192,7 @@ async fn a_response_through_both_that_breaks_off_is_not_taken_for_a_whole_one() 
     let _new = successor(home.path(), &old).await;
     for whole in [true, false] {
         let mut viewer = viewer(address).await;
-        viewer.say(get("web")).await;
+        viewer.say("GET /t/web/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
         let mut data = Raw::data(address, &notified(&mut control).await).await;
         data.request().await;
         data.send(BINARY, "HTTP/1.1 200 OK\r\n\r\nbytes").await;

@@ -69,6 +69,13 @@ impl Predecessor {
         self.0.as_ref().is_some_and(|inner| !inner.questions.is_closed())
     }
 
+    /// Until it does not live any more.
+    pub async fn ended(&self) {
+        if let Some(inner) = &self.0 {
+            inner.questions.closed().await;
+        }
+    }
+
     /// Whether there was one, ever.
     pub fn was_there(&self) -> bool {
         self.0.is_some()
