@@ -13,7 +13,7 @@ use super::options::{self, Env};
 use crate::auth::keys::{generate_key, hash_key};
 use crate::auth::{Keys, Secret, StaticKey};
 use crate::relay::config::RelayConfig;
-use crate::relay::{Draft, Relay, TakeOverError, is_answered, take_over};
+use crate::relay::{Relay, TakeOverError, is_answered, take_over};
 use crate::store::{Sqlite, Store};
 
 /// Exit code for options that cannot be used, as clap has it.
@@ -102,12 +102,11 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         );
     }
     let keys = Keys::new(Arc::clone(&store), config.static_keys.clone());
-    let socket = Draft::new(&config.data_dir);
     let mut relay = match inheritance {
         Some(inheritance) => Relay::succeed(config, inheritance, keys, store).await?,
         None => Relay::bind(config, keys, store).await?,
     };
-    if let Err(error) = socket.and_then(|socket| relay.let_successors_in(socket)) {
+    if let Err(error) = relay.let_successors_in() {
         tracing::warn!(%error, "no socket in the data directory: this relay cannot be replaced with --take-over");
     }
     let mut signals = Signals::new()?;

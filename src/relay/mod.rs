@@ -23,7 +23,7 @@ mod viewer;
 
 pub use api::openapi;
 pub use errors::Cause;
-pub use handover::{Draft, Inheritance, TakeOverError, is_answered, take_over};
+pub use handover::{Inheritance, TakeOverError, is_answered, take_over};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -207,9 +207,11 @@ impl Relay {
         Ok(Self { shared, addresses, sockets, tasks })
     }
 
-    /// Lets another process take over, which finds `socket`.
-    pub fn let_successors_in(&mut self, socket: Draft) -> std::io::Result<()> {
-        let serving = handover::serve(Arc::clone(&self.shared), socket.publish()?, self.sockets.clone());
+    /// From now on another process that is started on the same data directory can take over. An error leaves the relay
+    /// without that.
+    pub fn let_successors_in(&mut self) -> std::io::Result<()> {
+        let socket = handover::Published::new(&self.shared.config.data_dir)?;
+        let serving = handover::serve(Arc::clone(&self.shared), socket, self.sockets.clone());
         self.tasks.push(AbortOnDropHandle::new(tokio::spawn(serving)));
         Ok(())
     }

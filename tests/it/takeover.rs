@@ -5,14 +5,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http2::handshake;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
 use crate::frames::{BINARY, Raw, TEXT};
-use crate::program::{RELAY, Running, adit, http, keys, run};
+use crate::program::{RELAY, Running, adit, http as call, keys, run};
 use crate::rig::{ALICE, Answer, BOB, echo_target, read_request, serve_one, soon};
 use crate::wire::Viewer;
 
@@ -236,6 +241,80 @@ async fn a_download_from_a_base_client_that_began_before_ends_whole() {
 }
 
 #[tokio::test]
+async fn an_upgraded_connection_goes_through_both() {
+    let home = tempfile::tempdir().unwrap();
+    let old = Running::start(relay(home.path(), &[])).await;
+    let (address, mut control) = (old.addresses[0], control(&old, "web").await);
+    let upgrade = "GET /t/web/ HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+    let switched = "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+    let mut before = viewer(address).await;
+    before.say(upgrade).await;
+    let mut of_before = Raw::data(address, &notified(&mut control).await).await;
+    of_before.request().await;
+    of_before.send(BINARY, switched).await;
+    before.head().await;
+    let _new = successor(home.path(), &old).await;
+    let mut after = viewer(address).await;
+    after.say(upgrade).await;
+    let mut of_after = Raw::data(address, &notified(&mut control).await).await;
+    of_after.request().await;
+    of_after.send(BINARY, switched).await;
+    after.head().await;
+    for (viewer, data) in [(&mut before, &mut of_before), (&mut after, &mut of_after)] {
+        viewer.say("ping").await;
+        assert_eq!(data.next(BINARY).await.unwrap(), b"ping");
+        data.send(BINARY, "pong").await;
+        assert_eq!(viewer.bytes(4).await, b"pong");
+    }
+    // The end of either side reaches the other.
+    drop(after);
+    assert_eq!(of_after.next(BINARY).await, None);
+    drop(of_before);
+    assert_eq!(before.rest().await, b"");
+    drop(before);
+    assert_eq!(old.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn http2_viewers_are_told_to_go_and_their_streams_end_whole() {
+    let home = tempfile::tempdir().unwrap();
+    let old = Running::start(relay(home.path(), &[])).await;
+    let (address, mut control) = (old.addresses[0], control(&old, "web").await);
+    let io = TokioIo::new(soon(TcpStream::connect(address)).await.unwrap());
+    let (mut sender, connection) = soon(handshake(TokioExecutor::new(), io)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = Request::get("http://localhost/t/web/").body(Empty::<Bytes>::new()).unwrap();
+    let answer = tokio::spawn(sender.send_request(request));
+    let mut data = Raw::data(address, &notified(&mut control).await).await;
+    data.request().await;
+    data.send(BINARY, "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf").await;
+    let answer = soon(answer).await.unwrap().unwrap();
+    let _new = successor(home.path(), &old).await;
+    data.send(BINARY, "half").await;
+    assert_eq!(soon(answer.into_body().collect()).await.unwrap().to_bytes(), "halfhalf");
+    // The relay ends the connection, which its viewer keeps.
+    soon(connection).await.unwrap().unwrap();
+    assert!(sender.is_closed());
+    assert_eq!(old.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn a_viewer_that_stays_idle_is_closed_when_the_time_is_over() {
+    let home = tempfile::tempdir().unwrap();
+    let old = Running::start(relay(home.path(), &["--drain", "1s"])).await;
+    let (address, _control) = (old.addresses[0], control(&old, "web").await);
+    let mut idle = viewer(address).await;
+    idle.say("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(idle.answer().await.header("connection"), None);
+    let new = successor(home.path(), &old).await;
+    assert_eq!(idle.rest().await, b"");
+    let (code, said) = old.end().await;
+    assert_eq!(code, Some(0));
+    assert!(!said.contains("is cut"), "{said}");
+    assert!(new.takes(ALICE).await);
+}
+
+#[tokio::test]
 async fn a_tunnel_that_the_old_one_made_is_known_to_the_new_one_at_once() {
     let home = tempfile::tempdir().unwrap();
     let old = Running::start(relay(home.path(), &[])).await;
@@ -384,7 +463,7 @@ async fn base_client(address: SocketAddr, name: String, target: SocketAddr) {
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        let created = http(address, request).await;
+        let created = call(address, request).await;
         let Ok(tunnel) = serde_json::from_slice::<Value>(&created.body) else { continue };
         let path = format!("/ws/control?tunnel_id={}", tunnel["id"].as_str().unwrap());
         let Ok(mut control) = Raw::open(address, &path, Some(ALICE)).await else { continue };
@@ -470,5 +549,5 @@ async fn tunnels(address: SocketAddr) -> Value {
     let request = format!(
         "GET /v1/tunnels HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {ALICE}\r\n\r\n"
     );
-    serde_json::from_slice(&http(address, request).await.body).unwrap()
+    serde_json::from_slice(&call(address, request).await.body).unwrap()
 }

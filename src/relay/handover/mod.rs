@@ -12,4 +12,5 @@ pub use claim::{Claimed, claim};
 pub use client::{Inheritance, TakeOverError, ready, take_over};
 pub use server::Sockets;
 pub(super) use server::serve;
-pub use socket::{Draft, is_answered};
+pub(super) use socket::Published;
+pub use socket::is_answered;

@@ -34,37 +34,6 @@ pub async fn is_answered(dir: &Path) -> bool {
     }
 }
 
-/// A socket that is not yet found.
-pub struct Draft {
-    listener: UnixListener,
-    dir: PathBuf,
-}
-
-impl Draft {
-    /// Makes one in `dir` that only its owner can connect to.
-    pub fn new(dir: &Path) -> io::Result<Self> {
-        let path = dir.join(DRAFT_NAME);
-        match remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&SockAddr::unix(&path)?)?;
-        // Before it listens, so that nobody gets in meanwhile.
-        set_permissions(&path, Permissions::from_mode(0o600))?;
-        socket.listen(BACKLOG)?;
-        Ok(Self { listener: UnixListener::from_std(socket.into())?, dir: dir.to_owned() })
-    }
-
-    /// Takes the place of the one before, at one stroke.
-    pub fn publish(self) -> io::Result<Published> {
-        let path = self.dir.join(FILE_NAME);
-        rename(self.dir.join(DRAFT_NAME), &path)?;
-        Ok(Published { listener: self.listener, path })
-    }
-}
-
 /// The socket by which this relay is found.
 pub struct Published {
     /// Takes the connections.
@@ -73,7 +42,26 @@ pub struct Published {
 }
 
 impl Published {
-    /// Takes it away, unless it is another's already.
+    /// Makes one in `dir` that only its owner can connect to, and puts it in the place of the one before at one stroke.
+    pub fn new(dir: &Path) -> io::Result<Self> {
+        let (draft, path) = (dir.join(DRAFT_NAME), dir.join(FILE_NAME));
+        match remove_file(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&SockAddr::unix(&draft)?)?;
+        // Before it listens, so that nobody gets in meanwhile.
+        set_permissions(&draft, Permissions::from_mode(0o600))?;
+        socket.listen(BACKLOG)?;
+        let listener = UnixListener::from_std(socket.into())?;
+        rename(draft, &path)?;
+        Ok(Self { listener, path })
+    }
+
+    /// Takes it away, before another relay may start on the directory. Not for one that has a successor: the path is that
+    /// one's.
     pub fn withdraw(self) {
         let _ = remove_file(&self.path);
     }
@@ -87,17 +75,17 @@ mod tests {
     async fn a_relay_is_found_as_long_as_it_runs_and_what_is_left_of_it_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         assert!(!is_answered(dir.path()).await);
-        let draft = Draft::new(dir.path()).unwrap();
-        assert!(!is_answered(dir.path()).await, "a draft is not found");
-        let first = draft.publish().unwrap();
+        let first = Published::new(dir.path()).unwrap();
         assert!(is_answered(dir.path()).await);
         let mode = std::fs::metadata(dir.path().join(FILE_NAME)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         drop(first);
         assert!(dir.path().join(FILE_NAME).exists() && !is_answered(dir.path()).await, "as after a kill");
-        let second = Draft::new(dir.path()).unwrap().publish().unwrap();
-        assert!(is_answered(dir.path()).await);
-        second.withdraw();
+        let second = Published::new(dir.path()).unwrap();
+        let third = Published::new(dir.path()).unwrap();
+        drop(second);
+        assert!(is_answered(dir.path()).await, "it is replaced while it is there, too");
+        third.withdraw();
         assert!(!dir.path().join(FILE_NAME).exists());
     }
 
@@ -106,6 +94,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let long = dir.path().join("x".repeat(120));
         std::fs::create_dir(&long).unwrap();
-        assert!(Draft::new(&long).is_err() && !is_answered(&long).await);
+        assert!(Published::new(&long).is_err() && !is_answered(&long).await);
     }
 }
