@@ -46,7 +46,7 @@ impl Registry {
         let activities: Vec<_> = tunnels.iter().map(|tunnel| tunnel.take_activity()).collect();
         if let Err(error) = self.store.save_activity(activities.clone()).await {
             for (tunnel, activity) in tunnels.iter().zip(&activities) {
-                tunnel.not_saved(activity);
+                tunnel.traffic.not_saved(activity);
             }
             tracing::warn!(%error, "counters not saved; trying again in {SAVE_EVERY:?}");
         }

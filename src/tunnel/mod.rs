@@ -4,11 +4,13 @@ mod create;
 mod lifetime;
 mod news;
 mod registry;
+mod traffic;
 
 pub use create::{CreateError, Spec};
 pub use registry::Registry;
+pub use traffic::Traffic;
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,6 +24,7 @@ use crate::link::sockets::{End, Session};
 use crate::proto::limits::reservation;
 use crate::store::{Activity, TunnelRow};
 use crate::sync::lock;
+use traffic::Counters;
 
 /// One tunnel. Its id changes when it is created anew after its end; its name stays.
 pub struct Tunnel {
@@ -72,65 +75,6 @@ struct Life {
     running: CancellationToken,
     /// It is over: a control socket that was let in just before is told so.
     ended: Option<End>,
-}
-
-/// Totals of one tunnel, as far as this process knows them.
-#[derive(Debug, Default)]
-pub struct Traffic {
-    /// Bytes from viewers to the target.
-    pub bytes_in: AtomicU64,
-    /// Bytes from the target to viewers.
-    pub bytes_out: AtomicU64,
-    /// Requests of viewers.
-    pub requests: AtomicU64,
-    /// Unix milliseconds of the last request; 0 is never.
-    last_active: AtomicI64,
-    /// What of the totals is in the store, or on its way there.
-    saved: Mutex<Counters>,
-}
-
-/// Counters of a tunnel at one moment.
-#[derive(Debug, Default, Clone, Copy)]
-struct Counters {
-    bytes_in: u64,
-    bytes_out: u64,
-    requests: u64,
-}
-
-impl Traffic {
-    /// Counts a request that begins now.
-    pub fn request(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        self.last_active.store(unix_ms(), Ordering::Relaxed);
-    }
-
-    fn totals(&self) -> Counters {
-        Counters {
-            bytes_in: self.bytes_in.load(Ordering::Relaxed),
-            bytes_out: self.bytes_out.load(Ordering::Relaxed),
-            requests: self.requests.load(Ordering::Relaxed),
-        }
-    }
-
-    /// Takes up what the store has and we have not: another process has counted, too.
-    fn learn(&self, row: &TunnelRow) {
-        let mut saved = lock(&self.saved);
-        let more = |total: &AtomicU64, saved: &mut u64, stored: u64| {
-            if stored > *saved {
-                total.fetch_add(stored - *saved, Ordering::Relaxed);
-                *saved = stored;
-            }
-        };
-        more(&self.bytes_in, &mut saved.bytes_in, row.bytes_in);
-        more(&self.bytes_out, &mut saved.bytes_out, row.bytes_out);
-        more(&self.requests, &mut saved.requests, row.requests);
-        self.last_active.fetch_max(row.last_active.unwrap_or(0), Ordering::Relaxed);
-    }
-
-    /// Unix milliseconds of the last request.
-    pub fn last_active(&self) -> Option<i64> {
-        Some(self.last_active.load(Ordering::Relaxed)).filter(|at| *at != 0)
-    }
 }
 
 impl Tunnel {
@@ -184,7 +128,7 @@ impl Tunnel {
     }
 
     fn to_row(&self, closed: bool) -> TunnelRow {
-        let saved = *lock(&self.traffic.saved);
+        let saved = self.traffic.saved();
         TunnelRow {
             name: self.name.clone(),
             owner: self.owner.as_str().to_owned(),
@@ -201,27 +145,11 @@ impl Tunnel {
         }
     }
 
-    /// What is not in the store yet. It counts as saved from now on, see [`Tunnel::not_saved`].
+    /// What is not in the store yet. It counts as saved from now on, see [`Traffic::not_saved`].
     fn take_activity(&self) -> Activity {
-        let mut saved = lock(&self.traffic.saved);
-        let (before, now) = (*saved, self.traffic.totals());
-        *saved = now;
-        Activity {
-            id: self.id,
-            bytes_in: now.bytes_in - before.bytes_in,
-            bytes_out: now.bytes_out - before.bytes_out,
-            requests: now.requests - before.requests,
-            last_active: self.traffic.last_active(),
-            reserved_until: self.reserved_until(),
-        }
-    }
-
-    /// `activity` could not be saved: it is part of the next one.
-    fn not_saved(&self, activity: &Activity) {
-        let mut saved = lock(&self.traffic.saved);
-        saved.bytes_in -= activity.bytes_in;
-        saved.bytes_out -= activity.bytes_out;
-        saved.requests -= activity.requests;
+        let Counters { bytes_in, bytes_out, requests } = self.traffic.take();
+        let (last_active, reserved_until) = (self.traffic.last_active(), self.reserved_until());
+        Activity { id: self.id, bytes_in, bytes_out, requests, last_active, reserved_until }
     }
 
     fn reserved_until(&self) -> i64 {

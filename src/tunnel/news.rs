@@ -158,7 +158,7 @@ mod tests {
         tunnel.traffic.request();
         let lost = tunnel.take_activity();
         tunnel.traffic.request();
-        tunnel.not_saved(&lost);
+        tunnel.traffic.not_saved(&lost);
         assert_eq!((lost.requests, tunnel.take_activity().requests), (1, 2));
         assert_eq!(tunnel.take_activity().requests, 0);
     }
