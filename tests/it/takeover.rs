@@ -12,7 +12,7 @@ use hyper::client::conn::http2::handshake;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
@@ -147,6 +147,43 @@ async fn a_successor_that_dies_before_it_is_ready_changes_nothing() {
 }
 
 // ---- what the old one has and the new one needs ----
+
+#[tokio::test]
+async fn probes_say_ready_all_the_time_and_are_led_to_the_new_one() {
+    const READY: &str = "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let home = tempfile::tempdir().unwrap();
+    let admin = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let start = |more: &'static str| {
+        let admin = admin.to_string();
+        let arguments = ["relay", "--listen", "127.0.0.1:0", "--admin-listen", &admin, more];
+        let mut command = adit(home.path(), &arguments);
+        command.env("ADIT_KEYS", keys());
+        Running::start(command)
+    };
+    let old = start("--path-routing=on").await;
+    // Holds the old one.
+    let mut control = control(&old, "web").await;
+    let mut viewer = viewer(old.addresses[0]).await;
+    viewer.say(get("web")).await;
+    let mut data = Raw::data(old.addresses[0], &notified(&mut control).await).await;
+    let mut kept = Viewer(TcpStream::connect(admin).await.unwrap());
+    kept.say(READY).await;
+    assert_eq!(kept.answer().await.status, 200);
+    let new = start("--take-over").await;
+    kept.say(READY).await;
+    let answer = Answer::parse(&kept.rest().await);
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    let mut fresh = Viewer(TcpStream::connect(admin).await.unwrap());
+    fresh.say(READY).await;
+    let answer = fresh.answer().await;
+    assert_eq!((answer.status, answer.header("connection")), (200, None));
+    data.request().await;
+    data.send(BINARY, OK).await;
+    assert_eq!(Answer::parse(&viewer.rest().await).status, 200);
+    drop((control, data));
+    assert_eq!(old.end().await.0, Some(0));
+    drop(new);
+}
 
 #[tokio::test]
 async fn a_connection_that_the_old_one_announced_is_taken_up_through_the_new_one() {
@@ -439,7 +476,7 @@ async fn exchange(
         Some(stream) => stream,
         None => TcpStream::connect(address).await.map_err(|error| error.to_string())?,
     };
-    let close = if number % 3 == 0 { "Connection: close\r\n" } else { "" };
+    let close = if number.is_multiple_of(3) { "Connection: close\r\n" } else { "" };
     let request = format!("GET /t/{name}/{number} HTTP/1.1\r\nHost: localhost\r\n{close}\r\n");
     stream.write_all(request.as_bytes()).await.map_err(|error| format!("not sent: {error}"))?;
     let answer = soon(read_request(&mut stream)).await.ok_or("no whole answer")?;

@@ -183,3 +183,104 @@ impl Link for Peer {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    const SIZES: Sizes = Sizes { buffer: 64 * 1024, message: 64 * 1024 };
+
+    /// A predecessor whose part the test plays.
+    fn played() -> (Predecessor, Courier) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (predecessor, carrying) = Predecessor::new(Courier::new(ours), Duration::from_secs(1), SIZES);
+        tokio::spawn(carrying);
+        (predecessor, Courier::new(theirs))
+    }
+
+    /// The next question, and what its answer goes to.
+    async fn asked(courier: &mut Courier) -> (Question, Courier) {
+        assert!(matches!(courier.receive().await.unwrap(), Some(ToPredecessor::Question)));
+        let stream = std::os::unix::net::UnixStream::from(courier.take_descriptor().unwrap());
+        let mut courier = Courier::new(UnixStream::from_std(stream).unwrap());
+        (courier.receive().await.unwrap().unwrap(), courier)
+    }
+
+    async fn link(predecessor: &Predecessor) -> Option<Arc<dyn Link>> {
+        predecessor.link_for("web", "127.0.0.1:1".parse().unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn a_stream_of_the_predecessor_tells_an_end_from_a_break() {
+        let (predecessor, mut courier) = played();
+        for whole in [true, false] {
+            let (link, mut far) = tokio::join!(link(&predecessor), async {
+                let (question, mut far) = asked(&mut courier).await;
+                assert!(matches!(question, Question::Open { tunnel, remote }
+                    if tunnel == "web" && remote == "127.0.0.1:1"));
+                far.send(&Answer::Opened { half_close: false }, &[]).await.unwrap();
+                let (stream, already) = far.into_parts();
+                WebSocket::new(stream, Role::Server, already, SIZES).with_half_close()
+            });
+            let link = link.unwrap();
+            assert!(link.ready(Ask { resendable: true }).is_none());
+            let mut lane = link.open().await.unwrap();
+            assert!(lane.waited.is_none() && !lane.stream.half_closes());
+            lane.stream.write_all(b"request").await.unwrap();
+            lane.stream.flush().await.unwrap();
+            let mut read = [0; 7];
+            far.read_exact(&mut read).await.unwrap();
+            assert_eq!(&read, b"request");
+            far.write_all(b"answer").await.unwrap();
+            far.flush().await.unwrap();
+            if whole {
+                far.shutdown().await.unwrap();
+            }
+            drop(far);
+            let mut next = async || poll_fn(|cx| lane.stream.poll_chunk(cx)).await;
+            assert_eq!(next().await.unwrap().unwrap(), "answer");
+            assert_eq!(next().await.ok(), whole.then_some(None));
+        }
+    }
+
+    #[tokio::test]
+    async fn refusals_are_told_apart_and_a_predecessor_that_is_gone_has_nothing() {
+        let (predecessor, mut courier) = played();
+        for (refusal, error) in [
+            (Refusal::Unknown, None),
+            (Refusal::NotClaimed, Some(OpenError::NotClaimed)),
+            (Refusal::TooManyWaiting, Some(OpenError::TooManyWaiting)),
+        ] {
+            let (link, ()) = tokio::join!(link(&predecessor), async {
+                let (_, mut far) = asked(&mut courier).await;
+                far.send(&Answer::Refused(refusal), &[]).await.unwrap();
+            });
+            match (link, error) {
+                (Some(link), Some(error)) => assert_eq!(link.open().await.err(), Some(error)),
+                (link, error) => assert!(link.is_none() && error.is_none(), "{refusal:?}"),
+            }
+        }
+        for (refusal, error) in
+            [(Refusal::Unknown, ClaimError::Unknown), (Refusal::Foreign, ClaimError::Foreign)]
+        {
+            let (claim, ()) = tokio::join!(predecessor.claim("id", Some("bob")), async {
+                let (question, mut far) = asked(&mut courier).await;
+                assert!(matches!(question, Question::Claim { id, bearer }
+                    if id == "id" && bearer.as_deref() == Some("bob")));
+                far.send(&Answer::Refused(refusal), &[]).await.unwrap();
+            });
+            assert_eq!(claim.err(), Some(error));
+        }
+        assert!(predecessor.is_alive() && predecessor.was_there());
+        drop(courier);
+        predecessor.ended().await;
+        assert!(!predecessor.is_alive() && link(&predecessor).await.is_none());
+        assert_eq!(predecessor.claim("id", None).await.err(), Some(ClaimError::Unknown));
+        assert!(link(&Predecessor::none()).await.is_none());
+        Predecessor::none().ended().await;
+    }
+}
