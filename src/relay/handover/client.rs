@@ -39,7 +39,7 @@ pub enum TakeOverError {
     Io(#[from] io::Error),
 }
 
-/// What the running relay gave. Nothing is accepted before it has heard that we are [`ready`].
+/// What the running relay gave. Nothing is accepted before it has heard that we are ready.
 pub struct Inheritance {
     /// Where viewers and clients come in.
     pub listeners: Vec<TcpListener>,
