@@ -214,6 +214,9 @@ mod tests {
     }
 
     impl Store for Flaky {
+        fn begin(&self) -> Reply<'_, i64> {
+            self.check(Store::begin)
+        }
         fn load_tunnels(&self) -> Reply<'_, Vec<TunnelRow>> {
             self.check(Store::load_tunnels)
         }

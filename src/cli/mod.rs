@@ -22,7 +22,7 @@ const EXIT_CODES: &str = "Exit codes:\n  \
     0   done, or stopped by Ctrl-C or SIGTERM with the tunnel closed\n  \
     1   failed or refused, for example because the name is taken\n  \
     2   wrong usage or configuration\n  \
-    69  the relay cannot be reached (of tunnels only with --exit-on-disconnect)\n  \
+    69  the relay cannot be reached (of tunnels only with --exit-on-disconnect), or there is none to take over from\n  \
     77  the key is missing, wrong or not allowed";
 
 /// All subcommands.

@@ -12,12 +12,15 @@ use super::log;
 use super::options::{self, Env};
 use crate::auth::keys::{generate_key, hash_key};
 use crate::auth::{Keys, Secret, StaticKey};
-use crate::relay::Relay;
 use crate::relay::config::RelayConfig;
+use crate::relay::{Relay, TakeOverError, is_answered, take_over};
 use crate::store::{Sqlite, Store};
 
 /// Exit code for options that cannot be used, as clap has it.
 const USAGE: u8 = 2;
+
+/// Exit code where there is no relay to take over from.
+const UNREACHABLE: u8 = 69;
 
 /// Name of the key that is made when there is none.
 const FIRST_KEY: &str = "default";
@@ -33,12 +36,17 @@ pub fn command() -> Command {
          the environment before the file. Keys of clients are made with `adit key create`, or given as \
          ADIT_KEYS or the file's `keys`, as NAME:SECRET,…; tokens with `adit token mint`",
     );
-    options::add(command, |_| true).arg(
-        Arg::new("check")
-            .long("check")
-            .action(ArgAction::SetTrue)
-            .help("Only read the configuration and print it as a file, with the origin of each value"),
-    )
+    options::add(command, |_| true)
+        .arg(
+            Arg::new("check")
+                .long("check")
+                .action(ArgAction::SetTrue)
+                .help("Only read the configuration and print it as a file, with the origin of each value"),
+        )
+        .arg(Arg::new("take-over").long("take-over").action(ArgAction::SetTrue).help(
+            "Take the place of the relay that runs on the same data directory: it hands over its sockets, \
+             finishes what is under way and ends. No request fails",
+        ))
 }
 
 /// Runs the relay until it is stopped. Errors in the options are printed here, all of them, with exit code 2.
@@ -58,6 +66,22 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     }
     let config = resolved.config;
     log::init(config.log)?;
+    // Before anything is opened: what is refused leaves the running relay alone.
+    let inheritance = if matches.get_flag("take-over") {
+        match take_over(&config).await {
+            Ok(inheritance) => Some(inheritance),
+            Err(error) => {
+                eprintln!("adit relay: {error}");
+                return Ok(exit_code(&error));
+            }
+        }
+    } else if is_answered(&config.data_dir).await {
+        anyhow::bail!(
+            "a relay is running on this data directory: add --take-over to replace it, or use another --data-dir"
+        );
+    } else {
+        None
+    };
     let store: Arc<dyn Store> = Arc::new(Sqlite::open(&config.data_dir)?);
     match first_key(&config, store.as_ref()).await? {
         FirstKey::Present => {}
@@ -79,19 +103,43 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     }
     let keys =
         Keys::new(Arc::clone(&store), config.static_keys.clone()).with_tokens(config.jwt_secrets.clone());
-    let relay = Relay::bind(config, keys, store).await?;
+    let mut relay = match inheritance {
+        Some(inheritance) => Relay::succeed(config, inheritance, keys, store).await?,
+        None => Relay::bind(config, keys, store).await?,
+    };
+    if let Err(error) = relay.let_successors_in() {
+        tracing::warn!(%error, "no socket in the data directory: this relay cannot be replaced with --take-over");
+    }
+    let mut signals = Signals::new()?;
     for address in relay.addresses() {
         tracing::info!(%address, "listening");
     }
     tracing::info!(url = relay.public_url(), version = env!("CARGO_PKG_VERSION"), "relay ready");
-    let mut signals = Signals::new()?;
-    signals.next().await;
-    tracing::info!("stopping: requests under way may finish; another signal stops at once");
+    let handed_over = tokio::select! {
+        () = signals.next() => false,
+        () = relay.handed_over() => true,
+    };
+    let ending = async {
+        if handed_over {
+            relay.retire().await;
+        } else {
+            tracing::info!("stopping: requests under way may finish; another signal stops at once");
+            relay.shutdown().await;
+        }
+    };
     tokio::select! {
-        () = relay.shutdown() => {}
+        () = ending => {}
         () = signals.next() => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn exit_code(error: &TakeOverError) -> ExitCode {
+    match error {
+        TakeOverError::NoRelay { .. } => ExitCode::from(UNREACHABLE),
+        TakeOverError::OtherAddresses(_) => ExitCode::from(USAGE),
+        TakeOverError::Refused(_) | TakeOverError::Io(_) => ExitCode::FAILURE,
+    }
 }
 
 /// The signals that ask for an end: SIGTERM and Ctrl-C.

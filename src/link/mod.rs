@@ -1,5 +1,6 @@
 //! Links: ways to open a byte stream to a target. Fronts ask, links answer; neither knows the other's wire.
 
+pub mod peer;
 pub mod sockets;
 
 use std::future::poll_fn;

@@ -145,6 +145,18 @@ pub mod reservation {
     pub const GENERATED: Duration = Duration::from_secs(24 * 3600);
 }
 
+/// How clients are spread when they are told that the relay goes.
+pub mod drain {
+    use std::time::Duration;
+
+    /// Clients come back at most this close to each other on average: a handshake costs far less.
+    pub const PER_CLIENT: Duration = Duration::from_millis(2);
+    /// Few clients are spread over this.
+    pub const SPREAD_LEAST: Duration = Duration::from_millis(200);
+    /// However many there are, the last one comes back after this.
+    pub const SPREAD_MOST: Duration = Duration::from_secs(3);
+}
+
 /// What a client does to notice a dead relay and to come back.
 #[doc(hidden)]
 pub mod client {

@@ -49,6 +49,7 @@ pub enum ClaimError {
 #[derive(Debug)]
 pub struct Table<S, R> {
     entries: HashMap<Uuid, Entry<S, R>>,
+    closed: bool,
 }
 
 #[derive(Debug)]
@@ -62,13 +63,13 @@ struct Entry<S, R> {
 
 impl<S, R> Default for Table<S, R> {
     fn default() -> Self {
-        Self { entries: HashMap::new() }
+        Self { entries: HashMap::new(), closed: false }
     }
 }
 
 impl<S, R> Table<S, R> {
     /// Adds a connection that may be claimed before `until`; with `waiting` as `None` it is claimed already (a standby
-    /// socket) and may only be rejected. `false`: the id is taken.
+    /// socket) and may only be rejected. `false`: the id is taken, or the table closed to what waits.
     pub fn announce(
         &mut self,
         id: Uuid,
@@ -77,7 +78,7 @@ impl<S, R> Table<S, R> {
         waiting: Option<S>,
         reject: R,
     ) -> bool {
-        if self.entries.contains_key(&id) {
+        if self.entries.contains_key(&id) || (self.closed && waiting.is_some()) {
             return false;
         }
         self.entries.insert(id, Entry { to, until, waiting, reject });
@@ -120,6 +121,11 @@ impl<S, R> Table<S, R> {
     /// Forgets a connection; whether it was still waiting for its claim.
     pub fn withdraw(&mut self, id: Uuid) -> bool {
         self.entries.remove(&id).is_some_and(|entry| entry.waiting.is_some())
+    }
+
+    /// From now on nothing more waits for a claim.
+    pub fn close(&mut self) {
+        self.closed = true;
     }
 
     /// Connections that nobody has claimed yet.

@@ -1,46 +1,69 @@
 //! The admin listener: probes for orchestrators.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use axum::routing::get;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use super::Shared;
+use super::ending::Ending;
 
-/// Serves until the relay is dropped.
-pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+/// After a failed accept (out of descriptors), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until it is dropped, with all its connections; during a shutdown, too. A successor takes the listener.
+pub async fn serve(listener: Arc<TcpListener>, shared: Arc<Shared>) {
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .with_state(Arc::clone(&shared));
+        .layer(from_fn_with_state(Arc::clone(&shared.ending), last_of_its_connection))
+        .with_state(Arc::clone(&shared.ending));
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(shared.config.limits.head_wait);
+    let mut connections = JoinSet::new();
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let accepted = tokio::select! {
+            biased;
+            () = shared.ending.handed_over() => break,
+            // Taken out as they end, so that they do not gather.
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let serving = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
-        let closing = shared.closing.clone();
-        shared.tasks.spawn(async move {
-            tokio::select! {
-                _ = serving => {}
-                () = closing.cancelled() => {}
-            }
-        });
+        let service = TowerToHyperService::new(router.clone());
+        let serving = http.serve_connection(TokioIo::new(stream), service);
+        connections.spawn(async move { drop(serving.await) });
     }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
 }
 
-/// 200 while requests are taken; 503 from the moment a shutdown begins.
-async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) {
-    if shared.closing.is_cancelled() {
+/// 200 while requests are taken, by this relay or by its successor; 503 from the moment a shutdown begins.
+async fn ready(State(ending): State<Arc<Ending>>) -> (StatusCode, &'static str) {
+    if ending.is_stopping() {
         (StatusCode::SERVICE_UNAVAILABLE, "closing\n")
     } else {
         (StatusCode::OK, "ready\n")
     }
+}
+
+/// Whoever keeps a connection is led to the successor.
+async fn last_of_its_connection(State(ending): State<Arc<Ending>>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if ending.has_begun() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }

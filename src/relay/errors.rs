@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
-use crate::link::Rejection;
+use crate::link::{OpenError, Rejection};
 
 /// Every reason why the relay itself answers a viewer. The same name stands in the page, the log and the metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,6 +204,18 @@ impl Cause {
             _ => {}
         }
         response
+    }
+}
+
+impl From<OpenError> for Cause {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::NotClaimed => Self::NotClaimed,
+            OpenError::ClientGone => Self::ClientGone,
+            OpenError::TooManyWaiting => Self::TooManyWaiting,
+            OpenError::Rejected(rejection) => Self::Rejected(rejection),
+            OpenError::Draining => Self::Draining,
+        }
     }
 }
 

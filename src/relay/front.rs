@@ -16,6 +16,7 @@ use super::Shared;
 use super::errors::{Cause, request_id, wants_html};
 use super::exchange::ResponseBody;
 use super::proxy;
+use super::reach;
 use super::route::{Route, is_valid_host};
 use super::viewer::{Busy, Connection};
 
@@ -75,7 +76,8 @@ pub async fn serve(
 ) -> Result<Response<Reply>, Infallible> {
     let busy = connection.begin();
     let html = wants_html(request.headers());
-    let answer = match answer(&shared, &connection, request).await {
+    let version = request.version();
+    let mut answer = match answer(&shared, &connection, request).await {
         Ok(response) => response,
         Err(cause) => {
             let id = request_id();
@@ -90,6 +92,13 @@ pub async fn serve(
             cause.page(html, &id).map(Content::Page)
         }
     };
+    // The viewer's next request is for the successor, or for nobody: it learns so before it sends it. HTTP/2 has GOAWAY.
+    if shared.ending.has_begun()
+        && version < Version::HTTP_2
+        && answer.status() != StatusCode::SWITCHING_PROTOCOLS
+    {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(answer.map(|content| Reply { content, _busy: Some(busy) }))
 }
 
@@ -103,14 +112,15 @@ async fn answer(
     // A copy of the path would cost each request an allocation; the target's URI is shared instead.
     let uri = request.uri().clone();
     match shared.routes.route(text, uri.path()) {
+        Route::Host(_) | Route::Path(_) if shared.ending.is_stopping() => Err(Cause::Draining),
         Route::Own => Ok(Box::pin(own(shared, connection, request)).await),
         Route::Nobody => Err(Cause::NoSuchTunnel),
         Route::Host(name) => {
-            let tunnel = shared.registry.by_name(&name).ok_or(Cause::NoSuchTunnel)?;
+            let tunnel = reach::tunnel(shared, &name).await.ok_or(Cause::NoSuchTunnel)?;
             proxy::forward(shared, connection, tunnel, None, &host, request).await
         }
         Route::Path(name) => {
-            let tunnel = shared.registry.by_name(&name).ok_or(Cause::NoSuchTunnel)?;
+            let tunnel = reach::tunnel(shared, &name).await.ok_or(Cause::NoSuchTunnel)?;
             proxy::forward(shared, connection, tunnel, Some(name.len()), &host, request).await
         }
     }

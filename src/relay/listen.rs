@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::viewer::{Connection, Verdict, ViewerIo, watch};
 use super::{Shared, front};
@@ -26,24 +27,25 @@ const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// Accepts until the relay closes.
-pub async fn accept(shared: Arc<Shared>, listener: TcpListener) {
+pub async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>) {
     loop {
         let permit = match &shared.connections {
             None => None,
             Some(room) => tokio::select! {
                 permit = Arc::clone(room).acquire_owned() => permit.ok(),
-                () = shared.closing.cancelled() => return,
+                () = shared.ending.deaf.cancelled() => return,
             },
         };
         let accepted = tokio::select! {
+            biased;
+            () = shared.ending.deaf.cancelled() => return,
             accepted = listener.accept() => accepted,
-            () = shared.closing.cancelled() => return,
         };
         match accepted {
             Ok((stream, remote)) => {
                 // Boxed, as each future around another one holds room for it twice.
                 let serving = Box::pin(serve(Arc::clone(&shared), stream, remote));
-                let serving = shared.cut.clone().run_until_cancelled_owned(serving);
+                let serving = shared.ending.cut.clone().run_until_cancelled_owned(serving);
                 shared.tasks.spawn(async move {
                     let _permit = permit;
                     serving.await;
@@ -67,7 +69,11 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr) {
     tcp::tune(&stream);
     let limits = &shared.config.limits;
-    let Ok(Some(http2)) = timeout(limits.first_byte_wait, is_http2(&stream)).await else { return };
+    let told_apart = tokio::select! {
+        told_apart = timeout(limits.first_byte_wait, is_http2(&stream)) => told_apart,
+        () = shared.ending.closing.cancelled() => return,
+    };
+    let Ok(Some(http2)) = told_apart else { return };
     let connection = Connection::new(stream, remote, http2);
     let io = TokioIo::new(ViewerIo(Arc::clone(&connection)));
     let service = {
@@ -76,10 +82,14 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr) {
     };
     if http2 {
         let serving = pin!(shared.http2.serve_connection(io, service));
-        drive(&shared, &connection, serving, |serving| serving.graceful_shutdown()).await;
+        // GOAWAY cuts nothing that is on its way.
+        drive(&shared, &connection, serving, &shared.ending.begun, |serving| serving.graceful_shutdown())
+            .await;
     } else {
         let serving = pin!(shared.http1.serve_connection(io, service).with_upgrades());
-        drive(&shared, &connection, serving, |serving| serving.graceful_shutdown()).await;
+        // The end of an idle connection would meet a request that is on its way, so it comes last.
+        drive(&shared, &connection, serving, &shared.ending.closing, |serving| serving.graceful_shutdown())
+            .await;
     }
 }
 
@@ -101,6 +111,7 @@ async fn drive<C>(
     shared: &Shared,
     connection: &Arc<Connection>,
     mut serving: Pin<&mut C>,
+    end: &CancellationToken,
     close: fn(Pin<&mut C>),
 ) where
     C: Future<Output = hyper::Result<()>>,
@@ -126,7 +137,7 @@ async fn drive<C>(
                     }
                     return;
                 }
-                () = shared.closing.cancelled(), if !closing => {
+                () = end.cancelled(), if !closing => {
                     closing = true;
                     close(serving.as_mut());
                 }

@@ -4,12 +4,16 @@ pub mod config;
 
 mod admin;
 mod api;
+mod drain;
+mod ending;
 mod errors;
 mod exchange;
 mod forward;
 mod front;
+mod handover;
 mod listen;
 mod proxy;
+mod reach;
 mod rewrite;
 mod route;
 #[doc(hidden)]
@@ -21,30 +25,30 @@ mod viewer;
 pub use api::openapi;
 #[doc(hidden)]
 pub use errors::Cause;
+pub use handover::{Inheritance, TakeOverError, is_answered, take_over};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderValue;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::auth::Keys;
+use crate::link::peer::Predecessor;
 use crate::link::sockets::Pending;
 use crate::store::{Store, StoreError};
+use crate::stream::courier::Courier;
 use crate::stream::tcp;
+use crate::stream::websocket::Sizes;
 use crate::tunnel::Registry;
 use config::RelayConfig;
+use ending::Ending;
+use handover::Sockets;
 use route::Routes;
-
-/// For the goodbyes to clients at a shutdown.
-const GOODBYE: Duration = Duration::from_secs(3);
 
 /// What all connections share.
 struct Shared {
@@ -58,14 +62,17 @@ struct Shared {
     via: HeaderValue,
     /// Room for connections, where there is a limit.
     connections: Option<Arc<Semaphore>>,
-    /// Cancelled at a shutdown: nothing new is accepted.
-    closing: CancellationToken,
-    /// Cancelled when the time for that is over: what still runs is cut.
-    cut: CancellationToken,
+    /// Connections that wait for their data socket.
+    pending: Arc<Pending>,
+    ending: Arc<Ending>,
+    /// The process whose listeners we have, while it lives.
+    predecessor: Predecessor,
     /// Connections of viewers and what was upgraded from them.
     tasks: TaskTracker,
     /// Control sockets, which outlive the viewers at a shutdown.
     sessions: TaskTracker,
+    /// What a successor asks for.
+    questions: TaskTracker,
 }
 
 /// Why a relay did not start.
@@ -78,6 +85,9 @@ pub enum RelayError {
     /// A listener has no address.
     #[error("a listener cannot be used: {0}")]
     Listener(#[from] std::io::Error),
+    /// A running relay was not replaced.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
     /// An address cannot be listened on.
     #[error("{option}: cannot listen on {address}: {error}")]
     Bind {
@@ -94,6 +104,8 @@ pub enum RelayError {
 pub struct Relay {
     shared: Arc<Shared>,
     addresses: Vec<SocketAddr>,
+    /// For a successor.
+    sockets: Sockets,
     tasks: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -122,15 +134,51 @@ impl Relay {
         keys: Keys,
         store: Arc<dyn Store>,
     ) -> Result<Self, RelayError> {
-        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
+        Self::serve(config, Sockets::new(listeners, admin), None, keys, store).await
+    }
+
+    /// Takes the place of the running relay that gave `inheritance`, once everything else is there. If this fails, that
+    /// one goes on.
+    pub async fn succeed(
+        config: RelayConfig,
+        inheritance: Inheritance,
+        keys: Keys,
+        store: Arc<dyn Store>,
+    ) -> Result<Self, RelayError> {
+        let Inheritance { listeners, admin, courier } = inheritance;
+        Self::serve(config, Sockets::new(listeners, admin), Some(courier), keys, store).await
+    }
+
+    async fn serve(
+        config: RelayConfig,
+        sockets: Sockets,
+        predecessor: Option<Courier>,
+        keys: Keys,
+        store: Arc<dyn Store>,
+    ) -> Result<Self, RelayError> {
+        let addresses = sockets.addresses()?.listen;
         let registry = Arc::new(Registry::open(store, config.limits.tunnels_per_key).await?);
+        let own = |task| AbortOnDropHandle::new(task);
+        let mut tasks = Vec::new();
+        let mut before = Predecessor::none();
+        if let Some(mut courier) = predecessor {
+            handover::ready(&mut courier).await?;
+            let limits = &config.limits;
+            let sizes = Sizes { buffer: limits.in_flight_bytes, message: limits.data_message_bytes };
+            let (predecessor, carrying) = Predecessor::new(courier, limits.claim_wait, sizes);
+            tasks.push(own(tokio::spawn(carrying)));
+            before = predecessor;
+        }
         let (keys, pending) = (Arc::new(keys), Arc::new(Pending::default()));
+        let ending = Arc::new(Ending::default());
         let routes = Routes::new(&config, addresses.first().copied());
         let sessions = TaskTracker::new();
         let api = api::router(api::Api {
             registry: Arc::clone(&registry),
             keys: Arc::clone(&keys),
-            pending,
+            pending: Arc::clone(&pending),
+            predecessor: before.clone(),
+            ending: Arc::clone(&ending),
             routes: routes.clone(),
             limits: Arc::new(config.limits.clone()),
             sessions: sessions.clone(),
@@ -145,20 +193,35 @@ impl Relay {
             registry: Arc::clone(&registry),
             api,
             via,
-            closing: CancellationToken::new(),
-            cut: CancellationToken::new(),
+            pending,
+            ending,
+            predecessor: before,
             tasks: TaskTracker::new(),
             sessions,
+            questions: TaskTracker::new(),
         });
-        let own = |task| AbortOnDropHandle::new(task);
-        let mut tasks = vec![own(tokio::spawn(registry.tend(keys)))];
-        for listener in listeners {
-            tasks.push(own(tokio::spawn(listen::accept(Arc::clone(&shared), listener))));
+        tasks.push(own(tokio::spawn(registry.tend(keys))));
+        for listener in &sockets.listen {
+            tasks.push(own(tokio::spawn(listen::accept(Arc::clone(&shared), Arc::clone(listener)))));
         }
-        if let Some(admin) = admin {
-            tasks.push(own(tokio::spawn(admin::serve(admin, Arc::clone(&shared)))));
+        if let Some(admin) = &sockets.admin {
+            tasks.push(own(tokio::spawn(admin::serve(Arc::clone(admin), Arc::clone(&shared)))));
         }
-        Ok(Self { shared, addresses, tasks })
+        Ok(Self { shared, addresses, sockets, tasks })
+    }
+
+    /// From now on another process that is started on the same data directory can take over. An error leaves the relay
+    /// without that.
+    pub fn let_successors_in(&mut self) -> std::io::Result<()> {
+        let socket = handover::Published::new(&self.shared.config.data_dir)?;
+        let serving = handover::serve(Arc::clone(&self.shared), socket, self.sockets.clone());
+        self.tasks.push(AbortOnDropHandle::new(tokio::spawn(serving)));
+        Ok(())
+    }
+
+    /// Until another process has taken over; then the relay is to [`retire`](Relay::retire).
+    pub async fn handed_over(&self) {
+        self.shared.ending.handed_over().await;
     }
 
     /// Where it listens.
@@ -169,21 +232,5 @@ impl Relay {
     /// Its own URL.
     pub fn public_url(&self) -> &str {
         self.shared.routes.public_url()
-    }
-
-    /// Stops: accepts nothing new, lets requests finish within the drain time, tells clients to reconnect, saves.
-    pub async fn shutdown(self) {
-        let shared = &self.shared;
-        shared.closing.cancel();
-        shared.tasks.close();
-        if timeout(shared.config.limits.drain, shared.tasks.wait()).await.is_err() {
-            tracing::warn!(left = shared.tasks.len(), "not everything finished in time; the rest is cut");
-            shared.cut.cancel();
-        }
-        shared.registry.end_sessions();
-        shared.sessions.close();
-        let _ = timeout(GOODBYE, shared.sessions.wait()).await;
-        shared.registry.save().await;
-        drop(self.tasks);
     }
 }

@@ -17,13 +17,13 @@ use super::exchange::{
 };
 use super::forward::{self, Viewer};
 use super::front::Content;
+use super::reach;
 use super::rewrite::{self, Address};
 use super::route::PATH_PREFIX;
 use super::upgrade;
 use super::viewer::{Connection, Pinned};
 use crate::auth::password::Verdict;
-use crate::link::sockets::Session;
-use crate::link::{Ask, Lane, Link, OpenError};
+use crate::link::{Ask, Lane, Link};
 use crate::proto::http1::{Framing, RequestBody, RequestHead, ResponseHead, list_contains, request_head};
 use crate::proto::limits::reuse;
 use crate::tunnel::{Spec, Tunnel};
@@ -141,7 +141,7 @@ pub async fn forward(
         response.headers_mut().insert(header::UPGRADE, protocol);
         let splicing =
             Box::pin(upgrade::splice(on_upgrade, exchange, limits.idle_upgraded, running, account));
-        shared.tasks.spawn(shared.cut.clone().run_until_cancelled_owned(splicing));
+        shared.tasks.spawn(shared.ending.cut.clone().run_until_cancelled_owned(splicing));
         return Ok(response);
     }
     if framing == Framing::Chunked {
@@ -274,44 +274,12 @@ impl Fetch<'_> {
     }
 
     async fn fresh(&self, upload: Upload) -> Fetched {
-        let lane = self.open().await?;
+        let lane = reach::lane(self.shared, self.tunnel, self.ask).await?;
         first_head(Exchange::new(lane, upload), self.idle()).await
     }
 
     fn idle(&self) -> Duration {
         self.shared.config.limits.idle_exchange
-    }
-
-    /// A fresh lane. A client that is away, or goes away before it has claimed, is waited for: nothing of the request
-    /// was sent yet.
-    async fn open(&self) -> Result<Lane, Cause> {
-        let (mut until, mut without) = (None, Cause::ClientOffline);
-        loop {
-            let session = match self.tunnel.session() {
-                Some(session) => session,
-                None => Box::pin(self.client_back(&mut until)).await?.ok_or(without)?,
-            };
-            match session.open(self.ask).await {
-                Ok(lane) => return Ok(lane),
-                Err(OpenError::ClientGone) if until.is_none_or(|until| Instant::now() < until) => {
-                    without = Cause::ClientGone;
-                    until.get_or_insert(Instant::now() + self.shared.config.limits.reconnect_wait);
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    /// The session of a client that was away, if it comes back in time.
-    async fn client_back(&self, until: &mut Option<Instant>) -> Result<Option<Arc<Session>>, Cause> {
-        let limits = &self.shared.config.limits;
-        let until = *until.get_or_insert(Instant::now() + limits.reconnect_wait);
-        tokio::select! {
-            session = self.tunnel.session_by(until, limits.waiting_per_tunnel) => {
-                session.map_err(|_| Cause::TooManyWaiting)
-            }
-            () = self.shared.closing.cancelled() => Err(Cause::Draining),
-        }
     }
 
     /// Waits for the head on a lane that had waited. If the lane may be dead and shows no sign of life, a fresh claim
@@ -358,18 +326,6 @@ async fn first_head(mut exchange: Exchange, idle: Duration) -> Fetched {
     match exchange.head(idle).await {
         Ok(head) => Ok((exchange, head)),
         Err(error) => Err(cause_of(error)),
-    }
-}
-
-impl From<OpenError> for Cause {
-    fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::NotClaimed => Self::NotClaimed,
-            OpenError::ClientGone => Self::ClientGone,
-            OpenError::TooManyWaiting => Self::TooManyWaiting,
-            OpenError::Rejected(rejection) => Self::Rejected(rejection),
-            OpenError::Draining => Self::Draining,
-        }
     }
 }
 

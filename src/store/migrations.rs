@@ -43,6 +43,10 @@ const STEPS: &[&str] = &[
         revoked_at INTEGER
     ) STRICT;
     CREATE UNIQUE INDEX live_keys ON keys (name) WHERE revoked_at IS NULL;",
+    // 2: generations of relay processes, so that one that is replaced undoes nothing of its successor's.
+    "ALTER TABLE tunnels ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE relay (generation INTEGER NOT NULL) STRICT;
+    INSERT INTO relay VALUES (0);",
 ];
 
 /// The newest version that this program knows.
@@ -92,6 +96,23 @@ mod tests {
         migrate(&mut conn).unwrap();
         let keys: i64 = conn.query_row("SELECT count(*) FROM keys", [], |row| row.get(0)).unwrap();
         assert_eq!(keys, 1);
+    }
+
+    #[test]
+    fn what_version_1_holds_is_there_afterwards() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(STEPS[0]).unwrap();
+        conn.pragma_update(None, "user_version", 1).unwrap();
+        conn.execute_batch(
+            "INSERT INTO tunnels VALUES ('web', zeroblob(16), 'alice', 1, 1, 0, NULL, NULL, NULL, 1, NULL, 1, NULL,
+                 0, 0, 9, 1, 2, 3, NULL)",
+        )
+        .unwrap();
+        migrate(&mut conn).unwrap();
+        let row = conn.query_row("SELECT requests, generation FROM tunnels WHERE name = 'web'", [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+        });
+        assert_eq!(row, Ok((3, 0)));
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub enum StoreError {
         /// The newest version that this program knows.
         known: i64,
     },
+    /// A newer process of the relay has written there.
+    #[error("another relay has taken over from this one: try again shortly")]
+    Superseded,
     /// Anything else, such as a broken rule of the schema: a defect of this program.
     #[error("the database failed: {0}")]
     Other(String),
@@ -87,9 +90,12 @@ pub struct TunnelRow {
     pub requests: u64,
     /// When the last request came; `None` is never.
     pub last_active: Option<i64>,
+    /// Of the process that wrote the row last (see [`Store::begin`]); [`Store::put_tunnel`] writes its own.
+    pub generation: i64,
 }
 
-/// What changes on a tunnel while it is in use; the values are totals, so saving them twice does no harm.
+/// What has changed on a tunnel in use since the last time. Two processes may serve a tunnel while one replaces the other,
+/// so the counters are differences, each of which is saved once, and the times only grow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Activity {
     /// Id of the tunnel; an unknown one is passed over.
@@ -113,6 +119,8 @@ pub enum Put {
     Stored,
     /// The name is reserved for another owner; nothing was changed.
     Taken,
+    /// A process of a later generation has written the row; nothing was changed.
+    Newer,
 }
 
 /// A key as it is listed; the secret itself is kept nowhere.
@@ -128,11 +136,15 @@ pub struct KeyRow {
 
 /// Where tunnels and keys are kept. What has been answered survives the end of the process, however it ends.
 pub trait Store: Send + Sync + 'static {
-    /// All tunnels whose reservation still runs; rows whose reservation has ended are deleted.
+    /// Begins the life of a relay process: its generation, which is higher than that of every process before it. Tunnels
+    /// whose reservation has ended are deleted. While nothing can be written, it is the last one's again.
+    fn begin(&self) -> Reply<'_, i64>;
+    /// All tunnels whose reservation still runs.
     fn load_tunnels(&self) -> Reply<'_, Vec<TunnelRow>>;
-    /// Adds the tunnel, or replaces the one of the same name, unless that name is reserved for another owner.
+    /// Adds the tunnel, or replaces the one of the same name, unless that name is reserved for another owner or a later
+    /// process has written there. The counters of a row that has the same id stay as they are.
     fn put_tunnel(&self, row: TunnelRow) -> Reply<'_, Put>;
-    /// Saves the totals of several tunnels: all of them or, on an error, none.
+    /// Adds what has changed on several tunnels: on all of them or, on an error, none.
     fn save_activity(&self, rows: Vec<Activity>) -> Reply<'_, ()>;
     /// Adds a live key. `false`: a live key of that name exists already; the name of a revoked key is free
     /// again.

@@ -170,7 +170,7 @@ fn at_path(path: &Path, error: StoreError) -> StoreError {
         StoreError::Unavailable(text) => StoreError::Unavailable(at(text)),
         StoreError::Corrupt(text) => StoreError::Corrupt(at(text)),
         StoreError::Other(text) => StoreError::Other(at(text)),
-        newer @ StoreError::Newer { .. } => newer,
+        known @ (StoreError::Newer { .. } | StoreError::Superseded) => known,
     }
 }
 

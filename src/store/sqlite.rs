@@ -104,6 +104,8 @@ pub(super) struct Db {
     path: Option<PathBuf>,
     /// `PRAGMA data_version` as last seen.
     pub(super) seen: i64,
+    /// Of this process, once its life as a relay has begun.
+    pub(super) generation: i64,
     /// When a call found the file out of reach, or a new connection was last tried: this one may be of no
     /// more use.
     suspect: Option<Instant>,
@@ -112,7 +114,7 @@ pub(super) struct Db {
 impl Db {
     fn new(conn: Connection, path: Option<PathBuf>) -> Result<Self, StoreError> {
         let seen = data_version(&conn)?;
-        Ok(Self { conn, path, seen, suspect: None })
+        Ok(Self { conn, path, seen, generation: 0, suspect: None })
     }
 
     fn run<T>(&mut self, work: impl FnOnce(&mut Db) -> Result<T, StoreError>) -> Result<T, StoreError> {

@@ -23,7 +23,7 @@ fn key_write(
 
 const COLUMNS: &str = "id, name, owner, chosen, local_port, ttl_seconds, device_name, source, host_header, \
     reuse, auth, created_at, expires_at, suspended, closed, reserved_until, bytes_in, bytes_out, \
-    requests, last_active";
+    requests, last_active, generation";
 
 fn tunnel_row(row: &Row<'_>) -> rusqlite::Result<TunnelRow> {
     Ok(TunnelRow {
@@ -47,29 +47,46 @@ fn tunnel_row(row: &Row<'_>) -> rusqlite::Result<TunnelRow> {
         bytes_out: unsigned(row.get("bytes_out")?),
         requests: unsigned(row.get("requests")?),
         last_active: row.get("last_active")?,
+        generation: row.get("generation")?,
     })
 }
 
 impl Store for Sqlite {
+    fn begin(&self) -> Reply<'_, i64> {
+        self.call(|db| {
+            let begin = |conn: &mut Connection| -> rusqlite::Result<i64> {
+                let all = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                all.execute("DELETE FROM tunnels WHERE reserved_until <= ?1", [now()])?;
+                let next = all.query_row(
+                    "UPDATE relay SET generation = generation + 1 RETURNING generation",
+                    [],
+                    |row| row.get(0),
+                )?;
+                all.commit()?;
+                Ok(next)
+            };
+            db.generation = match begin(&mut db.conn).map_err(store_error) {
+                Ok(next) => next,
+                // A full disk keeps no relay from starting with what it can read.
+                Err(StoreError::Unavailable(_)) => db
+                    .conn
+                    .query_row("SELECT generation FROM relay", [], |row| row.get(0))
+                    .map_err(store_error)?,
+                Err(error) => return Err(error),
+            };
+            Ok(db.generation)
+        })
+    }
+
     fn load_tunnels(&self) -> Reply<'_, Vec<TunnelRow>> {
         self.call(|db| {
-            let now = now();
-            match db
-                .conn
-                .execute("DELETE FROM tunnels WHERE reserved_until <= ?1", [now])
-                .map_err(store_error)
-            {
-                // A full disk does not keep the others from being read; the ended ones go next time.
-                Ok(_) | Err(StoreError::Unavailable(_)) => {}
-                Err(error) => return Err(error),
-            }
             let mut query = db
                 .conn
                 .prepare_cached(&format!(
                     "SELECT {COLUMNS} FROM tunnels WHERE reserved_until > ?1 ORDER BY name"
                 ))
                 .map_err(store_error)?;
-            let rows = query.query_map([now], tunnel_row).map_err(store_error)?;
+            let rows = query.query_map([now()], tunnel_row).map_err(store_error)?;
             rows.collect::<Result<_, _>>().map_err(store_error)
         })
     }
@@ -81,7 +98,7 @@ impl Store for Sqlite {
                 "INSERT INTO tunnels ({COLUMNS})
                  VALUES (:id, :name, :owner, :chosen, :local_port, :ttl_seconds, :device_name, :source,
                      :host_header, :reuse, :auth, :created_at, :expires_at, :suspended, :closed, :reserved_until,
-                     :bytes_in, :bytes_out, :requests, :last_active)
+                     :bytes_in, :bytes_out, :requests, :last_active, :generation)
                  ON CONFLICT (name) DO UPDATE SET
                      id = excluded.id, owner = excluded.owner, chosen = excluded.chosen,
                      local_port = excluded.local_port, ttl_seconds = excluded.ttl_seconds,
@@ -89,10 +106,13 @@ impl Store for Sqlite {
                      host_header = excluded.host_header, reuse = excluded.reuse, auth = excluded.auth,
                      created_at = excluded.created_at, expires_at = excluded.expires_at,
                      suspended = excluded.suspended, closed = excluded.closed,
-                     reserved_until = excluded.reserved_until, bytes_in = excluded.bytes_in,
-                     bytes_out = excluded.bytes_out, requests = excluded.requests,
-                     last_active = excluded.last_active
-                 WHERE tunnels.owner = excluded.owner OR tunnels.reserved_until <= :now"
+                     reserved_until = excluded.reserved_until,
+                     bytes_in = iif(id = excluded.id, bytes_in, excluded.bytes_in),
+                     bytes_out = iif(id = excluded.id, bytes_out, excluded.bytes_out),
+                     requests = iif(id = excluded.id, requests, excluded.requests),
+                     last_active = excluded.last_active, generation = excluded.generation
+                 WHERE (tunnels.owner = excluded.owner OR tunnels.reserved_until <= :now)
+                     AND tunnels.generation <= excluded.generation"
             );
             let mut put = db.conn.prepare_cached(&sql).map_err(store_error)?;
             let stored = put
@@ -104,10 +124,18 @@ impl Store for Sqlite {
                     ":expires_at": row.expires_at, ":suspended": row.suspended, ":closed": row.closed,
                     ":reserved_until": row.reserved_until, ":bytes_in": signed(row.bytes_in),
                     ":bytes_out": signed(row.bytes_out), ":requests": signed(row.requests),
-                    ":last_active": row.last_active, ":now": now(),
+                    ":last_active": row.last_active, ":generation": db.generation, ":now": now(),
                 })
                 .map_err(store_error)?;
-            Ok(if stored == 0 { Put::Taken } else { Put::Stored })
+            if stored > 0 {
+                return Ok(Put::Stored);
+            }
+            let mut query = db
+                .conn
+                .prepare_cached("SELECT owner = ?2 AND generation > ?3 FROM tunnels WHERE name = ?1")
+                .map_err(store_error)?;
+            let newer = query.query_row(params![row.name, row.owner, db.generation], |row| row.get(0));
+            Ok(if newer.map_err(store_error)? { Put::Newer } else { Put::Taken })
         })
     }
 
@@ -117,8 +145,10 @@ impl Store for Sqlite {
                 // Immediate: a lock that is only asked for halfway would fail without waiting for its turn.
                 let all = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
                 let mut one = all.prepare_cached(
-                    "UPDATE tunnels SET bytes_in = ?2, bytes_out = ?3, requests = ?4, last_active = ?5,
-                         reserved_until = ?6 WHERE id = ?1",
+                    // max() of nothing and a time would be nothing.
+                    "UPDATE tunnels SET bytes_in = min(bytes_in + ?2, ?7), bytes_out = min(bytes_out + ?3, ?7),
+                         requests = min(requests + ?4, ?7), last_active = max(ifnull(last_active, ?5), ifnull(?5, last_active)),
+                         reserved_until = max(reserved_until, ?6) WHERE id = ?1",
                 )?;
                 for row in &rows {
                     one.execute(params![
@@ -128,6 +158,7 @@ impl Store for Sqlite {
                         signed(row.requests),
                         row.last_active,
                         row.reserved_until,
+                        i64::MAX,
                     ])?;
                 }
                 drop(one);
@@ -233,6 +264,7 @@ pub(super) mod tests {
             bytes_out: u64::try_from(i64::MAX).unwrap(),
             requests: 5,
             last_active: None,
+            generation: 0,
         }
     }
 
@@ -251,10 +283,11 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn tunnels_whose_reservation_ended_are_deleted_when_loaded() {
+    async fn tunnels_whose_reservation_ended_are_not_loaded_and_deleted_at_the_next_start() {
         let store = Sqlite::memory().unwrap();
         store.put_tunnel(row("old", "alice", -1)).await.unwrap();
         assert_eq!(store.load_tunnels().await, Ok(vec![]));
+        assert_eq!(store.begin().await, Ok(1));
         let left = store.call(|db| {
             db.conn
                 .query_row("SELECT count(*) FROM tunnels", [], |row| row.get::<_, i64>(0))
@@ -264,7 +297,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn activity_changes_only_the_totals() {
+    async fn activity_adds_to_the_counters_and_takes_nothing_back() {
         let store = Sqlite::memory().unwrap();
         let before = row("web", "alice", 60_000);
         store.put_tunnel(before.clone()).await.unwrap();
@@ -277,16 +310,57 @@ pub(super) mod tests {
             reserved_until: before.reserved_until + 1,
         };
         let unknown = Activity { id: Uuid::new_v4(), ..known.clone() };
+        let earlier = Activity { last_active: None, reserved_until: 0, ..known.clone() };
         store.save_activity(vec![unknown, known]).await.unwrap();
+        store.save_activity(vec![earlier]).await.unwrap();
         let after = TunnelRow {
-            bytes_in: 10,
-            bytes_out: 20,
-            requests: 30,
+            bytes_in: 3 + 20,
+            // As far as the column goes.
+            bytes_out: i64::MAX as u64,
+            requests: 5 + 60,
             last_active: Some(40),
             reserved_until: before.reserved_until + 1,
-            ..before
+            ..before.clone()
         };
-        assert_eq!(store.load_tunnels().await, Ok(vec![after]));
+        assert_eq!(store.load_tunnels().await, Ok(vec![after.clone()]));
+        store.put_tunnel(before.clone()).await.unwrap();
+        let counters = |row: &TunnelRow| (row.bytes_in, row.bytes_out, row.requests);
+        let kept = store.load_tunnels().await.unwrap();
+        assert_eq!(counters(&kept[0]), counters(&after), "a new spec leaves the counters alone");
+        store.put_tunnel(TunnelRow { id: Uuid::new_v4(), ..before.clone() }).await.unwrap();
+        let anew = store.load_tunnels().await.unwrap();
+        assert_eq!(counters(&anew[0]), counters(&before), "a new tunnel has counters of its own");
+    }
+
+    #[tokio::test]
+    async fn each_process_has_a_higher_generation_and_an_older_one_undoes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (Sqlite::open(dir.path()).unwrap(), Sqlite::open(dir.path()).unwrap());
+        assert_eq!((old.begin().await, new.begin().await), (Ok(1), Ok(2)));
+        let first = row("web", "alice", 60_000);
+        assert_eq!(old.put_tunnel(first.clone()).await, Ok(Put::Stored));
+        assert_eq!(new.load_tunnels().await.unwrap()[0].generation, 1);
+        let second = TunnelRow { suspended: false, local_port: 4000, ..first.clone() };
+        assert_eq!(new.put_tunnel(second.clone()).await, Ok(Put::Stored));
+        assert_eq!(old.put_tunnel(first.clone()).await, Ok(Put::Newer));
+        assert_eq!(old.put_tunnel(row("web", "bob", 60_000)).await, Ok(Put::Taken));
+        let kept = TunnelRow { generation: 2, ..second };
+        assert_eq!(old.load_tunnels().await, Ok(vec![kept.clone()]));
+        // What both have counted adds up.
+        let activity = |requests| Activity {
+            id: first.id,
+            bytes_in: 0,
+            bytes_out: 0,
+            requests,
+            last_active: None,
+            reserved_until: 0,
+        };
+        new.save_activity(vec![activity(7)]).await.unwrap();
+        old.save_activity(vec![activity(8)]).await.unwrap();
+        assert_eq!(new.load_tunnels().await, Ok(vec![TunnelRow { requests: 5 + 15, ..kept }]));
+        drop((old, new));
+        let third = Sqlite::open(dir.path()).unwrap();
+        assert_eq!(third.begin().await, Ok(3));
     }
 
     #[tokio::test]

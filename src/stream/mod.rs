@@ -2,6 +2,7 @@
 
 #[cfg(feature = "client")]
 pub mod any;
+pub mod courier;
 pub mod handshake;
 pub mod messages;
 pub mod splice;

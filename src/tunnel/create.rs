@@ -148,6 +148,7 @@ impl Spec {
             bytes_out: 0,
             requests: 0,
             last_active: None,
+            generation: 0,
         }
     }
 }

@@ -19,7 +19,6 @@ impl Registry {
         let mut ticks = interval(TEND_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut saved = Instant::now();
-        let mut keys_changed = false;
         loop {
             ticks.tick().await;
             for tunnel in self.all() {
@@ -30,10 +29,9 @@ impl Registry {
                     tunnel.tend();
                 }
             }
-            keys_changed |= self.store.changed().await.unwrap_or(false);
-            // Until it has been done: the store says only once that something changed.
-            if keys_changed {
-                keys_changed = !self.end_revoked(&keys).await;
+            self.learn().await;
+            if self.news.take_keys() && !self.end_revoked(&keys).await {
+                self.news.put_back_keys();
             }
             if saved.elapsed() >= SAVE_EVERY {
                 saved = Instant::now();
@@ -42,10 +40,14 @@ impl Registry {
         }
     }
 
-    /// Writes the counters. What cannot be written now is written the next time: the values are totals.
+    /// Writes what was counted since the last time. What cannot be written now is part of the next time.
     pub async fn save(&self) {
-        let rows = self.all().iter().map(|tunnel| tunnel.activity()).collect();
-        if let Err(error) = self.store.save_activity(rows).await {
+        let tunnels = self.all();
+        let activities: Vec<_> = tunnels.iter().map(|tunnel| tunnel.take_activity()).collect();
+        if let Err(error) = self.store.save_activity(activities.clone()).await {
+            for (tunnel, activity) in tunnels.iter().zip(&activities) {
+                tunnel.traffic.not_saved(activity);
+            }
             tracing::warn!(%error, "counters not saved; trying again in {SAVE_EVERY:?}");
         }
     }

@@ -2,13 +2,16 @@
 
 mod create;
 mod lifetime;
+mod news;
 mod registry;
+mod traffic;
 
 pub use create::{CreateError, Spec};
 pub use registry::Registry;
+pub use traffic::Traffic;
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -27,6 +30,7 @@ use crate::proto::limits::reservation;
 use crate::proto::message::{Expiring, ToClient};
 use crate::store::{Activity, TunnelRow};
 use crate::sync::lock;
+use traffic::Counters;
 
 /// A client is told of the end of its tunnel this long before.
 const EXPIRING_BEFORE: Duration = Duration::from_secs(60);
@@ -72,6 +76,12 @@ struct Expiry {
 }
 
 impl Expiry {
+    /// At that time of the wall clock, by the time that is left until then.
+    fn at(unix: Option<i64>) -> Self {
+        let left = |at: i64| Duration::from_millis(u64::try_from(at - unix_ms()).unwrap_or(0));
+        Self { at: unix.map(|at| Instant::now() + left(at)), shown: unix }
+    }
+
     fn after(ttl: Option<Duration>) -> Self {
         Self { at: ttl.map(|ttl| Instant::now() + ttl), shown: ttl.map(|ttl| unix_ms() + millis(ttl)) }
     }
@@ -91,32 +101,6 @@ struct Life {
     ended: Option<End>,
 }
 
-/// Totals of one tunnel.
-#[derive(Debug, Default)]
-pub struct Traffic {
-    /// Bytes from viewers to the target.
-    pub bytes_in: AtomicU64,
-    /// Bytes from the target to viewers.
-    pub bytes_out: AtomicU64,
-    /// Requests of viewers.
-    pub requests: AtomicU64,
-    /// Unix milliseconds of the last request; 0 is never.
-    last_active: AtomicI64,
-}
-
-impl Traffic {
-    /// Counts a request that begins now.
-    pub fn request(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        self.last_active.store(unix_ms(), Ordering::Relaxed);
-    }
-
-    /// Unix milliseconds of the last request.
-    pub fn last_active(&self) -> Option<i64> {
-        Some(self.last_active.load(Ordering::Relaxed)).filter(|at| *at != 0)
-    }
-}
-
 impl Tunnel {
     fn new(
         id: Uuid,
@@ -126,11 +110,9 @@ impl Tunnel {
         spec: Spec,
         expires_at: Option<i64>,
     ) -> Self {
-        let left = |at: i64| Duration::from_millis(u64::try_from(at - unix_ms()).unwrap_or(0));
-        let now = Instant::now();
         let life = Life {
-            expiry: Expiry { at: expires_at.map(|at| now + left(at)), shown: expires_at },
-            seen: now,
+            expiry: Expiry::at(expires_at),
+            seen: Instant::now(),
             credential: Credential::Key(0),
             announced: None,
             running: CancellationToken::new(),
@@ -151,20 +133,29 @@ impl Tunnel {
         }
     }
 
-    fn from_row(row: TunnelRow) -> Result<Self, PasswordError> {
-        let spec = Spec::from_row(&row)?;
-        let tunnel =
-            Self::new(row.id, row.name, Owner::from(row.owner), row.created_at, spec, row.expires_at);
+    fn from_row(row: &TunnelRow) -> Result<Self, PasswordError> {
+        let spec = Spec::from_row(row)?;
+        let owner = Owner::from(row.owner.as_str());
+        let tunnel = Self::new(row.id, row.name.clone(), owner, row.created_at, spec, row.expires_at);
         tunnel.set_suspended(row.suspended);
-        tunnel.traffic.bytes_in.store(row.bytes_in, Ordering::Relaxed);
-        tunnel.traffic.bytes_out.store(row.bytes_out, Ordering::Relaxed);
-        tunnel.traffic.requests.store(row.requests, Ordering::Relaxed);
-        tunnel.traffic.last_active.store(row.last_active.unwrap_or(0), Ordering::Relaxed);
+        tunnel.traffic.learn(row);
         Ok(tunnel)
     }
 
+    /// Takes up what another process has made of the tunnel.
+    fn adopt(&self, row: &TunnelRow) -> Result<(), PasswordError> {
+        self.set_spec(Spec::from_row(row)?);
+        if self.is_suspended() != row.suspended {
+            self.set_suspended(row.suspended);
+        }
+        if self.expires_at() != row.expires_at {
+            self.expire_at(Expiry::at(row.expires_at));
+        }
+        Ok(())
+    }
+
     fn to_row(&self, closed: bool) -> TunnelRow {
-        let activity = self.activity();
+        let saved = self.traffic.saved();
         TunnelRow {
             name: self.name.clone(),
             owner: self.owner.as_str().to_owned(),
@@ -172,24 +163,24 @@ impl Tunnel {
             expires_at: self.expires_at(),
             suspended: self.is_suspended(),
             closed,
-            bytes_in: activity.bytes_in,
-            bytes_out: activity.bytes_out,
-            requests: activity.requests,
-            last_active: activity.last_active,
-            reserved_until: activity.reserved_until,
+            bytes_in: saved.bytes_in,
+            bytes_out: saved.bytes_out,
+            requests: saved.requests,
+            last_active: self.traffic.last_active(),
+            reserved_until: self.reserved_until(),
             ..self.spec().to_row(self.id)
         }
     }
 
-    fn activity(&self) -> Activity {
-        Activity {
-            id: self.id,
-            bytes_in: self.traffic.bytes_in.load(Ordering::Relaxed),
-            bytes_out: self.traffic.bytes_out.load(Ordering::Relaxed),
-            requests: self.traffic.requests.load(Ordering::Relaxed),
-            last_active: self.traffic.last_active(),
-            reserved_until: unix_ms() + millis(self.reserved_for().saturating_sub(self.unseen_for())),
-        }
+    /// What is not in the store yet. It counts as saved from now on, see [`Traffic::not_saved`].
+    fn take_activity(&self) -> Activity {
+        let Counters { bytes_in, bytes_out, requests } = self.traffic.take();
+        let (last_active, reserved_until) = (self.traffic.last_active(), self.reserved_until());
+        Activity { id: self.id, bytes_in, bytes_out, requests, last_active, reserved_until }
+    }
+
+    fn reserved_until(&self) -> i64 {
+        unix_ms() + millis(self.reserved_for().saturating_sub(self.unseen_for()))
     }
 
     /// What its owner asked for.

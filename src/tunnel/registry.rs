@@ -1,16 +1,20 @@
 //! All tunnels of this relay, by name and by id, in step with the store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dashmap::DashMap;
 use uuid::Uuid;
 
+use super::news::News;
 use super::{CreateError, Spec, Tunnel, unix_ms};
 use crate::auth::Owner;
 use crate::link::sockets::End;
 use crate::proto::api::CreateTunnel;
+use crate::proto::limits::drain;
+use crate::proto::message::{Drain, Level};
 use crate::proto::name::Name;
-use crate::store::{Put, Store, StoreError};
+use crate::store::{Put, Store, StoreError, TunnelRow};
 
 /// Every live tunnel. Names whose tunnel has ended stay reserved in the store.
 pub struct Registry {
@@ -18,26 +22,31 @@ pub struct Registry {
     by_id: DashMap<Uuid, Arc<Tunnel>>,
     pub(super) store: Arc<dyn Store>,
     per_key: Option<usize>,
-    /// Held from the look at what an owner has to the new tunnel: of two creations at once the second sees the first.
-    creating: tokio::sync::Mutex<()>,
+    /// Of this process: rows of another one were written by somebody else.
+    pub(super) generation: i64,
+    /// Held from the look at what an owner has to the new tunnel, so that of two creations at once the second sees the
+    /// first; and over each write and the reading of all rows, so that what is read is not older than what we wrote.
+    pub(super) writing: tokio::sync::Mutex<()>,
+    pub(super) news: News,
 }
 
 impl Registry {
     /// Loads what the store has: known tunnels answer 503 until their clients are back.
     pub async fn open(store: Arc<dyn Store>, per_key: Option<usize>) -> Result<Self, StoreError> {
+        let generation = store.begin().await?;
         let rows = store.load_tunnels().await?;
         let registry = Self {
             by_name: DashMap::new(),
             by_id: DashMap::new(),
             store,
             per_key,
-            creating: Default::default(),
+            generation,
+            writing: Default::default(),
+            news: News::default(),
         };
-        let live = |at: Option<i64>| at.is_none_or(|at| at > unix_ms());
-        for row in rows.into_iter().filter(|row| !row.closed && live(row.expires_at)) {
-            let name = row.name.clone();
+        for row in rows.iter().filter(|row| is_live(row)) {
             let tunnel = Tunnel::from_row(row)
-                .map_err(|error| StoreError::Corrupt(format!("tunnel {name}: {error}")))?;
+                .map_err(|error| StoreError::Corrupt(format!("tunnel {}: {error}", row.name)))?;
             registry.insert(Arc::new(tunnel));
         }
         Ok(registry)
@@ -50,7 +59,11 @@ impl Registry {
 
     /// The tunnel with that id.
     pub fn by_id(&self, id: &str) -> Option<Arc<Tunnel>> {
-        self.by_id.get(&Uuid::parse_str(id).ok()?).map(|tunnel| Arc::clone(&tunnel))
+        self.by_uuid(Uuid::parse_str(id).ok()?)
+    }
+
+    pub(super) fn by_uuid(&self, id: Uuid) -> Option<Arc<Tunnel>> {
+        self.by_id.get(&id).map(|tunnel| Arc::clone(&tunnel))
     }
 
     /// The tunnels of one key, oldest first.
@@ -81,8 +94,9 @@ impl Registry {
         if let Some(tunnel) = known {
             return self.take_up(tunnel, spec).await.map(|tunnel| (tunnel, false));
         }
-        let _creating = self.creating.lock().await;
+        let writing = self.writing.lock().await;
         if let Some(tunnel) = self.by_name(&wanted).filter(|tunnel| tunnel.owner == *owner) {
+            drop(writing);
             return self.take_up(tunnel, spec).await.map(|tunnel| (tunnel, false));
         }
         if let Some(most) = self.per_key
@@ -107,6 +121,9 @@ impl Registry {
         // A client that comes back with the name we made up for it does not thereby choose it.
         spec.chosen = tunnel.spec().chosen;
         let unchanged = *tunnel.spec() == spec;
+        // Without a change nothing needs writing, so that clients come back even while the disk is full.
+        let writes = !unchanged || spec.ttl.is_some() || tunnel.expires_at().is_some();
+        let _writing = if writes { Some(self.writing.lock().await) } else { None };
         if unchanged {
             // A client that comes back must not undo an extension.
             tunnel.expire_no_earlier(spec.ttl);
@@ -114,11 +131,10 @@ impl Registry {
             tunnel.expire_after(spec.ttl);
         }
         tunnel.set_spec(spec);
-        // Without a change nothing needs writing, so that clients come back even while the disk is full.
-        if !unchanged || tunnel.expires_at().is_some() {
-            match self.store.put_tunnel(tunnel.to_row(false)).await {
-                Ok(_) => {}
-                Err(StoreError::Unavailable(_)) if unchanged => {}
+        if writes {
+            match self.write(&tunnel, false).await {
+                Ok(()) => {}
+                Err(StoreError::Unavailable(_) | StoreError::Superseded) if unchanged => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -133,6 +149,7 @@ impl Registry {
         // The store decides between two who want a name at once.
         match self.store.put_tunnel(tunnel.to_row(false)).await? {
             Put::Taken => Ok(None),
+            Put::Newer => Err(StoreError::Superseded.into()),
             Put::Stored => {
                 self.insert(Arc::clone(&tunnel));
                 Ok(Some(tunnel))
@@ -140,7 +157,15 @@ impl Registry {
         }
     }
 
-    fn insert(&self, tunnel: Arc<Tunnel>) {
+    /// Writes a tunnel that is ours.
+    async fn write(&self, tunnel: &Tunnel, closed: bool) -> Result<(), StoreError> {
+        match self.store.put_tunnel(tunnel.to_row(closed)).await? {
+            Put::Newer => Err(StoreError::Superseded),
+            Put::Stored | Put::Taken => Ok(()),
+        }
+    }
+
+    pub(super) fn insert(&self, tunnel: Arc<Tunnel>) {
         self.by_id.insert(tunnel.id, Arc::clone(&tunnel));
         if let Some(before) = self.by_name.insert(tunnel.name.clone(), tunnel) {
             self.by_id.remove(&before.id);
@@ -148,14 +173,15 @@ impl Registry {
         }
     }
 
-    fn remove(&self, tunnel: &Arc<Tunnel>) {
+    pub(super) fn remove(&self, tunnel: &Arc<Tunnel>) {
         self.by_id.remove(&tunnel.id);
         self.by_name.remove_if(&tunnel.name, |_, current| Arc::ptr_eq(current, tunnel));
     }
 
     /// Ends a tunnel for good; its client is told to stop. The name stays reserved.
     pub async fn delete(&self, tunnel: &Arc<Tunnel>) -> Result<(), StoreError> {
-        self.store.put_tunnel(tunnel.to_row(true)).await?;
+        let _writing = self.writing.lock().await;
+        self.write(tunnel, true).await?;
         self.remove(tunnel);
         tunnel.end(End::Deleted);
         Ok(())
@@ -163,23 +189,17 @@ impl Registry {
 
     /// Turns viewers away, or lets them in again.
     pub async fn suspend(&self, tunnel: &Arc<Tunnel>, suspended: bool) -> Result<(), StoreError> {
+        let _writing = self.writing.lock().await;
         let before = tunnel.is_suspended();
         tunnel.set_suspended(suspended);
-        self.store
-            .put_tunnel(tunnel.to_row(false))
-            .await
-            .map(drop)
-            .inspect_err(|_| tunnel.set_suspended(before))
+        self.write(tunnel, false).await.inspect_err(|_| tunnel.set_suspended(before))
     }
 
     /// Sets the end of a tunnel to `ttl` from now; `None` is never.
-    pub async fn extend(
-        &self,
-        tunnel: &Arc<Tunnel>,
-        ttl: Option<std::time::Duration>,
-    ) -> Result<(), StoreError> {
+    pub async fn extend(&self, tunnel: &Arc<Tunnel>, ttl: Option<Duration>) -> Result<(), StoreError> {
+        let _writing = self.writing.lock().await;
         let before = tunnel.expire_after(ttl);
-        self.store.put_tunnel(tunnel.to_row(false)).await.map(drop).inspect_err(|_| {
+        self.write(tunnel, false).await.inspect_err(|_| {
             tunnel.expire_at(before);
         })
     }
@@ -190,6 +210,21 @@ impl Registry {
         tunnel.end(End::Expired);
     }
 
+    /// Tells every client that the relay goes, and when to come back: spread out, so that they do not come all at once.
+    /// `within` is what requests under way have to finish. The longest time that a client was told, or `None` if there
+    /// is no client that can be told.
+    pub fn drain_sessions(&self, within: Duration) -> Option<Duration> {
+        let sessions: Vec<_> = self.all().iter().filter_map(|tunnel| tunnel.session()).collect();
+        let count = u32::try_from(sessions.len()).unwrap_or(u32::MAX);
+        let spread = (drain::PER_CLIENT * count).clamp(drain::SPREAD_LEAST, drain::SPREAD_MOST);
+        let told = sessions.iter().any(|session| session.level() == Level::Two);
+        for session in sessions {
+            let reconnect_ms = u64::from(Uuid::new_v4().as_fields().0) % (spread.as_millis() as u64 + 1);
+            session.drain(Drain { deadline_ms: within.as_millis() as u64, reconnect_ms });
+        }
+        told.then_some(spread)
+    }
+
     /// Ends every session, as the relay stops.
     pub fn end_sessions(&self) {
         for tunnel in self.all() {
@@ -198,6 +233,11 @@ impl Registry {
             }
         }
     }
+}
+
+/// Whether a row is of a tunnel that goes on.
+pub(super) fn is_live(row: &TunnelRow) -> bool {
+    !row.closed && row.expires_at.is_none_or(|at| at > unix_ms())
 }
 
 fn generated() -> Name {

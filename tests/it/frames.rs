@@ -102,18 +102,20 @@ impl Raw {
 
     /// The first byte and the payload of the next frame; `None` at the end of the stream.
     pub async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
-        let read = async {
-            let (first, second) = (self.0.read_u8().await.ok()?, self.0.read_u8().await.ok()?);
-            let length = match second {
-                126 => self.0.read_u16().await.ok()?.into(),
-                127 => self.0.read_u64().await.ok()?,
-                length => u64::from(length),
-            };
-            let mut payload = vec![0; length as usize];
-            self.0.read_exact(&mut payload).await.ok()?;
-            Some((first, payload))
+        soon(self.frame_whenever()).await
+    }
+
+    /// The same, however long that takes.
+    pub async fn frame_whenever(&mut self) -> Option<(u8, Vec<u8>)> {
+        let (first, second) = (self.0.read_u8().await.ok()?, self.0.read_u8().await.ok()?);
+        let length = match second {
+            126 => self.0.read_u16().await.ok()?.into(),
+            127 => self.0.read_u64().await.ok()?,
+            length => u64::from(length),
         };
-        soon(read).await
+        let mut payload = vec![0; length as usize];
+        self.0.read_exact(&mut payload).await.ok()?;
+        Some((first, payload))
     }
 
     /// The payload of the next frame that begins with `first`; others are passed over.

@@ -5,6 +5,7 @@
 mod admin;
 mod bodies;
 mod data;
+mod drain;
 mod examples;
 mod frames;
 mod framing;
@@ -24,6 +25,7 @@ mod routing;
 mod smoke;
 mod sockets;
 mod streaming;
+mod takeover;
 mod tokens;
 mod upgrade;
 mod wire;

@@ -71,6 +71,20 @@ impl Running {
         Some(line)
     }
 
+    /// Reads what it says up to this message.
+    pub async fn until(&mut self, message: &str) {
+        let found = format!("\"message\":\"{message}\"");
+        soon(async {
+            while let Some(line) = self.line().await {
+                if line.contains(&found) {
+                    return;
+                }
+            }
+            panic!("{message:?} was not said:\n{}", self.said);
+        })
+        .await;
+    }
+
     pub fn signal(&self, name: &str) {
         let id = self.child.id().unwrap().to_string();
         assert!(std::process::Command::new("kill").args(["-s", name, &id]).status().unwrap().success());

@@ -1,7 +1,7 @@
 //! Where notified connections wait for their data socket: the one rendezvous of the protocol.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -24,7 +24,6 @@ type Stream = Result<Box<dyn Duplex>, Rejection>;
 #[derive(Default)]
 pub struct Pending {
     table: Mutex<Table<oneshot::Sender<Stream>, oneshot::Sender<Rejection>>>,
-    closed: AtomicBool,
     /// Standby sockets of all sessions.
     pub(super) standby: AtomicUsize,
 }
@@ -37,13 +36,10 @@ impl Pending {
         to: Addressee,
         wait: Duration,
     ) -> Result<(Ticket, Claimed), OpenError> {
-        if self.closed.load(Ordering::Relaxed) {
-            return Err(OpenError::Draining);
-        }
         let (stream, claimed) = oneshot::channel();
         let until = Instant::now() + wait;
         let ticket =
-            self.enter(session, Uuid::new_v4(), to, until, Some(stream)).ok_or(OpenError::ClientGone)?;
+            self.enter(session, Uuid::new_v4(), to, until, Some(stream)).ok_or(OpenError::Draining)?;
         Ok((ticket, Claimed(claimed)))
     }
 
@@ -95,7 +91,7 @@ impl Pending {
 
     /// From now on nothing can be claimed anew, as nobody could come in.
     pub fn close(&self) {
-        self.closed.store(true, Ordering::Relaxed);
+        lock(&self.table).close();
     }
 }
 

@@ -1,7 +1,9 @@
 //! Errors of the API: one closed list, each with a status, a code for programs and a sentence for people.
 
+use std::sync::Arc;
+
 use axum::Json;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -9,6 +11,7 @@ use http::{HeaderValue, StatusCode, header};
 use crate::auth::Refused;
 use crate::link::sockets::{ClaimError, StandbyError};
 use crate::proto::api::ApiError;
+use crate::relay::ending::Ending;
 use crate::store::StoreError;
 use crate::stream::handshake::NotWebSocket;
 use crate::tunnel::CreateError;
@@ -58,6 +61,9 @@ pub enum ApiFailure {
     /// Nothing can be read or written now.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// The relay stops, or another one has taken its place.
+    #[error("the relay restarts; try again shortly")]
+    Draining,
     /// No such path.
     #[error("there is nothing at this path")]
     NotFound,
@@ -99,6 +105,7 @@ impl ApiFailure {
             Self::NotWebSocket(_) => (StatusCode::BAD_REQUEST, "not_websocket"),
             Self::NoInspection => (StatusCode::NOT_IMPLEMENTED, "not_implemented"),
             Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
+            Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
         }
@@ -159,6 +166,17 @@ pub enum TunnelRefusals {
 /// The body of an error, which still lacks the id of its request.
 #[derive(Clone)]
 struct Pending(ApiError);
+
+/// At the end of the relay, turns away what it could not do justice to any more: while it stops everything but data
+/// sockets, which viewers wait for, and when its successor is there new control sockets, which belong to that.
+pub async fn unless_draining(State(ending): State<Arc<Ending>>, request: Request, next: Next) -> Response {
+    let refused = match request.uri().path() {
+        "/ws/data" => false,
+        "/ws/control" => ending.has_begun(),
+        _ => ending.is_stopping(),
+    };
+    if refused { ApiFailure::Draining.into_response() } else { next.run(request).await }
+}
 
 /// Fills the bodies of errors: only here is the request's id known.
 pub async fn with_request_id(request: Request, next: Next) -> Response {

@@ -17,12 +17,14 @@ use http::HeaderMap;
 use tokio_util::task::TaskTracker;
 use utoipa::OpenApi;
 
+use super::ending::Ending;
 use super::route::Routes;
 use crate::auth::{Keys, Principal, Refused};
+use crate::link::peer::Predecessor;
 use crate::link::sockets::Pending;
 use crate::proto::api::{API_VERSION, Health, Version};
 use crate::proto::limits::Limits;
-use crate::tunnel::Registry;
+use crate::tunnel::{Registry, Tunnel};
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -33,6 +35,10 @@ pub struct Api {
     pub keys: Arc<Keys>,
     /// Connections waiting for their data socket.
     pub pending: Arc<Pending>,
+    /// The process before us, which knows other such connections.
+    pub predecessor: Predecessor,
+    /// Whether the relay ends.
+    pub ending: Arc<Ending>,
     /// For public URLs.
     pub routes: Routes,
     /// Limits of the sockets.
@@ -42,6 +48,16 @@ pub struct Api {
 }
 
 impl Api {
+    /// The tunnel with that id. One that is not known may have been made by the process before us a moment ago.
+    async fn tunnel(&self, id: &str) -> Option<Arc<Tunnel>> {
+        let known = self.registry.by_id(id);
+        if known.is_some() || !self.predecessor.is_alive() {
+            return known;
+        }
+        self.registry.learn().await;
+        self.registry.by_id(id)
+    }
+
     /// Who the bearer of the key or token is.
     async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Refused> {
         self.keys.authenticate(headers.get(http::header::AUTHORIZATION)).await
@@ -65,6 +81,7 @@ pub fn router(api: Api) -> Router {
         .fallback(|| async { ApiFailure::NotFound })
         .method_not_allowed_fallback(|| async { ApiFailure::MethodNotAllowed })
         .layer(axum::extract::DefaultBodyLimit::max(tunnels::MAX_BODY))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&api.ending), error::unless_draining))
         .layer(axum::middleware::from_fn(error::with_request_id))
         .with_state(api)
 }

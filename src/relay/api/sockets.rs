@@ -21,6 +21,7 @@ use crate::proto::frame::Role;
 use crate::proto::limits::Limits;
 use crate::proto::message::{ADIT_1, Level, SessionLimits, Welcome};
 use crate::proto::name::Name;
+use crate::relay::handover::{self, Claimed};
 use crate::relay::viewer::ViewerIo;
 use crate::stream::handshake::{self, NotWebSocket};
 use crate::stream::websocket::{Sizes, WebSocket};
@@ -46,7 +47,7 @@ pub async fn control(
     if query.tunnel_id.is_empty() {
         return Err(ApiFailure::Missing("tunnel_id"));
     }
-    let tunnel = tunnel_of(&api, &principal, &query.tunnel_id)?;
+    let tunnel = tunnel_of(&api, &principal, &query.tunnel_id).await?;
     let accept = handshake::check(&request)?;
     let level = if handshake::offers(&request, ADIT_1) { Level::Two } else { Level::Base };
     let on_upgrade = upgrade_of(&mut request)?;
@@ -86,8 +87,8 @@ pub async fn control(
 }
 
 /// The tunnel with that id, if it is the caller's.
-fn tunnel_of(api: &Api, principal: &Principal, id: &str) -> Result<Arc<Tunnel>, ApiFailure> {
-    let tunnel = api.registry.by_id(id).ok_or(ApiFailure::NoTunnel)?;
+async fn tunnel_of(api: &Api, principal: &Principal, id: &str) -> Result<Arc<Tunnel>, ApiFailure> {
+    let tunnel = api.tunnel(id).await.ok_or(ApiFailure::NoTunnel)?;
     match tunnel.owner == principal.owner {
         false => Err(ApiFailure::Foreign),
         true if !principal.may_use(&tunnel.name) => Err(ApiFailure::OtherTunnel),
@@ -172,7 +173,7 @@ pub async fn data(
     };
     let sizes = Sizes { buffer: api.limits.in_flight_bytes, message: api.limits.data_message_bytes };
     if let Some(principal) = bearer.as_ref().filter(|_| !query.tunnel_id.is_empty()) {
-        let tunnel = tunnel_of(&api, principal, &query.tunnel_id)?;
+        let tunnel = tunnel_of(&api, principal, &query.tunnel_id).await?;
         let admitted = tunnel.session().ok_or(StandbyError::NoSession)?.admit_standby(&query.id)?;
         let on_upgrade = upgrade_of(&mut request)?;
         tokio::spawn(async move {
@@ -188,12 +189,20 @@ pub async fn data(
         owner: principal.owner.as_str(),
         tunnel: principal.tunnel.as_ref().map(Name::as_str),
     });
-    let claim = api.pending.claim(&query.id, bearer)?;
+    let claim = handover::claim(&api.pending, &api.predecessor, &query.id, bearer).await?;
     tokio::spawn(async move {
-        if let Some((io, already)) = upgraded(on_upgrade).await {
-            let socket = WebSocket::new(io, Role::Server, already, sizes);
-            let two = claim.level() == Level::Two;
-            claim.deliver(Box::new(if two { socket.with_half_close() } else { socket }));
+        let Some((io, already)) = upgraded(on_upgrade).await else { return };
+        match claim {
+            Claimed::Here(claim) => {
+                let socket = WebSocket::new(io, Role::Server, already, sizes);
+                let two = claim.level() == Level::Two;
+                claim.deliver(Box::new(if two { socket.with_half_close() } else { socket }));
+            }
+            Claimed::There(claim) => {
+                if let Ok(socket) = io.descriptor() {
+                    claim.deliver(socket, &already).await;
+                }
+            }
         }
     });
     Ok(handshake::switching(accept))

@@ -150,7 +150,7 @@ pub async fn requests(
 async fn find(api: &Api, headers: &HeaderMap, id: &str) -> Answer<Arc<Tunnel>> {
     let principal = api.authenticate(headers).await?;
     let own = |tunnel: &Arc<Tunnel>| tunnel.owner == principal.owner && principal.may_use(&tunnel.name);
-    api.registry.by_id(id).filter(own).ok_or(ApiFailure::NoTunnel)
+    api.tunnel(id).await.filter(own).ok_or(ApiFailure::NoTunnel)
 }
 
 /// A token for one tunnel creates no other; where no name is given, its own is meant.

@@ -1,6 +1,7 @@
 //! The socket of a viewer as hyper sees it: reads and writes go through, and move the connection's phase.
 
 use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,6 +30,11 @@ impl AsyncRead for ViewerIo {
 }
 
 impl ViewerIo {
+    /// The socket for another process: it lives on when this one is dropped.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.0.stream().as_fd().try_clone_to_owned()
+    }
+
     fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(1..)) = written {
             self.0.written.store(self.0.now(), Ordering::Relaxed);

@@ -1,0 +1,69 @@
+//! How far the relay has come in ending, for everybody who has to know.
+
+use std::sync::OnceLock;
+
+use tokio_util::sync::CancellationToken;
+
+/// Why a relay ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It was told to stop, and nobody takes its place: what is new is turned away.
+    Stopping,
+    /// Its successor has the listeners: what still comes over old connections is served as ever.
+    HandedOver,
+}
+
+/// The steps of an end, each of which begins once.
+#[derive(Default)]
+pub struct Ending {
+    kind: OnceLock<Kind>,
+    /// The end has begun.
+    pub begun: CancellationToken,
+    /// Nothing more is accepted.
+    pub deaf: CancellationToken,
+    /// Sessions are about to end: no more streams are opened for the successor.
+    pub leaving: CancellationToken,
+    /// Connections between two requests are closed.
+    pub closing: CancellationToken,
+    /// What still runs is cut.
+    pub cut: CancellationToken,
+}
+
+impl Ending {
+    /// Begins the end, unless one of the other kind has begun. A successor accepts from then on.
+    pub fn begin(&self, kind: Kind) -> bool {
+        let begun = *self.kind.get_or_init(|| kind);
+        if begun == Kind::HandedOver {
+            self.deaf.cancel();
+        }
+        self.begun.cancel();
+        begun == kind
+    }
+
+    /// Until a successor has taken over; for ever if none does.
+    pub async fn handed_over(&self) {
+        self.is_of(Kind::HandedOver).await;
+    }
+
+    /// Until the relay stops; for ever if it is handed over.
+    pub async fn stopping(&self) {
+        self.is_of(Kind::Stopping).await;
+    }
+
+    async fn is_of(&self, kind: Kind) {
+        self.begun.cancelled().await;
+        if self.kind.get() != Some(&kind) {
+            std::future::pending().await
+        }
+    }
+
+    /// Whether each response is the last one of its connection.
+    pub fn has_begun(&self) -> bool {
+        self.kind.get().is_some()
+    }
+
+    /// Whether what is new is turned away.
+    pub fn is_stopping(&self) -> bool {
+        self.kind.get() == Some(&Kind::Stopping)
+    }
+}

@@ -1,0 +1,53 @@
+//! A data socket of a client is for a viewer of this process, or of one before it.
+
+use std::os::fd::OwnedFd;
+
+use bytes::BytesMut;
+use tokio::net::TcpStream;
+
+use crate::link::peer::{PeerClaim, Predecessor};
+use crate::link::sockets::{Bearer, Claim, ClaimError, Pending};
+use crate::proto::frame::Role;
+use crate::proto::message::Level;
+use crate::stream::websocket::{Sizes, WebSocket};
+
+/// The right to deliver one data socket.
+pub enum Claimed {
+    /// To a viewer of ours.
+    Here(Claim),
+    /// To the predecessor.
+    There(PeerClaim),
+}
+
+/// Takes up the connection `id`, wherever it was announced. Nothing that is refused burns it.
+pub async fn claim(
+    pending: &Pending,
+    predecessor: &Predecessor,
+    id: &str,
+    bearer: Option<Bearer<'_>>,
+) -> Result<Claimed, ClaimError> {
+    match pending.claim(id, bearer) {
+        Err(ClaimError::Unknown) if predecessor.is_alive() => {
+            predecessor.claim(id, bearer).await.map(Claimed::There)
+        }
+        claimed => claimed.map(Claimed::Here),
+    }
+}
+
+impl Claimed {
+    /// Passes on a socket that came as a descriptor, after its handshake; `already` is what was read behind that.
+    pub async fn deliver(self, socket: OwnedFd, already: BytesMut, sizes: Sizes) -> std::io::Result<()> {
+        match self {
+            Self::Here(claim) => {
+                let stream = std::net::TcpStream::from(socket);
+                stream.set_nonblocking(true)?;
+                let stream = TcpStream::from_std(stream)?;
+                let socket = WebSocket::new(stream, Role::Server, already, sizes);
+                let two = claim.level() == Level::Two;
+                claim.deliver(Box::new(if two { socket.with_half_close() } else { socket }));
+            }
+            Self::There(claim) => claim.deliver(socket, &already).await,
+        }
+        Ok(())
+    }
+}

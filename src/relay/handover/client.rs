@@ -1,0 +1,103 @@
+//! The successor's end: it asks the running relay for its listeners, and says when it is ready to use them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use super::message::{Listening, Reply, Request, Wanted};
+use super::socket;
+use crate::link::peer::ToPredecessor;
+use crate::relay::config::RelayConfig;
+use crate::stream::courier::Courier;
+
+/// For each answer of the running relay.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
+
+/// Why a running relay was not replaced; it goes on as before.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeOverError {
+    /// Nobody is there.
+    #[error("no relay runs on the data directory {dir} ({error}): start without --take-over", dir = dir.display())]
+    NoRelay {
+        /// The data directory.
+        dir: PathBuf,
+        /// What connecting said.
+        error: io::Error,
+    },
+    /// It listens on other addresses; the text names both.
+    #[error("{0}")]
+    OtherAddresses(String),
+    /// It does not hand over now.
+    #[error("the running relay does not hand over: {0}")]
+    Refused(String),
+    /// It did not answer, or ended meanwhile.
+    #[error("the running relay does not hand over: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// What the running relay gave. Nothing is accepted before it has heard that we are ready.
+pub struct Inheritance {
+    /// Where viewers and clients come in.
+    pub listeners: Vec<TcpListener>,
+    /// Where the operator comes in.
+    pub admin: Option<TcpListener>,
+    /// The conversation with the running relay.
+    pub courier: Courier,
+}
+
+/// Asks the relay that runs on the data directory of `config` for its listeners.
+pub async fn take_over(config: &RelayConfig) -> Result<Inheritance, TakeOverError> {
+    let stream = socket::connect(&config.data_dir)
+        .await
+        .map_err(|error| TakeOverError::NoRelay { dir: config.data_dir.clone(), error })?;
+    let mut courier = Courier::new(stream);
+    let wanted = Wanted {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        listen: config.listen.clone(),
+        admin: config.admin_listen,
+    };
+    courier.send(&Request::TakeOver(wanted), &[]).await?;
+    let Listening { listen, admin } = match answer(&mut courier).await? {
+        Reply::Listeners(listening) => listening,
+        Reply::OtherAddresses(sentence) => return Err(TakeOverError::OtherAddresses(sentence)),
+        Reply::Refused(sentence) => return Err(TakeOverError::Refused(sentence)),
+        Reply::Yours => return Err(unexpected()),
+    };
+    let mut listener = |address: SocketAddr| {
+        let descriptor = courier.take_descriptor().ok_or_else(unexpected)?;
+        let listener = std::net::TcpListener::from(descriptor);
+        listener.set_nonblocking(true)?;
+        if listener.local_addr()? != address {
+            return Err(unexpected());
+        }
+        Ok(TcpListener::from_std(listener)?)
+    };
+    let listeners = listen.into_iter().map(&mut listener).collect::<Result<_, _>>()?;
+    let admin = admin.map(&mut listener).transpose()?;
+    Ok(Inheritance { listeners, admin, courier })
+}
+
+/// Says that we can serve. When this returns, the running relay has stopped accepting; what has come since waits in the
+/// listeners. The rest of the conversation is about what only that relay can answer.
+pub async fn ready(courier: &mut Courier) -> Result<(), TakeOverError> {
+    courier.send(&ToPredecessor::Ready, &[]).await?;
+    match answer(courier).await? {
+        Reply::Yours => Ok(()),
+        Reply::Refused(sentence) => Err(TakeOverError::Refused(sentence)),
+        _ => Err(unexpected()),
+    }
+}
+
+async fn answer(courier: &mut Courier) -> Result<Reply, TakeOverError> {
+    let answered = timeout(ANSWER_WAIT, courier.receive()).await;
+    let answered = answered.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+    answered.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof).into())
+}
+
+fn unexpected() -> TakeOverError {
+    TakeOverError::Refused("it does not say what is expected; perhaps its version is too old".into())
+}

@@ -1,0 +1,110 @@
+//! How a successor asks for the listeners, and what it is told.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// What the successor says first.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// It wants to take over.
+    TakeOver(Wanted),
+}
+
+/// The addresses that the successor is configured for.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Version of its program, for the log.
+    pub version: String,
+    /// Where viewers and clients come in; port 0 is whatever port there is.
+    pub listen: Vec<SocketAddr>,
+    /// Where the operator comes in, likewise.
+    pub admin: SocketAddr,
+}
+
+/// What the running relay answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// The listeners come along, as descriptors in this order.
+    Listeners(Listening),
+    /// It has stopped accepting: the successor accepts from now on.
+    Yours,
+    /// The successor is configured for other addresses; the text names both.
+    OtherAddresses(String),
+    /// Not now; the text says why.
+    Refused(String),
+}
+
+/// The addresses of listeners.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listening {
+    /// Where viewers and clients come in.
+    pub listen: Vec<SocketAddr>,
+    /// Where the operator comes in, if anywhere.
+    pub admin: Option<SocketAddr>,
+}
+
+impl Listening {
+    /// Whether these are the addresses that `wanted` names; the error is a sentence about the first that is not.
+    pub fn check(&self, wanted: &Wanted) -> Result<(), String> {
+        let list = |all: &[SocketAddr]| all.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" ");
+        let fits = |(has, wanted): (&SocketAddr, &SocketAddr)| {
+            has == wanted || (wanted.port() == 0 && has.ip() == wanted.ip())
+        };
+        if self.listen.len() != wanted.listen.len() || !self.listen.iter().zip(&wanted.listen).all(fits) {
+            return Err(format!(
+                "listen: the running relay has {} and not {}; give the same, or stop it first",
+                list(&self.listen),
+                list(&wanted.listen)
+            ));
+        }
+        let admin = self.admin.as_slice();
+        if !admin.iter().zip([&wanted.admin]).all(fits) || admin.is_empty() {
+            return Err(format!(
+                "admin-listen: the running relay has {} and not {}; give the same, or stop it first",
+                list(admin),
+                wanted.admin
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(listen: &[&str], admin: &str) -> Wanted {
+        Wanted {
+            version: String::new(),
+            listen: listen.iter().map(|address| address.parse().unwrap()).collect(),
+            admin: admin.parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn addresses_must_be_the_same_and_port_0_is_any() {
+        let has = Listening {
+            listen: vec!["127.0.0.1:80".parse().unwrap(), "[::1]:81".parse().unwrap()],
+            admin: Some("127.0.0.1:9090".parse().unwrap()),
+        };
+        for same in [["127.0.0.1:80", "[::1]:81"], ["127.0.0.1:0", "[::1]:0"]] {
+            assert_eq!(has.check(&wanted(&same, "127.0.0.1:9090")), Ok(()));
+        }
+        for (other, admin, named) in [
+            (&["127.0.0.1:80"][..], "127.0.0.1:9090", "has 127.0.0.1:80 [::1]:81 and not 127.0.0.1:80;"),
+            (&["127.0.0.2:0", "[::1]:81"], "127.0.0.1:9090", "not 127.0.0.2:0 [::1]:81"),
+            (&["127.0.0.1:81", "[::1]:81"], "127.0.0.1:9090", "not 127.0.0.1:81"),
+            (
+                &["127.0.0.1:80", "[::1]:81"],
+                "127.0.0.1:9091",
+                "admin-listen: the running relay has 127.0.0.1:9090",
+            ),
+        ] {
+            let error = has.check(&wanted(other, admin)).unwrap_err();
+            assert!(error.contains(named), "{error}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The running relay's end: it waits for a successor, gives it the listeners, and then answers its questions.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, UnixStream};
+use tokio::time::{sleep, timeout};
+
+use super::message::{Listening, Reply, Request, Wanted};
+use super::questions;
+use super::socket::Published;
+use crate::link::peer::ToPredecessor;
+use crate::relay::Shared;
+use crate::relay::ending::Kind;
+use crate::stream::courier::Courier;
+
+/// From a connection to what it wants.
+const REQUEST_WAIT: Duration = Duration::from_secs(5);
+/// From the listeners to the word that the successor is ready; after that we go on as if nothing had happened.
+const READY_WAIT: Duration = Duration::from_secs(30);
+/// After a failed accept, so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Questions of the successor that are answered at the same time; one more finds its socket closed.
+const MOST_QUESTIONS: usize = 4096;
+
+/// The listeners of a relay.
+#[derive(Clone)]
+pub struct Sockets {
+    /// Where viewers and clients come in.
+    pub listen: Vec<Arc<TcpListener>>,
+    /// Where the operator comes in.
+    pub admin: Option<Arc<TcpListener>>,
+}
+
+impl Sockets {
+    /// Those that the caller has bound.
+    pub fn new(listen: Vec<TcpListener>, admin: Option<TcpListener>) -> Self {
+        Self { listen: listen.into_iter().map(Arc::new).collect(), admin: admin.map(Arc::new) }
+    }
+
+    /// Where they listen.
+    pub fn addresses(&self) -> io::Result<Listening> {
+        let listen = self.listen.iter().map(|listener| listener.local_addr()).collect::<Result<_, _>>()?;
+        let admin = self.admin.as_ref().map(|listener| listener.local_addr()).transpose()?;
+        Ok(Listening { listen, admin })
+    }
+}
+
+/// Waits for a successor until the relay stops. Once there is one, answers its questions until it ends.
+pub(in crate::relay) async fn serve(shared: Arc<Shared>, socket: Published, sockets: Sockets) {
+    let successor = loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shared.ending.stopping() => {
+                // From now on another relay may start in our place.
+                socket.withdraw();
+                return;
+            }
+            accepted = socket.listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let given = tokio::select! {
+            biased;
+            () = shared.ending.stopping() => continue,
+            given = give(&shared, stream, &sockets) => given,
+            // One after the other; whoever comes meanwhile is told.
+            never = refuse_others(&socket) => match never {},
+        };
+        match given {
+            Ok(Some(successor)) => break successor,
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "no successor took over; going on"),
+        }
+    };
+    // Its path is the successor's by now, or will be in a moment.
+    drop((socket, sockets));
+    answer_questions(&shared, successor).await;
+}
+
+enum Never {}
+
+async fn refuse_others(socket: &Published) -> Never {
+    loop {
+        match socket.listener.accept().await {
+            Ok((stream, _)) => {
+                let reply = Reply::Refused("another relay is taking over at this moment".into());
+                let _ = timeout(REQUEST_WAIT, Courier::new(stream).send(&reply, &[])).await;
+            }
+            Err(_) => sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+/// Gives the listeners to whoever asks over `stream`; `None` if nobody wants them after all. We accept until the
+/// successor has said that it is ready.
+async fn give(shared: &Arc<Shared>, stream: UnixStream, sockets: &Sockets) -> io::Result<Option<Courier>> {
+    let mut courier = Courier::new(stream);
+    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+    let asked = timeout(REQUEST_WAIT, courier.receive()).await.map_err(late)??;
+    // Whoever only looks whether somebody is here says nothing.
+    let Some(Request::TakeOver(wanted)) = asked else { return Ok(None) };
+    let Wanted { version, .. } = &wanted;
+    let has = sockets.addresses()?;
+    if let Err(sentence) = has.check(&wanted) {
+        tracing::warn!(version, sentence, "a relay wanted to take over with other addresses; going on");
+        courier.send(&Reply::OtherAddresses(sentence), &[]).await?;
+        return Ok(None);
+    }
+    tracing::info!(version, "another relay begins to take over");
+    let descriptors: Vec<_> =
+        sockets.listen.iter().chain(&sockets.admin).map(|listener| listener.as_fd()).collect();
+    courier.send(&Reply::Listeners(has), &descriptors).await?;
+    let said = timeout(READY_WAIT, courier.receive()).await.map_err(late)??;
+    let Some(ToPredecessor::Ready) = said else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+    if !shared.ending.begin(Kind::HandedOver) {
+        courier.send(&Reply::Refused("it stops".into()), &[]).await?;
+        return Ok(None);
+    }
+    // A successor that does not hear this has ended: its connection, which is read next, says so.
+    let _ = courier.send(&Reply::Yours, &[]).await;
+    tracing::info!(version, "another relay has taken over");
+    Ok(Some(courier))
+}
+
+async fn answer_questions(shared: &Arc<Shared>, mut successor: Courier) {
+    while let Ok(Some(ToPredecessor::Question)) = successor.receive().await {
+        let Some(socket) = successor.take_descriptor() else { continue };
+        let stream = std::os::unix::net::UnixStream::from(socket);
+        let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
+        let Ok(stream) = stream else { continue };
+        if shared.questions.len() < MOST_QUESTIONS {
+            let answering = Box::pin(questions::answer(Arc::clone(shared), stream));
+            shared.questions.spawn(shared.ending.cut.clone().run_until_cancelled_owned(answering));
+        }
+    }
+    tracing::info!("the successor has ended");
+}

@@ -1,0 +1,92 @@
+//! What goes through a tunnel, counted; and how much of that the store knows.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use super::unix_ms;
+use crate::store::{Activity, TunnelRow};
+use crate::sync::lock;
+
+/// Totals of one tunnel, as far as this process knows them.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Bytes from viewers to the target.
+    pub bytes_in: AtomicU64,
+    /// Bytes from the target to viewers.
+    pub bytes_out: AtomicU64,
+    /// Requests of viewers.
+    pub requests: AtomicU64,
+    /// Unix milliseconds of the last request; 0 is never.
+    last_active: AtomicI64,
+    /// What of the totals is in the store, or on its way there.
+    saved: Mutex<Counters>,
+}
+
+/// Counters of a tunnel at one moment.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counters {
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) requests: u64,
+}
+
+impl Traffic {
+    /// Counts a request that begins now.
+    pub fn request(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.last_active.store(unix_ms(), Ordering::Relaxed);
+    }
+
+    fn totals(&self) -> Counters {
+        Counters {
+            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            bytes_out: self.bytes_out.load(Ordering::Relaxed),
+            requests: self.requests.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Takes up what the store has and we have not: another process has counted, too.
+    pub(super) fn learn(&self, row: &TunnelRow) {
+        let mut saved = lock(&self.saved);
+        let more = |total: &AtomicU64, saved: &mut u64, stored: u64| {
+            if stored > *saved {
+                total.fetch_add(stored - *saved, Ordering::Relaxed);
+                *saved = stored;
+            }
+        };
+        more(&self.bytes_in, &mut saved.bytes_in, row.bytes_in);
+        more(&self.bytes_out, &mut saved.bytes_out, row.bytes_out);
+        more(&self.requests, &mut saved.requests, row.requests);
+        self.last_active.fetch_max(row.last_active.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// What has been counted since the last call. It counts as saved from now on, see [`Traffic::not_saved`].
+    pub(super) fn take(&self) -> Counters {
+        let mut saved = lock(&self.saved);
+        let (before, now) = (*saved, self.totals());
+        *saved = now;
+        Counters {
+            bytes_in: now.bytes_in - before.bytes_in,
+            bytes_out: now.bytes_out - before.bytes_out,
+            requests: now.requests - before.requests,
+        }
+    }
+
+    /// What was taken could not be saved: it is part of the next time.
+    pub(super) fn not_saved(&self, taken: &Activity) {
+        let mut saved = lock(&self.saved);
+        saved.bytes_in -= taken.bytes_in;
+        saved.bytes_out -= taken.bytes_out;
+        saved.requests -= taken.requests;
+    }
+
+    /// What of the totals is in the store.
+    pub(super) fn saved(&self) -> Counters {
+        *lock(&self.saved)
+    }
+
+    /// Unix milliseconds of the last request.
+    pub fn last_active(&self) -> Option<i64> {
+        Some(self.last_active.load(Ordering::Relaxed)).filter(|at| *at != 0)
+    }
+}

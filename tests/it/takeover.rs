@@ -1,0 +1,590 @@
+//! One relay process takes the place of another: no request fails, and nothing is lost.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http2::handshake;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
+
+use crate::frames::{BINARY, Raw, TEXT};
+use crate::program::{RELAY, Running, adit, http as call, keys, run};
+use crate::rig::{ALICE, Answer, BOB, echo_target, read_request, serve_one, soon};
+use crate::wire::Viewer;
+
+fn relay(home: &Path, more: &[&str]) -> Command {
+    let mut command = adit(home, &[&RELAY[..], more].concat());
+    command.env("ADIT_KEYS", keys());
+    command
+}
+
+/// The one that takes over, when it serves.
+async fn successor(home: &Path, old: &Running) -> Running {
+    let new = Running::start(relay(home, &["--take-over"])).await;
+    assert_eq!(new.addresses, old.addresses);
+    new
+}
+
+async fn viewer(address: SocketAddr) -> Viewer {
+    Viewer(soon(TcpStream::connect(address)).await.unwrap())
+}
+
+fn get(name: &str) -> String {
+    format!("GET /t/{name}/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+}
+
+/// The control socket of the tunnel `name`, of a base client played by hand.
+async fn control(relay: &Running, name: &str) -> Raw {
+    let (_, tunnel) = relay.create(ALICE, name).await;
+    let path = format!("/ws/control?tunnel_id={}", tunnel["id"].as_str().unwrap());
+    let mut control = Raw::open(relay.addresses[0], &path, Some(ALICE)).await.unwrap();
+    control.frame().await.unwrap();
+    control
+}
+
+async fn notified(control: &mut Raw) -> String {
+    let told: Value = serde_json::from_slice(&control.next(TEXT).await.unwrap()).unwrap();
+    told["id"].as_str().unwrap().to_owned()
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+// ---- refusals ----
+
+#[tokio::test]
+async fn with_nothing_to_take_over_the_exit_code_is_69() {
+    let home = tempfile::tempdir().unwrap();
+    let (code, stdout, stderr) = run(&mut relay(home.path(), &["--take-over"])).await;
+    assert_eq!((code, stdout.as_str()), (69, ""));
+    assert!(stderr.contains("no relay runs") && stderr.contains("without --take-over"), "{stderr}");
+    assert!(!home.path().join("data").exists(), "nothing is made");
+
+    // The socket of a relay that was killed is nobody.
+    let killed = Running::start(relay(home.path(), &[])).await;
+    killed.signal("KILL");
+    killed.end().await;
+    assert_eq!(run(&mut relay(home.path(), &["--take-over"])).await.0, 69);
+    Running::start(relay(home.path(), &[])).await;
+}
+
+#[tokio::test]
+async fn a_second_relay_on_the_same_data_directory_is_told_of_take_over() {
+    let home = tempfile::tempdir().unwrap();
+    let running = Running::start(relay(home.path(), &[])).await;
+    let (code, _, stderr) = run(&mut relay(home.path(), &[])).await;
+    assert_eq!(code, 1);
+    assert!(stderr.contains("--take-over") && stderr.contains("--data-dir"), "{stderr}");
+    assert!(running.takes(ALICE).await);
+    running.signal("TERM");
+    assert_eq!(running.end().await.0, Some(0));
+    Running::start(relay(home.path(), &[])).await;
+}
+
+#[tokio::test]
+async fn other_addresses_are_refused_and_the_running_relay_goes_on() {
+    let home = tempfile::tempdir().unwrap();
+    let running = Running::start(relay(home.path(), &[])).await;
+    for (listen, admin, option) in
+        [("127.0.0.2:0", "127.0.0.1:0", "listen"), ("127.0.0.1:0", "127.0.0.1:1", "admin-listen")]
+    {
+        let other = ["relay", "--take-over", "--listen", listen, "--admin-listen", admin];
+        let (code, _, stderr) = run(adit(home.path(), &other).env("ADIT_KEYS", keys())).await;
+        assert_eq!(code, 2, "{stderr}");
+        let wrong = if option == "listen" { listen } else { admin };
+        assert!(stderr.contains(option) && stderr.contains(wrong), "{stderr}");
+        if option == "listen" {
+            assert!(stderr.contains(&running.addresses[0].to_string()), "{stderr}");
+        }
+        assert!(running.takes(ALICE).await);
+    }
+    let new = successor(home.path(), &running).await;
+    assert!(new.takes(ALICE).await);
+    assert_eq!(running.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn a_successor_that_dies_before_it_is_ready_changes_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let mut running = Running::start(relay(home.path(), &[])).await;
+    let mut control = control(&running, "web").await;
+    // It waits for the database, and is killed there.
+    let database = home.path().join("data/adit/adit.db");
+    let other = rusqlite::Connection::open(database).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut new = relay(home.path(), &["--take-over"]).spawn().unwrap();
+    running.until("another relay begins to take over").await;
+    new.kill().await.unwrap();
+    running.until("no successor took over; going on").await;
+    other.execute_batch("ROLLBACK").unwrap();
+    // One that says nothing, and one that says nonsense.
+    for words in ["", "nonsense\n", "{\"take_over\":{}}\n"] {
+        let mut stream = UnixStream::connect(home.path().join("data/adit/relay.sock")).await.unwrap();
+        stream.write_all(words.as_bytes()).await.unwrap();
+    }
+    let address = running.addresses[0];
+    let mut viewer = viewer(address).await;
+    for _ in 0..2 {
+        viewer.say(get("web")).await;
+        let mut data = Raw::data(address, &notified(&mut control).await).await;
+        data.request().await;
+        data.send(BINARY, OK).await;
+        let answer = viewer.answer().await;
+        assert_eq!((answer.status, answer.header("connection")), (200, None));
+        data.write(crate::frames::frame(crate::frames::CLOSE, &1000u16.to_be_bytes())).await;
+        while data.frame().await.is_some() {}
+    }
+    let new = successor(home.path(), &running).await;
+    assert!(new.takes(ALICE).await);
+}
+
+// ---- what the old one has and the new one needs ----
+
+#[tokio::test]
+async fn probes_say_ready_all_the_time_and_are_led_to_the_new_one() {
+    const READY: &str = "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let home = tempfile::tempdir().unwrap();
+    let admin = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let start = |more: &'static str| {
+        let admin = admin.to_string();
+        let arguments = ["relay", "--listen", "127.0.0.1:0", "--admin-listen", &admin, more];
+        let mut command = adit(home.path(), &arguments);
+        command.env("ADIT_KEYS", keys());
+        Running::start(command)
+    };
+    let old = start("--path-routing=on").await;
+    // Holds the old one.
+    let mut control = control(&old, "web").await;
+    let mut viewer = viewer(old.addresses[0]).await;
+    viewer.say(get("web")).await;
+    let mut data = Raw::data(old.addresses[0], &notified(&mut control).await).await;
+    let mut kept = Viewer(TcpStream::connect(admin).await.unwrap());
+    kept.say(READY).await;
+    assert_eq!(kept.answer().await.status, 200);
+    let new = start("--take-over").await;
+    kept.say(READY).await;
+    let answer = Answer::parse(&kept.rest().await);
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    let mut fresh = Viewer(TcpStream::connect(admin).await.unwrap());
+    fresh.say(READY).await;
+    let answer = fresh.answer().await;
+    assert_eq!((answer.status, answer.header("connection")), (200, None));
+    data.request().await;
+    data.send(BINARY, OK).await;
+    assert_eq!(Answer::parse(&viewer.rest().await).status, 200);
+    drop((control, data));
+    assert_eq!(old.end().await.0, Some(0));
+    drop(new);
+}
+
+#[tokio::test]
+async fn a_connection_that_the_old_one_announced_is_taken_up_through_the_new_one() {
+    let home = tempfile::tempdir().unwrap();
+    let old = Running::start(relay(home.path(), &[])).await;
+    let (address, mut control) = (old.addresses[0], control(&old, "web").await);
+    let mut waiting = viewer(address).await;
+    waiting.say(get("web")).await;
+    let id = notified(&mut control).await;
+    let new = successor(home.path(), &old).await;
+
+    let path = format!("/ws/data?id={id}");
+    let refused = Raw::open(address, &path, Some(BOB)).await.err().unwrap();
+    assert_eq!(refused.status, 403);
+    let unknown = format!("/ws/data?id={}", "0b6fd1c8-6d1c-4c37-8c1c-5b8a3f6f2d10");
+    assert_eq!(Raw::open(address, &unknown, None).await.err().unwrap().status, 404);
+    let mut data = Raw::open(address, &path, Some(ALICE)).await.unwrap();
+    assert_eq!(Raw::open(address, &path, None).await.err().unwrap().status, 404, "good for one claim");
+    assert!(data.request().await.starts_with("GET / "));
+
+    // Viewers of the new one reach the client that is still at the old one.
+    let mut fresh = viewer(address).await;
+    fresh.say(get("web")).await;
+    let mut second = Raw::data(address, &notified(&mut control).await).await;
+    assert!(second.request().await.starts_with("GET / "));
+    second.send(BINARY, OK).await;
+    let answer = fresh.answer().await;
+    assert_eq!((answer.status, answer.header("connection"), answer.text()), (200, None, "ok".into()));
+    assert_eq!(second.frame().await, None, "used once");
+
+    data.send(BINARY, OK).await;
+    let answer = Answer::parse(&waiting.rest().await);
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    assert_eq!(control.close_code().await, Some(1012));
+    assert_eq!(old.end().await.0, Some(0));
+    drop(new);
+}
+
+/// The end of a response without a length is the end of its connection, so a break must not look like one.
+#[tokio::test]
+async fn a_response_through_both_that_breaks_off_is_not_taken_for_a_whole_one() {
+    let home = tempfile::tempdir().unwrap();
+    let old = Running::start(relay(home.path(), &[])).await;
+    let (address, mut control) = (old.addresses[0], control(&old, "web").await);
+    let mut holding = viewer(address).await;
+    holding.say(get("web")).await;
+    let _held = Raw::data(address, &notified(&mut control).await).await;
+    let _new = successor(home.path(), &old).await;
+    for whole in [true, false] {
+        let mut viewer = viewer(address).await;
+        viewer.say("GET /t/web/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+        let mut data = Raw::data(address, &notified(&mut control).await).await;
+        data.request().await;
+        data.send(BINARY, "HTTP/1.1 200 OK\r\n\r\nbytes").await;
+        assert!(viewer.head().await.contains("chunked"));
+        assert_eq!(viewer.bytes(10).await, b"5\r\nbytes\r\n");
+        if whole {
+            drop(data);
+        } else {
+            data.0.set_zero_linger().unwrap();
+            drop(data);
+        }
+        assert_eq!(viewer.rest().await, if whole { &b"0\r\n\r\n"[..] } else { b"" });
+    }
+}
+
+#[tokio::test]
+async fn a_download_from_a_base_client_that_began_before_ends_whole() {
+    let home = tempfile::tempdir().unwrap();
+    let old = Running::start(relay(home.path(), &[])).await;
+    let (address, mut control) = (old.addresses[0], control(&old, "web").await);
+    let mut viewer = viewer(address).await;
+    viewer.say(get("web")).await;
+    let mut data = Raw::data(address, &notified(&mut control).await).await;
+    data.request().await;
+    data.send(BINARY, "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n").await;
+    viewer.head().await;
+    let new = successor(home.path(), &old).await;
+    for _ in 0..100 {
+        data.send(BINARY, [b'x'; 1000]).await;
+        viewer.bytes(1000).await;
+    }
+    // Its connection is idle now, and the answer to its next request is the last one there.
+    viewer.say(get("web")).await;
+    data.request().await;
+    data.send(BINARY, OK).await;
+    let answer = Answer::parse(&viewer.rest().await);
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    assert_eq!(control.close_code().await, Some(1012));
+    assert_eq!(old.end().await.0, Some(0));
+    assert!(new.takes(ALICE).await);
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_goes_through_both() {
+    let home = tempfile::tempdir().unwrap();
+    let old = Running::start(relay(home.path(), &[])).await;
+    let (address, mut control) = (old.addresses[0], control(&old, "web").await);
+    let upgrade = "GET /t/web/ HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+    let switched = "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+    let mut before = viewer(address).await;
+    before.say(upgrade).await;
+    let mut of_before = Raw::data(address, &notified(&mut control).await).await;
+    of_before.request().await;
+    of_before.send(BINARY, switched).await;
+    before.head().await;
+    let _new = successor(home.path(), &old).await;
+    let mut after = viewer(address).await;
+    after.say(upgrade).await;
+    let mut of_after = Raw::data(address, &notified(&mut control).await).await;
+    of_after.request().await;
+    of_after.send(BINARY, switched).await;
+    after.head().await;
+    for (viewer, data) in [(&mut before, &mut of_before), (&mut after, &mut of_after)] {
+        viewer.say("ping").await;
+        assert_eq!(data.next(BINARY).await.unwrap(), b"ping");
+        data.send(BINARY, "pong").await;
+        assert_eq!(viewer.bytes(4).await, b"pong");
+    }
+    // The end of either side reaches the other.
+    drop(after);
+    assert_eq!(of_after.next(BINARY).await, None);
+    drop(of_before);
+    assert_eq!(before.rest().await, b"");
+    drop(before);
+    assert_eq!(old.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn http2_viewers_are_told_to_go_and_their_streams_end_whole() {
+    let home = tempfile::tempdir().unwrap();
+    let old = Running::start(relay(home.path(), &[])).await;
+    let (address, mut control) = (old.addresses[0], control(&old, "web").await);
+    let io = TokioIo::new(soon(TcpStream::connect(address)).await.unwrap());
+    let (mut sender, connection) = soon(handshake(TokioExecutor::new(), io)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = Request::get("http://localhost/t/web/").body(Empty::<Bytes>::new()).unwrap();
+    let answer = tokio::spawn(sender.send_request(request));
+    let mut data = Raw::data(address, &notified(&mut control).await).await;
+    data.request().await;
+    data.send(BINARY, "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf").await;
+    let answer = soon(answer).await.unwrap().unwrap();
+    let _new = successor(home.path(), &old).await;
+    data.send(BINARY, "half").await;
+    assert_eq!(soon(answer.into_body().collect()).await.unwrap().to_bytes(), "halfhalf");
+    // The relay ends the connection, which its viewer keeps.
+    soon(connection).await.unwrap().unwrap();
+    assert!(sender.is_closed());
+    assert_eq!(old.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn a_viewer_that_stays_idle_is_closed_when_the_time_is_over() {
+    let home = tempfile::tempdir().unwrap();
+    let old = Running::start(relay(home.path(), &["--drain", "1s"])).await;
+    let (address, _control) = (old.addresses[0], control(&old, "web").await);
+    let mut idle = viewer(address).await;
+    idle.say("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(idle.answer().await.header("connection"), None);
+    let new = successor(home.path(), &old).await;
+    assert_eq!(idle.rest().await, b"");
+    let (code, said) = old.end().await;
+    assert_eq!(code, Some(0));
+    assert!(!said.contains("is cut"), "{said}");
+    assert!(new.takes(ALICE).await);
+}
+
+#[tokio::test]
+async fn a_tunnel_that_the_old_one_made_is_known_to_the_new_one_at_once() {
+    let home = tempfile::tempdir().unwrap();
+    let old = Running::start(relay(home.path(), &[])).await;
+    let address = old.addresses[0];
+    let mut kept = viewer(address).await;
+    let body = json!({"local_port": 1, "name": "late"}).to_string();
+    kept.say(format!(
+        "POST /v1/tunnels HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ALICE}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    ))
+    .await;
+    let new = successor(home.path(), &old).await;
+    // The request ends at the old one, which has read its head.
+    kept.say(body).await;
+    let created = Answer::parse(&kept.rest().await);
+    assert_eq!((created.status, created.header("connection")), (201, Some("close")));
+    let tunnel: Value = serde_json::from_slice(&created.body).unwrap();
+    let path = format!("/ws/control?tunnel_id={}", tunnel["id"].as_str().unwrap());
+    let mut control = Raw::open(address, &path, Some(ALICE)).await.unwrap();
+    control.frame().await.unwrap();
+    assert_eq!(old.end().await.0, Some(0));
+    assert_eq!(new.create(ALICE, "late").await.1["id"], tunnel["id"]);
+}
+
+#[tokio::test]
+async fn a_second_successor_comes_while_the_first_relay_still_drains() {
+    let home = tempfile::tempdir().unwrap();
+    let first = Running::start(relay(home.path(), &[])).await;
+    let (address, mut control) = (first.addresses[0], control(&first, "web").await);
+    let mut waiting = viewer(address).await;
+    waiting.say(get("web")).await;
+    let id = notified(&mut control).await;
+    let second = successor(home.path(), &first).await;
+    let mut between = viewer(address).await;
+    between.say(get("web")).await;
+    let between_id = notified(&mut control).await;
+    let third = successor(home.path(), &second).await;
+    let mut last = viewer(address).await;
+    last.say(get("web")).await;
+    let last_id = notified(&mut control).await;
+    for (id, viewer) in [(last_id, &mut last), (between_id, &mut between), (id, &mut waiting)] {
+        let mut data = Raw::data(address, &id).await;
+        data.request().await;
+        data.send(BINARY, OK).await;
+        let answer = viewer.answer().await;
+        assert_eq!((answer.status, answer.text()), (200, "ok".into()));
+    }
+    assert_eq!(control.close_code().await, Some(1012));
+    assert_eq!((first.end().await.0, second.end().await.0), (Some(0), Some(0)));
+    assert!(third.takes(ALICE).await);
+}
+
+// ---- under load ----
+
+/// Viewers of one tunnel that send without pause.
+struct Load {
+    stop: Arc<AtomicBool>,
+    answered: Arc<Vec<AtomicUsize>>,
+    viewers: JoinSet<Vec<String>>,
+}
+
+impl Load {
+    /// Begins with `count` viewers; every third one has a connection for each request.
+    fn start(address: SocketAddr, name: &str, count: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let answered: Arc<Vec<_>> = Arc::new((0..count).map(|_| AtomicUsize::new(0)).collect());
+        let mut viewers = JoinSet::new();
+        for number in 0..count {
+            let (stop, answered, name) = (Arc::clone(&stop), Arc::clone(&answered), name.to_owned());
+            viewers.spawn(async move {
+                let (mut failed, mut connection) = (Vec::new(), None);
+                while !stop.load(Ordering::Relaxed) {
+                    let kept = connection.is_some();
+                    match exchange(address, &name, number, &mut connection).await {
+                        Ok(()) => drop(answered[number].fetch_add(1, Ordering::Relaxed)),
+                        Err(what) => failed.push(format!("viewer {number} of {name}, kept: {kept}: {what}")),
+                    }
+                }
+                failed
+            });
+        }
+        Self { stop, answered, viewers }
+    }
+
+    fn answered(&self) -> usize {
+        self.answered.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Waits until each viewer has had `more` answers from now on.
+    async fn more(&self, more: usize) {
+        let now: Vec<usize> =
+            self.answered.iter().map(|count| count.load(Ordering::Relaxed) + more).collect();
+        let all =
+            || self.answered.iter().zip(&now).all(|(count, wanted)| count.load(Ordering::Relaxed) >= *wanted);
+        soon(async {
+            while !all() {
+                tokio::task::yield_now().await
+            }
+        })
+        .await;
+    }
+
+    /// Stops: how many answers there were, and what failed.
+    async fn end(mut self) -> (usize, Vec<String>) {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut failed = Vec::new();
+        while let Some(viewer) = soon(self.viewers.join_next()).await {
+            failed.extend(viewer.unwrap());
+        }
+        (self.answered(), failed)
+    }
+}
+
+/// One request and its answer, over the kept connection if there is one.
+async fn exchange(
+    address: SocketAddr,
+    name: &str,
+    number: usize,
+    kept: &mut Option<TcpStream>,
+) -> Result<(), String> {
+    let mut stream = match kept.take() {
+        Some(stream) => stream,
+        None => TcpStream::connect(address).await.map_err(|error| error.to_string())?,
+    };
+    let close = if number.is_multiple_of(3) { "Connection: close\r\n" } else { "" };
+    let request = format!("GET /t/{name}/{number} HTTP/1.1\r\nHost: localhost\r\n{close}\r\n");
+    stream.write_all(request.as_bytes()).await.map_err(|error| format!("not sent: {error}"))?;
+    let answer = soon(read_request(&mut stream)).await.ok_or("no whole answer")?;
+    let answer = Answer::parse(&answer);
+    if answer.status != 200 || !answer.text().starts_with(&format!("GET /{number} ")) {
+        return Err(format!("{} {}", answer.status, answer.text()));
+    }
+    if answer.header("connection") != Some("close") {
+        *kept = Some(stream);
+    }
+    Ok(())
+}
+
+/// A base client that comes back at once, under the same name.
+async fn base_client(address: SocketAddr, name: String, target: SocketAddr) {
+    let mut streams = JoinSet::new();
+    loop {
+        let body = json!({"local_port": 1, "name": name}).to_string();
+        let request = format!(
+            "POST /v1/tunnels HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {ALICE}\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let created = call(address, request).await;
+        let Ok(tunnel) = serde_json::from_slice::<Value>(&created.body) else { continue };
+        let path = format!("/ws/control?tunnel_id={}", tunnel["id"].as_str().unwrap());
+        let Ok(mut control) = Raw::open(address, &path, Some(ALICE)).await else { continue };
+        while let Some((first, payload)) = control.frame_whenever().await {
+            match first {
+                TEXT => {
+                    let told: Value = serde_json::from_slice(&payload).unwrap();
+                    streams.spawn(serve_one(address, told["id"].as_str().unwrap().to_owned(), target));
+                }
+                crate::frames::CLOSE => break,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The real client, until dropped.
+fn real_client(home: &Path, address: SocketAddr, name: &str, target: SocketAddr) -> Child {
+    let (relay, target) = (format!("http://{address}"), target.to_string());
+    let mut command = adit(home, &["http", &target, "--relay", &relay, "--name", name]);
+    command.env("ADIT_KEY", ALICE).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    command.spawn().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_load_no_request_fails_names_stay_and_counters_add_up() {
+    const CLIENTS: usize = 4;
+    let home = tempfile::tempdir().unwrap();
+    let old = Running::start(relay(home.path(), &[])).await;
+    let address = old.addresses[0];
+    let target = echo_target().await;
+    let names: Vec<String> =
+        ["base", "real"].iter().flat_map(|kind| (0..CLIENTS).map(move |n| format!("{kind}-{n}"))).collect();
+    let (mut base, mut real) = (JoinSet::new(), Vec::new());
+    for name in &names {
+        match name.starts_with("base") {
+            true => drop(base.spawn(base_client(address, name.clone(), target))),
+            false => real.push(real_client(home.path(), address, name, target)),
+        }
+    }
+    // Requests that come before the client are no part of the load; they are not counted either.
+    for name in &names {
+        soon(async { while exchange(address, name, 0, &mut None).await.is_err() {} }).await;
+    }
+    let before = tunnels(address).await;
+    let loads: Vec<Load> = names.iter().map(|name| Load::start(address, name, 4)).collect();
+    let more = async |count| {
+        for load in &loads {
+            load.more(count).await;
+        }
+    };
+    more(10).await;
+    let new = successor(home.path(), &old).await;
+    more(10).await;
+    let (code, said) = old.end().await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("cut"), "{said}");
+    more(10).await;
+
+    let mut sent = Vec::new();
+    for load in loads {
+        let (answered, failed) = load.end().await;
+        assert_eq!(failed, Vec::<String>::new());
+        sent.push(answered);
+    }
+    // The old one has saved at its end; the new one takes that up within a moment.
+    let count = |tunnels: &Value, name: &str| {
+        let tunnel =
+            tunnels.as_array().unwrap().iter().find(|tunnel| tunnel["slug"] == *name).unwrap().clone();
+        (tunnel["id"].clone(), tunnel["requests"].as_u64().unwrap() as usize)
+    };
+    for (name, sent) in names.iter().zip(&sent) {
+        let (id, already) = count(&before, name);
+        soon(async { while count(&tunnels(address).await, name).1 < already + sent {} }).await;
+        assert_eq!(count(&tunnels(address).await, name), (id, already + sent), "{name}");
+    }
+    new.signal("TERM");
+    drop((base, real));
+    assert_eq!(new.end().await.0, Some(0));
+}
+
+async fn tunnels(address: SocketAddr) -> Value {
+    let request = format!(
+        "GET /v1/tunnels HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {ALICE}\r\n\r\n"
+    );
+    serde_json::from_slice(&call(address, request).await.body).unwrap()
+}
