@@ -7,7 +7,7 @@ mod registry;
 mod traffic;
 
 pub use create::{CreateError, Spec};
-pub use registry::Registry;
+pub use registry::{Registry, drain_session};
 pub use traffic::Traffic;
 
 use std::pin::pin;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::news::News;
 use super::{CreateError, Spec, Tunnel, unix_ms};
 use crate::auth::Owner;
-use crate::link::sockets::End;
+use crate::link::sockets::{End, Session};
 use crate::proto::api::CreateTunnel;
 use crate::proto::limits::drain;
 use crate::proto::message::{Drain, Level};
@@ -219,8 +219,7 @@ impl Registry {
         let spread = (drain::PER_CLIENT * count).clamp(drain::SPREAD_LEAST, drain::SPREAD_MOST);
         let told = sessions.iter().any(|session| session.level() == Level::Two);
         for session in sessions {
-            let reconnect_ms = u64::from(Uuid::new_v4().as_fields().0) % (spread.as_millis() as u64 + 1);
-            session.drain(Drain { deadline_ms: within.as_millis() as u64, reconnect_ms });
+            drain_session(&session, within, spread);
         }
         told.then_some(spread)
     }
@@ -233,6 +232,13 @@ impl Registry {
             }
         }
     }
+}
+
+/// Tells one client that the relay goes, and to come back within `spread`.
+pub fn drain_session(session: &Session, within: Duration, spread: Duration) {
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let reconnect_ms = u64::from(Uuid::new_v4().as_fields().0) % ms(spread).saturating_add(1);
+    session.drain(Drain { deadline_ms: ms(within), reconnect_ms });
 }
 
 /// Whether a row is of a tunnel that goes on.

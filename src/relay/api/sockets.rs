@@ -18,14 +18,14 @@ use crate::auth::Principal;
 use crate::link::sockets::{Bearer, Judge, Opened, Session, StandbyError, is_recent, run_control};
 use crate::proto::control::relay::{RelayEnd, Timing, TokenEnd};
 use crate::proto::frame::Role;
-use crate::proto::limits::Limits;
+use crate::proto::limits::{Limits, drain};
 use crate::proto::message::{ADIT_1, Level, SessionLimits, Welcome};
 use crate::proto::name::Name;
 use crate::relay::handover::{self, Claimed};
 use crate::relay::viewer::ViewerIo;
 use crate::stream::handshake::{self, NotWebSocket};
 use crate::stream::websocket::{Sizes, WebSocket};
-use crate::tunnel::{Credential, Tunnel, rfc3339, unix_ms};
+use crate::tunnel::{Credential, Tunnel, drain_session, rfc3339, unix_ms};
 
 /// `?tunnel_id=`, and at level two `&successor_of=`.
 #[derive(Deserialize)]
@@ -70,6 +70,10 @@ pub async fn control(
         let mut core = RelayEnd::new(now, level, timing, welcome(&session, limits));
         core.set_token(now, token_end(&principal));
         tunnel.attach(Arc::clone(&session), credential, successor_of);
+        if api.ending.has_begun() {
+            // It came too late to be told with the others.
+            drain_session(&session, limits.drain, drain::SPREAD_LEAST);
+        }
         tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), ?level, "client connected");
         let judge = judge(&api, &tunnel, &session);
         let io = (io, already.to_vec());
