@@ -57,7 +57,7 @@ pub enum ToClient {
 }
 
 /// The numbers of a session, so that a client need know none beforehand. Times are in milliseconds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
     /// Names the session: a new control socket of the same client gives it as `successor_of`.
     pub session: String,

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "client")]
 pub mod any;
+#[cfg(feature = "relay")]
 pub mod courier;
 pub mod handshake;
 pub mod messages;
