@@ -14,7 +14,7 @@ use crate::wire::Viewer;
 const READY: &str = "GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
 /// Begins the end of the relay and returns when it has begun.
-async fn stop(rig: Rig) -> JoinHandle<()> {
+pub async fn stop(rig: Rig) -> JoinHandle<()> {
     let admin = rig.admin;
     let stopping = tokio::spawn(rig.shutdown());
     soon(async { while http(admin, READY).await.status != 503 {} }).await;

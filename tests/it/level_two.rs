@@ -104,11 +104,18 @@ impl Two {
 }
 
 async fn data(rig: &Rig, id: &str) -> Socket {
-    rig.socket(&format!("/ws/data?id={id}"), Some(ALICE)).await.unwrap()
+    data_at(rig.address, id).await
+}
+
+/// The data socket of the connection `id` of alice.
+pub async fn data_at(relay: std::net::SocketAddr, id: &str) -> Socket {
+    let mut request = format!("ws://{relay}/ws/data?id={id}").into_client_request().unwrap();
+    request.headers_mut().insert("authorization", format!("Bearer {ALICE}").parse().unwrap());
+    soon(connect_async(request)).await.unwrap().0
 }
 
 /// Bytes of the messages that come, until they end with `end`.
-async fn read_until(socket: &mut Socket, end: &[u8]) -> Vec<u8> {
+pub async fn read_until(socket: &mut Socket, end: &[u8]) -> Vec<u8> {
     let mut all = Vec::new();
     while !all.ends_with(end) {
         match soon(socket.next()).await {
@@ -120,7 +127,7 @@ async fn read_until(socket: &mut Socket, end: &[u8]) -> Vec<u8> {
     all
 }
 
-async fn send(socket: &mut Socket, bytes: impl Into<Vec<u8>>) {
+pub async fn send(socket: &mut Socket, bytes: impl Into<Vec<u8>>) {
     soon(socket.send(Message::binary(bytes.into()))).await.unwrap();
 }
 

@@ -4,6 +4,7 @@
 
 mod admin;
 mod bodies;
+mod both_ends;
 mod data;
 mod drain;
 mod examples;
