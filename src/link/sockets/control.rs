@@ -38,7 +38,7 @@ pub async fn run<IO>(
     session: Arc<Session>,
     (io, already): (IO, Vec<u8>),
     mut core: RelayEnd,
-    said: mpsc::Receiver<ToClient>,
+    said: mpsc::Receiver<Box<ToClient>>,
     judge: Judge,
     most: usize,
 ) -> Ended
@@ -77,7 +77,7 @@ async fn serve<IO: AsyncRead + AsyncWrite + Unpin>(
     socket: &mut Messages<IO>,
     session: &Session,
     core: &mut RelayEnd,
-    mut said: mpsc::Receiver<ToClient>,
+    mut said: mpsc::Receiver<Box<ToClient>>,
     judge: &Judge,
 ) -> Result<Ended, MessagesError> {
     let mut ending = true;
@@ -100,7 +100,7 @@ async fn serve<IO: AsyncRead + AsyncWrite + Unpin>(
                 core.end(now(), session.end_reason().unwrap_or(End::Restart));
             }
             message = said.recv() => match message {
-                Some(message) => core.say(message),
+                Some(message) => core.say(*message),
                 None => core.finish(Ended::ByClient),
             },
             // Before what comes: a client that sends without pause is judged all the same.

@@ -1,6 +1,7 @@
 //! The REST API under `/v1` and the WebSocket endpoints of clients.
 
 mod error;
+mod session;
 mod sockets;
 mod tunnels;
 

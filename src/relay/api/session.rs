@@ -1,0 +1,117 @@
+//! The life of one control session, from its handshake to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{Api, ApiFailure};
+use crate::auth::Principal;
+use crate::link::sockets::{Judge, Opened, Session, is_recent, run_control};
+use crate::proto::control::relay::{RelayEnd, Timing, TokenEnd};
+use crate::proto::limits::{Limits, drain};
+use crate::proto::message::{Level, SessionLimits, Welcome};
+use crate::tunnel::{Credential, Tunnel, drain_session, rfc3339, unix_ms};
+
+/// What a client asked for by its handshake.
+pub struct Begun {
+    /// The protocol that it speaks.
+    pub level: Level,
+    /// When its key was found good, in Unix milliseconds.
+    pub checked_at: i64,
+    /// The session that it had before.
+    pub successor_of: Option<Uuid>,
+}
+
+/// Makes the client behind `io` the one that serves `tunnel`, and gives what serves it to its end. With `io` comes what
+/// was read behind the handshake.
+pub fn begin<IO>(
+    api: &Api,
+    tunnel: Arc<Tunnel>,
+    principal: &Principal,
+    begun: Begun,
+    io: (IO, Vec<u8>),
+) -> impl Future<Output = ()> + Send + 'static
+where
+    IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (limits, level) = (&api.limits, begun.level);
+    let opened = Opened {
+        level,
+        owner: tunnel.owner.as_str().into(),
+        tunnel: tunnel.name.as_str().into(),
+        reuse: tunnel.spec().reuse,
+        recent: is_recent(tunnel.unused_for()),
+    };
+    let (session, said) = Session::new(opened, Arc::clone(&api.pending), limits);
+    let timing = Timing { ping_every: limits.ping_every, pong_wait: limits.pong_wait };
+    let now = Instant::now().into_std();
+    let mut core = RelayEnd::new(now, level, timing, welcome(&session, limits));
+    core.set_token(now, token_end(principal));
+    tunnel.attach(Arc::clone(&session), credential(principal, begun.checked_at), begun.successor_of);
+    if api.ending.has_begun() {
+        // It came too late to be told with the others.
+        drain_session(&session, limits.drain, drain::SPREAD_LEAST);
+    }
+    tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), ?level, "client connected");
+    let judge = judge(api, &tunnel, &session);
+    let running = run_control(Arc::clone(&session), io, core, said, judge, limits.control_message_bytes);
+    async move {
+        let ended = running.await;
+        tunnel.detach(&session);
+        tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), ?ended, "client disconnected");
+    }
+}
+
+fn credential(principal: &Principal, checked_at: i64) -> Credential {
+    if principal.is_token() { Credential::Token } else { Credential::Key(checked_at) }
+}
+
+/// When the token ends. Only here is it judged by the wall clock: a jump of that ends no session.
+fn token_end(principal: &Principal) -> Option<TokenEnd> {
+    let expires_at = principal.expires_at?;
+    let left = Duration::from_millis(u64::try_from(expires_at - unix_ms()).unwrap_or(0));
+    Some(TokenEnd { at: Instant::now().into_std() + left, shown: rfc3339(expires_at) })
+}
+
+fn welcome(session: &Session, limits: &Limits) -> Welcome {
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    Welcome {
+        session: session.id().to_string(),
+        relay: concat!("adit/", env!("CARGO_PKG_VERSION")).to_owned(),
+        ping_interval_ms: ms(limits.ping_every),
+        pong_timeout_ms: ms(limits.pong_wait),
+        claim_ms: ms(limits.claim_wait),
+        limits: SessionLimits {
+            control_message_bytes: limits.control_message_bytes as u64,
+            data_message_bytes: limits.data_message_bytes as u64,
+            waiting: limits.waiting_per_tunnel as u64,
+            standby: limits.standby_per_tunnel as u64,
+        },
+    }
+}
+
+/// How fresh tokens of a session are judged: they must be of the same owner.
+fn judge(api: &Api, tunnel: &Arc<Tunnel>, session: &Arc<Session>) -> Judge {
+    let (keys, tunnel, session) = (Arc::clone(&api.keys), Arc::downgrade(tunnel), Arc::downgrade(session));
+    Box::new(move |token| {
+        let (keys, tunnel, session) = (Arc::clone(&keys), tunnel.clone(), session.clone());
+        Box::pin(async move {
+            let checked_at = unix_ms();
+            let principal = keys.authenticate_bearer(&token).await.map_err(|error| error.to_string())?;
+            let (Some(tunnel), Some(session)) = (tunnel.upgrade(), session.upgrade()) else {
+                return Err("the session is over".to_owned());
+            };
+            if tunnel.owner != principal.owner {
+                return Err("this key or token is of another owner than the session".to_owned());
+            }
+            if !principal.may_use(&tunnel.name) {
+                return Err(ApiFailure::OtherTunnel.to_string());
+            }
+            tunnel.renew(&session, credential(&principal, checked_at));
+            Ok(token_end(&principal))
+        })
+    })
+}
