@@ -1,6 +1,7 @@
 //! `adit relay`: resolves the configuration, sees that there is a key, and serves.
 
 use std::io::Write;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -116,8 +117,9 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     }
     tracing::info!(url = relay.public_url(), version = env!("CARGO_PKG_VERSION"), "relay ready");
     let handed_over = tokio::select! {
-        () = signals.next() => false,
+        biased;
         () = relay.handed_over() => true,
+        () = signals.next() => false,
     };
     let ending = async {
         if handed_over {
@@ -127,8 +129,18 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             relay.shutdown().await;
         }
     };
+    let mut ending = pin!(ending);
+    if handed_over {
+        // Whoever replaces a relay may tell the old one to stop by habit: it does so already.
+        tokio::select! {
+            () = &mut ending => return Ok(ExitCode::SUCCESS),
+            () = signals.next() => {
+                tracing::info!("stopping already: requests under way may finish; another signal stops at once");
+            }
+        }
+    }
     tokio::select! {
-        () = ending => {}
+        () = &mut ending => {}
         () = signals.next() => {}
     }
     Ok(ExitCode::SUCCESS)

@@ -19,6 +19,8 @@ use crate::proto::message::{AuthResult, Drain, Expiring, Level, Reject, ToRelay}
 
 /// What ends soon is not told more often than this.
 const EXPIRING_EVERY: Duration = Duration::from_secs(1);
+/// Bytes of a connection's id; a UUID has 36.
+const MAX_ID: usize = 128;
 /// Characters of a session's name: it becomes part of a URL.
 const MAX_SESSION: usize = 200;
 
@@ -75,7 +77,7 @@ impl Live {
     ) -> Ended {
         let (want, mut until) = (self.want.subscribe(), self.until.subscribe());
         let (server, streams, claims) = (Arc::clone(&self.server), self.streams.clone(), self.claims.clone());
-        let standby = standby::keep(&server, &want, |id, socket| {
+        let standby = standby::keep(&server, want, |id, socket| {
             let claim = claims.enter(&id);
             let serving = Arc::clone(&server).serve_assigned(id.clone(), socket, claim);
             if !streams.spawn(serving) {
@@ -134,6 +136,9 @@ impl Live {
 
     /// Must not wait for those before it.
     fn take_up(&self, id: String) {
+        if id.len() > MAX_ID {
+            return tracing::debug!("a connection with an id that is no id");
+        }
         let claim = match self.server.level {
             Level::Base => None,
             Level::Two => match self.claims.enter(&id) {

@@ -43,6 +43,8 @@ const HEAD_WAIT: Duration = Duration::from_secs(5);
 const MAX_HEAD: usize = 64 * 1024;
 /// A relay that gives less time than this for a claim is tried all the same.
 const LEAST_CLAIM_WAIT: Duration = Duration::from_secs(1);
+/// One that gives more is not believed: its sockets would pile up here.
+const MOST_CLAIM_WAIT: Duration = Duration::from_secs(60);
 /// Characters of a rejection's message, as the protocol has it.
 const MAX_REJECT_MESSAGE: usize = 1000;
 
@@ -79,7 +81,7 @@ impl Server {
         match self.take_up(&id, claim).await {
             Ok((mut socket, dialled)) => self.join(id, &mut socket, dialled).await,
             Err(NotTaken::Unclaimed(error)) => tracing::debug!(%error, "connection not taken up"),
-            Err(NotTaken::Unreachable(error)) => self.reject(id, &error).await,
+            Err(NotTaken::Unreachable) => tracing::debug!("connection rejected"),
             Err(NotTaken::Cancelled) => tracing::debug!("connection cancelled"),
         }
     }
@@ -98,8 +100,12 @@ impl Server {
                 tokio::select! {
                     claimed = &mut claiming => break claimed.map_err(NotTaken::Unclaimed),
                     reached = &mut dialling, if dialled.is_none() => match reached {
-                        // Its viewer need not wait for a socket that would only say so.
-                        Err(error) if self.level == Level::Two => break Err(NotTaken::Unreachable(error)),
+                        // Its viewer need not wait for a socket that would only say so. Said before the claim is given
+                        // up: the relay may have taken it, and would see a socket that ends without a word.
+                        Err(error) if self.level == Level::Two => {
+                            self.reject(id.to_owned(), &error).await;
+                            break Err(NotTaken::Unreachable);
+                        }
                         reached => dialled = Some(reached),
                     },
                     () = &mut cancelled => break Err(NotTaken::Cancelled),
@@ -162,7 +168,10 @@ impl Server {
 
     async fn claim(&self, id: &str) -> Result<DataSocket, SocketError> {
         let path = format!("/ws/data?id={}", percent_encode(id));
-        let told = self.welcome.get().map(|welcome| duration(welcome.claim_ms).max(LEAST_CLAIM_WAIT));
+        let told = self
+            .welcome
+            .get()
+            .map(|welcome| duration(welcome.claim_ms).clamp(LEAST_CLAIM_WAIT, MOST_CLAIM_WAIT));
         let wait = told.unwrap_or(CONNECT_WAIT);
         let mut tries = 0;
         loop {
@@ -214,7 +223,7 @@ impl Server {
 /// Why there is no data socket.
 enum NotTaken {
     Unclaimed(SocketError),
-    Unreachable(TargetError),
+    Unreachable,
     Cancelled,
 }
 

@@ -94,7 +94,7 @@ pub async fn forward(
     let resendable = is_resendable(&parts.method, has_body);
     let again = if resendable { Some(head.clone()) } else { None };
     let upload = Upload::new(head, body, framing, held, limits.body_bytes);
-    let ask = Ask { resendable, remote: connection.remote };
+    let ask = Ask { resendable, remote: connection.remote_canonical() };
     let fetch = Fetch { shared, tunnel: &tunnel, ask };
     // Once bound, a lane stays so, though later requests say nothing of the login.
     let pinned = connection.unpin(tunnel.id);
@@ -252,7 +252,12 @@ impl Fetch<'_> {
     async fn run(&self, pinned: Option<Lane>, upload: Upload, again: Option<BytesMut>) -> Fetched {
         let waiting = pinned.or_else(|| self.tunnel.session()?.ready(self.ask));
         let Some(lane) = waiting else { return self.fresh(upload).await };
-        let Some(again) = again else { return first_head(Exchange::new(lane, upload), self.idle()).await };
+        let Some(again) = again else {
+            if lane.waited.is_some() && !lane.reused {
+                return Box::pin(self.claimed_head(Exchange::new(lane, upload))).await;
+            }
+            return first_head(Exchange::new(lane, upload), self.idle()).await;
+        };
         let mut exchange = Exchange::new(lane, upload);
         match self.watched(&mut exchange, &again).await {
             Watched::Head(head) => {
@@ -271,6 +276,18 @@ impl Fetch<'_> {
             }
             Watched::Failed(cause) => Err(cause),
         }
+    }
+
+    /// The head on a lane that was opened in advance, for a request that must not be sent twice: a client that gives no
+    /// sign of life within the time for a claim has not claimed it.
+    async fn claimed_head(&self, mut exchange: Exchange) -> Fetched {
+        match timeout(self.shared.config.limits.claim_wait, exchange.head(self.idle())).await {
+            Ok(Ok(head)) => return Ok((exchange, head)),
+            Ok(Err(error)) => return Err(cause_of(error)),
+            Err(_) if exchange.has_input() || exchange.lane.stream.ponged() => {}
+            Err(_) => return Err(Cause::NotClaimed),
+        }
+        first_head(exchange, self.idle()).await
     }
 
     async fn fresh(&self, upload: Upload) -> Fetched {

@@ -1,5 +1,6 @@
 //! Upgraded connections: raw bytes both ways, after the target's own 101 and only for a protocol that was asked for.
 
+use std::io;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -57,22 +58,18 @@ pub async fn splice(
     };
     let ended = tokio::select! {
         ended = copying => ended,
-        () = running.cancelled() => Ok(()),
+        () = running.cancelled() => Err(io::Error::other("the tunnel has ended")),
     };
     account.upgraded(early.len() as u64 + moved.inward, exchange.input.len() as u64 + moved.outward);
-    match ended {
-        // A stream that can tell is dropped without a goodbye: that is no end in order.
-        Err(error) if stream.half_closes() => {
-            tracing::debug!(%error, tunnel = account.tunnel.name, "upgraded connection broke off");
-            drop(stream);
-        }
-        ended => {
-            if let Err(error) = ended {
-                tracing::debug!(%error, tunnel = account.tunnel.name, "upgraded connection ended");
-            }
-            let _ = timeout(CLOSE_WAIT, stream.shutdown()).await;
+    if let Err(error) = ended {
+        tracing::debug!(%error, tunnel = account.tunnel.name, "upgraded connection broke off");
+        if stream.half_closes() {
+            // Neither side is to take this for an end in order.
+            viewer.0.reset_on_close();
+            return;
         }
     }
+    let _ = timeout(CLOSE_WAIT, stream.shutdown()).await;
     // The viewer may be sending still: closing at once would reset the connection, and lose what it has not read yet.
     viewer.0.linger().await;
 }

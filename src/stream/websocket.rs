@@ -14,6 +14,8 @@ use crate::proto::frame::{Decoder, Event, HeaderBytes, MAX_CONTROL, MAX_HEADER, 
 
 /// Payload up to this is copied behind its header; more goes out by a vectored write.
 const COPY_UP_TO: usize = 16 * 1024;
+/// Frames without payload that are read at one go. A peer that sends nothing else must not hold whoever reads.
+const EMPTY_AT_ONCE: usize = 64;
 /// Frames put into one vectored write.
 const FRAMES_AT_ONCE: usize = 16;
 
@@ -98,7 +100,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     fn next_event(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
-        loop {
+        for _ in 0..EMPTY_AT_ONCE {
             if self.read_ended {
                 return Poll::Ready(Ok(None));
             }
@@ -149,6 +151,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 }
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// The whole message that comes next, of `most` bytes at most, gathered in `message`; `None` is the end. To be

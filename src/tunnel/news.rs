@@ -23,13 +23,18 @@ impl News {
         self.keys.swap(false, Ordering::Relaxed)
     }
 
-    /// The keys could not be looked at.
+    /// The keys are to be looked at again.
     pub(super) fn put_back_keys(&self) {
         self.keys.store(true, Ordering::Relaxed);
     }
 }
 
 impl Registry {
+    /// A session began whose key was found good a moment ago: one that was revoked since is found at the next look.
+    pub fn look_at_keys(&self) {
+        self.news.put_back_keys();
+    }
+
     /// Asks the store whether another process has written, and takes up what it wrote: tunnels that it created, changed
     /// or deleted, and what it counted.
     pub async fn learn(&self) {

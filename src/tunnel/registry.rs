@@ -169,7 +169,8 @@ impl Registry {
         self.by_id.insert(tunnel.id, Arc::clone(&tunnel));
         if let Some(before) = self.by_name.insert(tunnel.name.clone(), tunnel) {
             self.by_id.remove(&before.id);
-            before.end(End::Deleted);
+            // Another process has made it anew; its client finds it there.
+            before.end(End::Restart);
         }
     }
 

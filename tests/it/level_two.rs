@@ -12,6 +12,7 @@ use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
+use crate::frames::{PONG, Raw, TEXT, frame};
 use crate::keys::with_tool;
 use crate::rig::{ALICE, BOB, Rig, Socket, soon};
 use crate::wire::Viewer;
@@ -582,4 +583,103 @@ async fn a_client_that_stays_away_is_503_after_the_wait() {
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("2")));
     assert!(answer.text().contains("client_offline"), "{}", answer.text());
     assert!(began.elapsed() >= Duration::from_millis(300), "it was not waited for");
+}
+
+/// One key's socket that speaks without end held up the task that looks after all tunnels.
+#[tokio::test]
+async fn a_standby_socket_that_floods_pongs_holds_up_nobody() {
+    let rig = Rig::start().await;
+    let mut client = Two::connect(&rig, "web").await;
+    client.hear_of("standby").await;
+    let path = format!("/ws/data?tunnel_id={}&id={}", client.id, uuid::Uuid::new_v4());
+    let mut raw = Raw::open(rig.address, &path, Some(ALICE)).await.unwrap();
+    let flood = tokio::spawn(async move {
+        let pongs = frame(PONG, b"").repeat(10_000);
+        while raw.0.write_all(&pongs).await.is_ok() {}
+    });
+    // Expiry is seen to by that task.
+    let mut other = Two::connect(&rig, "other").await;
+    let path = format!("/v1/tunnels/{}/extend", other.id);
+    rig.api(ALICE, "POST", &path, r#"{"ttl":"1s"}"#).await;
+    assert_eq!(other.hear_of("closed").await["reason"], "expired");
+    flood.abort();
+}
+
+/// A client that was stopped left the viewer of a POST waiting until the exchange was idle for too long.
+#[tokio::test]
+async fn a_post_on_a_standby_socket_of_a_silent_client_is_504_in_the_time_of_a_claim() {
+    let rig = Rig::with(|config| config.limits.claim_wait = Duration::from_millis(500)).await;
+    let mut client = Two::connect(&rig, "web").await;
+    client.hear_of("standby").await;
+    let path = format!("/ws/data?tunnel_id={}&id={}", client.id, uuid::Uuid::new_v4());
+    let mut spare = Raw::open(rig.address, &path, Some(ALICE)).await.unwrap();
+    let mut viewer = Viewer::new(&rig).await;
+    viewer.say("POST / HTTP/1.1\r\nHost: web.relay.test\r\nContent-Length: 4\r\n\r\nbody").await;
+    let answer = viewer.answer().await;
+    assert!(answer.status == 504 && answer.text().contains("not_claimed"), "{}", answer.text());
+    assert!(spare.next(TEXT).await.is_some(), "it was assigned");
+}
+
+#[tokio::test]
+async fn a_post_on_a_standby_socket_waits_for_a_slow_target_as_long_as_the_client_is_there() {
+    let rig = Rig::with(|config| config.limits.claim_wait = Duration::from_millis(300)).await;
+    let mut client = Two::connect(&rig, "web").await;
+    client.hear_of("standby").await;
+    let (mut spare, _) = client.standby(&rig).await;
+    let mut viewer = Viewer::new(&rig).await;
+    viewer.say("POST / HTTP/1.1\r\nHost: web.relay.test\r\nContent-Length: 4\r\n\r\nbody").await;
+    assert!(matches!(soon(spare.next()).await, Some(Ok(Message::Text(_)))));
+    read_until(&mut spare, b"body").await;
+    // The library answers pings as it reads; nothing else comes in the time of a claim, and more.
+    let silence = async { while let Some(Ok(Message::Ping(_) | Message::Pong(_))) = spare.next().await {} };
+    assert!(tokio::time::timeout(Duration::from_millis(900), silence).await.is_err());
+    send(&mut spare, OK).await;
+    assert_eq!(viewer.answer().await.status, 200);
+}
+
+/// The budget was looked at before each socket, but counted only behind its handshake.
+#[tokio::test]
+async fn idle_tunnels_share_a_budget_of_standby_sockets() {
+    let rig = Rig::with(|config| config.limits.standby = 1).await;
+    let mut clients = Vec::new();
+    for name in ["one", "two", "three"] {
+        clients.push(Two::connect(&rig, name).await);
+    }
+    let (first, _) = clients[0].standby(&rig).await;
+    for client in &clients[1..] {
+        let path = format!("/ws/data?tunnel_id={}&id={}", client.id, uuid::Uuid::new_v4());
+        let (status, body) = rig.socket(&path, Some(ALICE)).await.err().unwrap();
+        assert!(status == 409 && body.contains("too_many_standby"), "{status} {body}");
+    }
+    drop(first);
+    // There is room again as soon as the relay has seen that.
+    soon(async {
+        loop {
+            let path = format!("/ws/data?tunnel_id={}&id={}", clients[1].id, uuid::Uuid::new_v4());
+            match rig.socket(&path, Some(ALICE)).await {
+                Ok(_socket) => break,
+                Err((status, body)) => assert!(status == 409, "{body}"),
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_that_breaks_off_is_reset_and_does_not_end() {
+    let rig = Rig::start().await;
+    let mut client = Two::connect(&rig, "web").await;
+    let mut viewer = Viewer::new(&rig).await;
+    viewer.say("GET / HTTP/1.1\r\nHost: web.relay.test\r\nConnection: upgrade\r\nUpgrade: raw\r\n\r\n").await;
+    let id = client.hear_of("connection").await["id"].as_str().unwrap().to_owned();
+    let mut data = data(&rig, &id).await;
+    read_until(&mut data, b"\r\n\r\n").await;
+    let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: raw\r\n\r\nhello";
+    send(&mut data, head).await;
+    viewer.head().await;
+    assert_eq!(viewer.bytes(5).await, b"hello");
+    let frame = tokio_tungstenite::tungstenite::protocol::CloseFrame { code: 1011.into(), reason: "".into() };
+    soon(data.close(Some(frame))).await.unwrap();
+    let error = soon(viewer.0.read(&mut [0])).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }

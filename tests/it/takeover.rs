@@ -277,6 +277,28 @@ async fn a_download_from_a_base_client_that_began_before_ends_whole() {
     assert!(new.takes(ALICE).await);
 }
 
+/// Scripts and supervisors stop the old process by habit; that cut what it was still serving.
+#[tokio::test]
+async fn a_relay_that_was_taken_over_finishes_in_spite_of_a_sigterm() {
+    let home = tempfile::tempdir().unwrap();
+    let mut old = Running::start(relay(home.path(), &[])).await;
+    let (address, mut control) = (old.addresses[0], control(&old, "web").await);
+    let mut viewer = viewer(address).await;
+    viewer.say(get("web")).await;
+    let mut data = Raw::data(address, &notified(&mut control).await).await;
+    data.request().await;
+    data.send(BINARY, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 8\r\n\r\nhalf").await;
+    viewer.head().await;
+    let _new = successor(home.path(), &old).await;
+    old.signal("TERM");
+    old.until("stopping already: requests under way may finish; another signal stops at once").await;
+    data.send(BINARY, "half").await;
+    assert_eq!(viewer.bytes(8).await, b"halfhalf");
+    drop(viewer);
+    assert_eq!(control.close_code().await, Some(1012));
+    assert_eq!(old.end().await.0, Some(0));
+}
+
 #[tokio::test]
 async fn an_upgraded_connection_goes_through_both() {
     let home = tempfile::tempdir().unwrap();

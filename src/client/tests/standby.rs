@@ -35,11 +35,15 @@ async fn a_standby_socket_becomes_a_connection_and_another_takes_its_place() {
     local.write_all(b"answer").await.unwrap();
     assert_eq!(read(&mut data, 6).await, b"answer");
     let (third, call) = relay.standby("t1").await;
-    let replaced = call.switch().await;
+    let mut replaced = call.switch().await;
     assert!(third != first && third != second);
-    // Fewer are wanted: the surplus goes, and what is assigned stays.
+    // Fewer are wanted: the relay closes what is too much, and until then may assign each of them.
     want(&mut control, 0).await;
-    tokio::join!(is_closed(waiting), is_closed(replaced));
+    close(waiting, 1000, "").await;
+    say(&mut replaced, &json!({ "type": "connection", "id": third, "proto": "http" })).await;
+    let mut last = accept(&listener).await;
+    replaced.send(Message::binary("x")).await.unwrap();
+    soon(last.read_exact(&mut [0])).await.unwrap();
     local.write_all(b"more").await.unwrap();
     assert_eq!(read(&mut data, 4).await, b"more");
 }

@@ -35,6 +35,14 @@ impl Duplex for Passed {
     fn half_closes(&self) -> bool {
         self.half_close
     }
+
+    fn is_over(&self) -> bool {
+        self.stream.is_over()
+    }
+
+    fn dismiss(&mut self) {
+        self.stream.dismiss();
+    }
 }
 
 impl AsyncWrite for Passed {

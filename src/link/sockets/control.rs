@@ -93,8 +93,8 @@ async fn serve<IO: AsyncRead + AsyncWrite + Unpin>(
                 Output::Close(..) => {}
             }
         }
+        // In no order: neither a client that sends without pause nor viewers that come without pause hold up the rest.
         tokio::select! {
-            biased;
             () = session.ending.cancelled(), if ending => {
                 ending = false;
                 core.end(now(), session.end_reason().unwrap_or(End::Restart));
@@ -103,7 +103,6 @@ async fn serve<IO: AsyncRead + AsyncWrite + Unpin>(
                 Some(message) => core.say(*message),
                 None => core.finish(Ended::ByClient),
             },
-            // Before what comes: a client that sends without pause is judged all the same.
             () = sleep_until(core.timeout().into()) => core.wake(now()),
             verdict = async { match &mut judging { Some(judging) => judging.await, None => pending().await } } => {
                 judging = None;

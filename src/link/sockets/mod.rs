@@ -164,8 +164,10 @@ impl Session {
         if self.level() == Level::Two {
             // The lock is held while it is said, so that the last number said is the last one meant.
             let mut standby = lock(&self.standby);
-            if let Some(want) = standby.ask(&self.pending) {
-                self.say(ToClient::Standby { want });
+            if let Some(want) = standby.ask(&self.pending)
+                && self.say.try_send(Box::new(ToClient::Standby { want })).is_ok()
+            {
+                standby.told(want);
             }
         }
     }
@@ -222,6 +224,8 @@ impl Session {
         let (id, mut stream, waited) = taken?;
         let ticket = self.pending.assign(&self.this, id, self.addressee.clone())?;
         stream.say(&self.announcement(&ticket, ask).to_json());
+        // Whether anybody is there shows by the pong: the target may take its time.
+        stream.ping();
         let rejected = Some(Box::pin(ticket) as _);
         Some(Lane { waited: Some(waited), rejected, ..Lane::new(stream, self.home()) })
     }

@@ -19,13 +19,15 @@ use crate::sync::lock;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StandbyError {
     /// The id is no UUID.
-    #[error("the id of a standby socket must be a UUID")]
+    #[error("the id of a standby socket must be a UUID, written in lower case with hyphens")]
     Id,
     /// Another connection has this id.
     #[error("this id is in use: take a new random UUID for each standby socket")]
     InUse,
-    /// The relay has asked for fewer.
-    #[error("{0} standby sockets are wanted and there: wait for the relay to ask for more")]
+    /// The relay has asked for fewer, or holds as many as it may in all.
+    #[error(
+        "no more than {0} standby sockets are wanted now: try again later, or when the relay asks for more"
+    )]
     TooMany(u32),
     /// There is no control session of level two.
     #[error("the tunnel has no control session that speaks adit.1")]
@@ -48,7 +50,6 @@ pub(super) struct Standby {
 struct Spare {
     id: Uuid,
     resting: Resting,
-    /// Counts it among those of all sessions.
     _counted: Counted,
 }
 
@@ -89,10 +90,12 @@ impl Standby {
             want => want,
         };
         self.spares.truncate(want as usize);
-        (want != self.told).then(|| {
-            self.told = want;
-            want
-        })
+        (want != self.told).then_some(want)
+    }
+
+    /// The client was asked for so many.
+    pub(super) fn told(&mut self, want: u32) {
+        self.told = want;
     }
 
     /// Pings and weeds.
@@ -111,15 +114,19 @@ impl Standby {
         self.spares.clear();
     }
 
-    fn admit(&mut self, id: Uuid) -> Result<(), StandbyError> {
+    fn admit(&mut self, id: Uuid, pending: &Arc<Pending>) -> Result<Counted, StandbyError> {
         if self.opening.contains(&id) || self.spares.iter().any(|spare| spare.id == id) {
             return Err(StandbyError::InUse);
         }
         if self.opening.len() + self.spares.len() >= self.told as usize {
             return Err(StandbyError::TooMany(self.told));
         }
+        let counted = Counted::new(pending);
+        if counted.before >= self.most_in_all && !self.demand.is_busy(now()) {
+            return Err(StandbyError::TooMany(self.told));
+        }
         self.opening.push(id);
-        Ok(())
+        Ok(counted)
     }
 }
 
@@ -131,19 +138,22 @@ fn now() -> std::time::Instant {
 pub struct Admitted {
     session: Arc<Session>,
     id: Uuid,
+    counted: Option<Counted>,
 }
 
 impl Admitted {
     /// Asks `session` to take one more.
     pub(super) fn ask(session: Arc<Session>, id: &str) -> Result<Self, StandbyError> {
-        let id = Uuid::parse_str(id).map_err(|_| StandbyError::Id)?;
-        lock(&session.standby).admit(id)?;
-        Ok(Self { session, id })
+        // Only as it is written back: a client compares the text.
+        let parsed = Uuid::parse_str(id).ok().filter(|parsed| parsed.to_string() == id);
+        let id = parsed.ok_or(StandbyError::Id)?;
+        let counted = lock(&session.standby).admit(id, &session.pending)?;
+        Ok(Self { session, id, counted: Some(counted) })
     }
 
     /// Adds the socket to those that wait.
-    pub fn deliver(self, stream: Box<dyn Duplex>) {
-        let counted = Counted::new(&self.session.pending);
+    pub fn deliver(mut self, stream: Box<dyn Duplex>) {
+        let Some(counted) = self.counted.take() else { return };
         let mut standby = lock(&self.session.standby);
         if !standby.draining && !self.session.is_gone() {
             standby.spares.push_back(Spare { id: self.id, resting: Resting::new(stream), _counted: counted });
@@ -157,18 +167,23 @@ impl Drop for Admitted {
     }
 }
 
-struct Counted(Arc<Pending>);
+/// Counts a socket among those of all sessions until dropped.
+struct Counted {
+    pending: Arc<Pending>,
+    /// How many there were.
+    before: usize,
+}
 
 impl Counted {
     fn new(pending: &Arc<Pending>) -> Self {
-        pending.standby.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(pending))
+        let before = pending.standby.fetch_add(1, Ordering::Relaxed);
+        Self { pending: Arc::clone(pending), before }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.standby.fetch_sub(1, Ordering::Relaxed);
+        self.pending.standby.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

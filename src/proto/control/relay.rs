@@ -15,6 +15,8 @@ const REPLACED_PONG_WAIT: Duration = Duration::from_secs(5);
 const REPLACED_PING: &[u8] = b"replaced?";
 /// A token's end is announced this long before, or when half of its time is over if that is later.
 const EXPIRING_BEFORE: Duration = Duration::from_secs(60);
+/// Whoever is later than this was stopped itself: what came meanwhile lies there unread, and gets this much time.
+const LATE: Duration = Duration::from_secs(5);
 /// Messages that cannot be read are answered this often; a client that sends nothing else learns nothing new.
 const ERRORS_TOLD: u32 = 10;
 
@@ -260,6 +262,11 @@ impl RelayEnd {
 
     /// Time has passed.
     pub fn wake(&mut self, now: Instant) {
+        if now >= self.last_pong + self.timing.pong_wait + LATE
+            && let Some(last_pong) = (now + LATE).checked_sub(self.timing.pong_wait)
+        {
+            (self.last_pong, self.next_ping) = (last_pong, now);
+        }
         if now >= self.last_pong + self.timing.pong_wait || self.replaced_by.is_some_and(|by| now >= by) {
             return self.finish(Ended::Silent);
         }

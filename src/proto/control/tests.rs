@@ -188,6 +188,23 @@ fn a_silent_client_ends_when_its_pong_is_overdue() {
 }
 
 #[test]
+fn a_relay_that_was_stopped_itself_hears_its_clients_out() {
+    let now = Instant::now();
+    let timing = Timing { ping_every: Duration::from_secs(30), pong_wait: Duration::from_secs(60) };
+    let mut relay = RelayEnd::new(now, Level::Base, timing, Default::default());
+    let later = now + Duration::from_secs(90);
+    relay.wake(later);
+    assert_eq!((relay.ended(), relay.output()), (None, Some(Output::Ping(b""))));
+    relay.wake(later + Duration::from_secs(4));
+    assert_eq!(relay.ended(), None);
+    relay.ponged(later + Duration::from_secs(4), b"");
+    relay.wake(later + Duration::from_secs(63));
+    assert_eq!(relay.ended(), None);
+    relay.wake(later + Duration::from_secs(64));
+    assert_eq!(relay.ended(), Some(Ended::Silent));
+}
+
+#[test]
 fn a_silent_relay_is_lost_and_after_sleep_sooner() {
     let mut pair = Pair::new(Level::Two);
     pair.pass(15 * SECOND);

@@ -51,6 +51,7 @@ where
     let mut core = RelayEnd::new(now, level, timing, welcome(&session, limits));
     core.set_token(now, token_end(principal));
     tunnel.attach(Arc::clone(&session), credential(principal, begun.checked_at), begun.successor_of);
+    api.registry.look_at_keys();
     if api.ending.has_begun() {
         // It came too late to be told with the others.
         drain_session(&session, limits.drain, drain::SPREAD_LEAST);

@@ -49,6 +49,10 @@ pub async fn create(
 ) -> Answer<(StatusCode, Json<api::Tunnel>)> {
     let principal = api.authenticate(&headers).await?;
     let request = within_limit(&principal, read(body)?)?;
+    if api.predecessor.is_alive() {
+        // It may have made this tunnel a moment ago.
+        api.registry.learn().await;
+    }
     let (tunnel, new) = api.registry.create(&principal.owner, request).await?;
     tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), new, "tunnel created");
     Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(show(&api, &tunnel))))

@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
+use uuid::Uuid;
 
 use crate::link::peer::{PeerClaim, Predecessor};
 use crate::link::sockets::{Bearer, Claim, ClaimError, Pending};
@@ -27,7 +28,7 @@ pub async fn claim(
     bearer: Option<Bearer<'_>>,
 ) -> Result<Claimed, ClaimError> {
     match pending.claim(id, bearer) {
-        Err(ClaimError::Unknown) if predecessor.is_alive() => {
+        Err(ClaimError::Unknown) if predecessor.is_alive() && Uuid::parse_str(id).is_ok() => {
             predecessor.claim(id, bearer).await.map(Claimed::There)
         }
         claimed => claimed.map(Claimed::Here),

@@ -94,16 +94,8 @@ async fn answer_open(
     let half_close = if half_close { HalfClose::Kept } else { HalfClose::EndsBoth };
     // The successor judges for how long an exchange may be silent.
     let idle = shared.config.limits.idle_upgraded;
-    let mut moved = Moved::default();
-    let copying = splice(&mut peer, lane.stream.as_mut(), half_close, idle, &mut moved);
-    match lane.rejected {
-        None => copying.await,
-        Some(rejected) => tokio::select! {
-            copied = copying => copied,
-            // The stream is there already: that it ends without a word is all that can be said.
-            _ = rejected => Ok(()),
-        },
-    }
+    // A rejection after the claim is not passed on: the client closes its side, or the viewer leaves.
+    splice(&mut peer, lane.stream.as_mut(), half_close, idle, &mut Moved::default()).await
 }
 
 /// A fresh stream to the client of `tunnel`.

@@ -90,6 +90,16 @@ impl Connection {
         self.remote_text.get_or_init(|| self.remote.ip().to_canonical().to_string())
     }
 
+    /// The peer, an IPv4 address that came mapped into IPv6 as IPv4.
+    pub fn remote_canonical(&self) -> SocketAddr {
+        SocketAddr::new(self.remote.ip().to_canonical(), self.remote.port())
+    }
+
+    /// The viewer sees an error instead of an end when the connection is dropped: TCP's reset.
+    pub fn reset_on_close(&self) {
+        let _ = socket2::SockRef::from(&*self.stream()).set_linger(Some(Duration::ZERO));
+    }
+
     /// What the connection is doing.
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Relaxed) {
@@ -143,7 +153,7 @@ impl Connection {
     /// A body was cut short: a viewer that could take the end of the connection for the body's own gets a reset.
     pub fn body_was_cut(&self) {
         if self.close_ends_body.load(Ordering::Relaxed) {
-            let _ = socket2::SockRef::from(&*self.stream()).set_linger(Some(Duration::ZERO));
+            self.reset_on_close();
         }
     }
 
