@@ -27,8 +27,8 @@ pub async fn lane(shared: &Shared, tunnel: &Tunnel, ask: Ask) -> Result<Lane, Ca
         let opened = match tunnel.session() {
             Some(session) => session.open(ask).await,
             // Boxed: what is rare must not make every request's future larger.
-            None => match Box::pin(link_elsewhere(shared, tunnel, ask, &mut until)).await? {
-                Some(link) => link.open(ask).await,
+            None => match Box::pin(elsewhere(shared, tunnel, ask, &mut until)).await? {
+                Some(opened) => opened,
                 None => return Err(without),
             },
         };
@@ -42,23 +42,24 @@ pub async fn lane(shared: &Shared, tunnel: &Tunnel, ask: Ask) -> Result<Lane, Ca
     }
 }
 
-/// The session that the process before us has still, or that of a client which comes back in time.
-async fn link_elsewhere(
+/// A lane of the session that the process before us has still, or of a client that comes back in time.
+async fn elsewhere(
     shared: &Shared,
     tunnel: &Tunnel,
     ask: Ask,
     until: &mut Option<Instant>,
-) -> Result<Option<Arc<dyn Link>>, Cause> {
-    if let Some(link) = shared.predecessor.link_for(&tunnel.name, ask.remote).await {
-        return Ok(Some(link));
+) -> Result<Option<Result<Lane, OpenError>>, Cause> {
+    if let Some(opened) = shared.predecessor.open(&tunnel.name, ask.remote).await {
+        return Ok(Some(opened));
     }
     let limits = &shared.config.limits;
     let until = *until.get_or_insert(Instant::now() + limits.reconnect_wait);
-    tokio::select! {
-        session = tunnel.session_by(until, limits.waiting_per_tunnel) => {
-            let session = session.map_err(|_| Cause::TooManyWaiting)?;
-            Ok(session.map(|session| session as Arc<dyn Link>))
-        }
-        () = shared.ending.stopping() => Err(Cause::Draining),
+    let session = tokio::select! {
+        session = tunnel.session_by(until, limits.waiting_per_tunnel) => session.map_err(|_| Cause::TooManyWaiting)?,
+        () = shared.ending.stopping() => return Err(Cause::Draining),
+    };
+    match session {
+        Some(session) => Ok(Some(session.open(ask).await)),
+        None => Ok(None),
     }
 }

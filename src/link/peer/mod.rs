@@ -7,7 +7,7 @@ pub use message::{Answer, Dialled, Holder, Question, Refusal, ToPredecessor};
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -16,11 +16,10 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::sockets::{Bearer, ClaimError};
-use super::{Ask, Lane, Link, OpenError, Opening, Rejection};
+use super::{Lane, OpenError, Rejection};
 use crate::proto::frame::Role;
 use crate::stream::courier::Courier;
 use crate::stream::websocket::{Sizes, WebSocket};
-use crate::sync::lock;
 use passed::Passed;
 
 /// Questions on their way to the predecessor; the next one waits until there is room.
@@ -76,19 +75,25 @@ impl Predecessor {
         }
     }
 
-    /// A link to the client of `tunnel`, if the predecessor has its session. A stream is opened for it at once, as the
-    /// session may have ended at the next moment.
-    pub async fn link_for(&self, tunnel: &str, remote: SocketAddr) -> Option<Arc<dyn Link>> {
+    /// A fresh stream to the client of `tunnel`, or why the client gives none; `None`: the predecessor does not have its
+    /// session.
+    pub async fn open(&self, tunnel: &str, remote: SocketAddr) -> Option<Result<Lane, OpenError>> {
         let inner = self.0.as_ref().filter(|inner| !inner.questions.is_closed())?;
-        let peer = Peer {
-            inner: Arc::clone(inner),
-            tunnel: tunnel.to_owned(),
-            remote: remote.to_string(),
-            first: Mutex::default(),
-        };
-        let first = peer.dial().await?;
-        *lock(&peer.first) = Some(first);
-        Some(Arc::new(peer))
+        let question = Question::Open { tunnel: tunnel.to_owned(), remote: remote.to_string() };
+        match inner.ask(&question, inner.claim_wait + ANSWER_WAIT).await? {
+            (courier, Answer::Opened { half_close }) => {
+                let (stream, already) = courier.into_parts();
+                let stream = WebSocket::new(stream, Role::Client, already, inner.sizes);
+                // Used once: what it leads to is the predecessor's.
+                Some(Ok(Lane::new(Box::new(Passed { stream: stream.with_half_close(), half_close }), None)))
+            }
+            (_, Answer::Rejected { reason, message }) => {
+                Some(Err(OpenError::Rejected(Rejection { reason, message })))
+            }
+            (_, Answer::Refused(Refusal::NotClaimed)) => Some(Err(OpenError::NotClaimed)),
+            (_, Answer::Refused(Refusal::TooManyWaiting)) => Some(Err(OpenError::TooManyWaiting)),
+            _ => None,
+        }
     }
 
     /// Takes up a connection that the predecessor has announced, for the owner of the key that came along.
@@ -141,62 +146,14 @@ impl PeerClaim {
     }
 }
 
-/// One tunnel whose client the predecessor has.
-struct Peer {
-    inner: Arc<Inner>,
-    tunnel: String,
-    remote: String,
-    /// What was opened along with the link.
-    first: Mutex<Option<Result<Lane, OpenError>>>,
-}
-
-impl Peer {
-    /// A fresh stream, or why the client gives none; `None`: the predecessor does not have this client.
-    async fn dial(&self) -> Option<Result<Lane, OpenError>> {
-        let question = Question::Open { tunnel: self.tunnel.clone(), remote: self.remote.clone() };
-        match self.inner.ask(&question, self.inner.claim_wait + ANSWER_WAIT).await? {
-            (courier, Answer::Opened { half_close }) => {
-                let (stream, already) = courier.into_parts();
-                let stream = WebSocket::new(stream, Role::Client, already, self.inner.sizes);
-                // Used once: what it leads to is the predecessor's.
-                Some(Ok(Lane::new(Box::new(Passed { stream: stream.with_half_close(), half_close }), None)))
-            }
-            (_, Answer::Rejected { reason, message }) => {
-                Some(Err(OpenError::Rejected(Rejection { reason, message })))
-            }
-            (_, Answer::Refused(Refusal::NotClaimed)) => Some(Err(OpenError::NotClaimed)),
-            (_, Answer::Refused(Refusal::TooManyWaiting)) => Some(Err(OpenError::TooManyWaiting)),
-            _ => None,
-        }
-    }
-}
-
-impl Link for Peer {
-    fn ready(&self, _: Ask) -> Option<Lane> {
-        None
-    }
-
-    fn open(&self, _: Ask) -> Opening<'_> {
-        Box::pin(async {
-            let first = lock(&self.first).take();
-            match first {
-                Some(first) => first,
-                None => self.dial().await.unwrap_or(Err(OpenError::ClientGone)),
-            }
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::net::{IpAddr, Ipv4Addr};
 
     use tokio::io::AsyncReadExt;
 
     use super::*;
 
-    const ASK: Ask = Ask { resendable: true, remote: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1) };
     const SIZES: Sizes = Sizes { buffer: 64 * 1024, message: 64 * 1024 };
 
     /// A predecessor whose part the test plays.
@@ -215,15 +172,15 @@ mod tests {
         (courier.receive().await.unwrap().unwrap(), courier)
     }
 
-    async fn link(predecessor: &Predecessor) -> Option<Arc<dyn Link>> {
-        predecessor.link_for("web", "127.0.0.1:1".parse().unwrap()).await
+    async fn open(predecessor: &Predecessor) -> Option<Result<Lane, OpenError>> {
+        predecessor.open("web", "127.0.0.1:1".parse().unwrap()).await
     }
 
     #[tokio::test]
     async fn a_stream_of_the_predecessor_tells_an_end_from_a_break() {
         let (predecessor, mut courier) = played();
         for whole in [true, false] {
-            let (link, mut far) = tokio::join!(link(&predecessor), async {
+            let (opened, mut far) = tokio::join!(open(&predecessor), async {
                 let (question, mut far) = asked(&mut courier).await;
                 assert!(matches!(question, Question::Open { tunnel, remote }
                     if tunnel == "web" && remote == "127.0.0.1:1"));
@@ -231,9 +188,7 @@ mod tests {
                 let (stream, already) = far.into_parts();
                 WebSocket::new(stream, Role::Server, already, SIZES).with_half_close()
             });
-            let link = link.unwrap();
-            assert!(link.ready(ASK).is_none());
-            let mut lane = link.open(ASK).await.unwrap();
+            let mut lane = opened.unwrap().unwrap();
             assert!(lane.waited.is_none() && !lane.stream.half_closes());
             lane.stream.write_all(b"request").await.unwrap();
             lane.stream.flush().await.unwrap();
@@ -260,14 +215,11 @@ mod tests {
             (Refusal::NotClaimed, Some(OpenError::NotClaimed)),
             (Refusal::TooManyWaiting, Some(OpenError::TooManyWaiting)),
         ] {
-            let (link, ()) = tokio::join!(link(&predecessor), async {
+            let (opened, ()) = tokio::join!(open(&predecessor), async {
                 let (_, mut far) = asked(&mut courier).await;
                 far.send(&Answer::Refused(refusal), &[]).await.unwrap();
             });
-            match (link, error) {
-                (Some(link), Some(error)) => assert_eq!(link.open(ASK).await.err(), Some(error)),
-                (link, error) => assert!(link.is_none() && error.is_none(), "{refusal:?}"),
-            }
+            assert_eq!(opened.map(|opened| opened.err()), error.map(Some), "{refusal:?}");
         }
         for (refusal, error) in [
             (Refusal::Unknown, ClaimError::Unknown),
@@ -286,9 +238,9 @@ mod tests {
         assert!(predecessor.is_alive());
         drop(courier);
         predecessor.ended().await;
-        assert!(!predecessor.is_alive() && link(&predecessor).await.is_none());
+        assert!(!predecessor.is_alive() && open(&predecessor).await.is_none());
         assert_eq!(predecessor.claim("id", None).await.err(), Some(ClaimError::Unknown));
-        assert!(link(&Predecessor::none()).await.is_none());
+        assert!(open(&Predecessor::none()).await.is_none());
         Predecessor::none().ended().await;
     }
 }

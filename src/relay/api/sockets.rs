@@ -1,6 +1,7 @@
 //! The WebSocket endpoints of clients: control and data.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Query, Request, State};
 use axum::response::Response;
@@ -9,6 +10,7 @@ use http::{HeaderValue, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::session::{self, Begun};
@@ -23,6 +25,9 @@ use crate::relay::viewer::ViewerIo;
 use crate::stream::handshake::{self, NotWebSocket};
 use crate::stream::websocket::{Sizes, WebSocket};
 use crate::tunnel::{Tunnel, unix_ms};
+
+/// For our 101 to be taken.
+const SWITCH_WAIT: Duration = Duration::from_secs(10);
 
 /// `?tunnel_id=`, and at level two `&successor_of=`.
 #[derive(Deserialize)]
@@ -104,7 +109,7 @@ pub async fn data(
         let tunnel = tunnel_of(&api, principal, &query.tunnel_id).await?;
         let admitted = tunnel.session().ok_or(StandbyError::NoSession)?.admit_standby(&query.id)?;
         let on_upgrade = upgrade_of(&mut request)?;
-        tokio::spawn(async move {
+        api.sessions.spawn(async move {
             if let Some((io, already)) = upgraded(on_upgrade).await {
                 let socket = WebSocket::new(io, Role::Server, already, sizes).with_half_close();
                 admitted.deliver(Box::new(socket));
@@ -118,7 +123,7 @@ pub async fn data(
         tunnel: principal.tunnel.as_ref().map(Name::as_str),
     });
     let claim = handover::claim(&api.pending, &api.predecessor, &query.id, bearer).await?;
-    tokio::spawn(async move {
+    api.sessions.spawn(async move {
         let Some((io, already)) = upgraded(on_upgrade).await else { return };
         match claim {
             Claimed::Here(claim) => {
@@ -142,6 +147,7 @@ fn upgrade_of(request: &mut Request) -> Result<OnUpgrade, ApiFailure> {
 
 /// The socket, and what was read behind the handshake.
 async fn upgraded(on_upgrade: OnUpgrade) -> Option<(ViewerIo, BytesMut)> {
-    let parts = on_upgrade.await.ok()?.downcast::<TokioIo<ViewerIo>>().ok()?;
+    let upgraded = timeout(SWITCH_WAIT, on_upgrade).await.ok()?;
+    let parts = upgraded.ok()?.downcast::<TokioIo<ViewerIo>>().ok()?;
     Some((parts.io.into_inner(), handshake::left_over(&parts.read_buf)))
 }

@@ -105,10 +105,7 @@ async fn open(shared: &Shared, tunnel: &str, remote: &str) -> Result<Lane, Answe
     let ask = Ask { resendable: false, remote: remote.parse().map_err(|_| unknown())? };
     let opened = match tunnel.session().filter(|_| !shared.ending.leaving.is_cancelled()) {
         Some(session) => session.open(ask).await,
-        None => {
-            let link = shared.predecessor.link_for(&tunnel.name, ask.remote).await.ok_or_else(unknown)?;
-            link.open(ask).await
-        }
+        None => shared.predecessor.open(&tunnel.name, ask.remote).await.ok_or_else(unknown)?,
     };
     opened.map_err(|error| match error {
         OpenError::NotClaimed => Answer::Refused(Refusal::NotClaimed),
