@@ -34,6 +34,7 @@ pub type Object = Map<String, Value>;
 
 /// A rule that a token breaks; the text is for whoever sent it and shows nothing of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TokenError {
     /// Longer than [`MAX_TOKEN`].
     #[error("the token is longer than 8 KiB: ask for one with fewer claims")]
@@ -83,6 +84,7 @@ pub enum TokenError {
 
 /// Why no token was minted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MintError {
     /// Nothing to sign with.
     #[error("there is no secret to sign with")]

@@ -27,6 +27,7 @@ pub struct StaticKey {
 
 /// Why a request was not let in; the text is for whoever sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Refused {
     /// No `Authorization` (401).
     #[error("a key is needed: send the header \"Authorization: Bearer KEY\"")]

@@ -123,6 +123,11 @@ impl<S, R> Table<S, R> {
         self.entries.remove(&id).is_some_and(|entry| entry.waiting.is_some())
     }
 
+    /// Whether a connection has this id.
+    pub fn knows(&self, id: Uuid) -> bool {
+        self.entries.contains_key(&id)
+    }
+
     /// From now on nothing more waits for a claim.
     pub fn close(&mut self) {
         self.closed = true;

@@ -14,6 +14,8 @@ const GOODBYE: Duration = Duration::from_secs(3);
 const MOVING: Duration = Duration::from_secs(1);
 /// Before the drain time ends: for short exchanges to end when nothing more begins.
 const LAST_MOMENTS: Duration = Duration::from_secs(2);
+/// For viewers without a response to be told so.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// How often connections that wait to be claimed are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -83,6 +85,8 @@ async fn until(shared: &Shared, deadline: Instant, ended: impl Future<Output = (
     if timeout_at(deadline, ended).await.is_err() {
         let left = shared.tasks.len() + shared.questions.len();
         tracing::warn!(left, "not everything finished in time; the rest is cut");
+        shared.ending.late.cancel();
+        let _ = timeout(LAST_ANSWERS, shared.tasks.wait()).await;
         shared.ending.cut.cancel();
     }
 }

@@ -25,6 +25,8 @@ pub struct Ending {
     pub leaving: CancellationToken,
     /// Connections between two requests are closed.
     pub closing: CancellationToken,
+    /// Requests that have no response yet are answered.
+    pub late: CancellationToken,
     /// What still runs is cut.
     pub cut: CancellationToken,
 }

@@ -103,6 +103,7 @@ pub async fn forward(
         biased;
         fetched = fetch.run(pinned, upload, again) => fetched,
         () = running.cancelled() => Err(Cause::TunnelEnded),
+        () = shared.ending.late.cancelled() => Err(Cause::Draining),
     };
     let (exchange, mut answer) = match fetched {
         Ok(fetched) => fetched,

@@ -125,7 +125,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                     self.queue_close(code);
                     // Whoever reads the end drops us; a socket that takes nothing any more is not waited for.
                     let _ = self.drain(cx);
-                    if self.half_close && code != close::DONE {
+                    // A base client that says more than goodbye has failed as well.
+                    let fine = code == close::DONE || (!self.half_close && code == close::GOING_AWAY);
+                    if !fine || (self.half_close && !self.decoder.at_rest()) {
                         let text = format!("the other end broke off with code {code}");
                         return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, text)));
                     }

@@ -296,6 +296,14 @@ impl Tunnel {
         }
     }
 
+    /// The right of `session` to serve the tunnel is over, and so is what runs through it.
+    pub fn cut(&self, session: &Arc<Session>) {
+        let current = lock(&self.session);
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
+            self.stop_running();
+        }
+    }
+
     /// Looks after the session; to be called about once a second.
     fn tend(&self) {
         let Some(session) = self.session() else { return };

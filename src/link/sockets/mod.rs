@@ -86,7 +86,12 @@ impl Session {
         limits: &Limits,
     ) -> (Arc<Self>, mpsc::Receiver<Box<ToClient>>) {
         let (say, said) = mpsc::channel(limits.waiting_per_tunnel.max(1) + SAID_BESIDE);
-        let reuse = if opened.reuse { Reuse::Untried } else { Reuse::Off };
+        let reuse = match opened.level {
+            _ if !opened.reuse => Reuse::Off,
+            Level::Base => Reuse::Untried,
+            // The protocol says that these copy bytes, however many requests they are.
+            Level::Two => Reuse::Proven,
+        };
         let Opened { level, owner, tunnel, recent, .. } = opened;
         let session = Arc::new_cyclic(|this| Self {
             this: this.clone(),

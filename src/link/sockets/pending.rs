@@ -84,6 +84,11 @@ impl Pending {
         }
     }
 
+    /// Whether a connection has this id.
+    pub(super) fn knows(&self, id: Uuid) -> bool {
+        lock(&self.table).knows(id)
+    }
+
     /// Connections that were announced and not claimed yet.
     pub fn waiting(&self) -> usize {
         lock(&self.table).waiting()

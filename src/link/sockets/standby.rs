@@ -89,13 +89,13 @@ impl Standby {
             want if crowded && !self.demand.is_busy(now) => want.min(self.spares.len() as u32),
             want => want,
         };
-        self.spares.truncate(want as usize);
         (want != self.told).then_some(want)
     }
 
-    /// The client was asked for so many.
+    /// The client was asked for so many: the surplus is dropped, after it knows that it need not be replaced.
     pub(super) fn told(&mut self, want: u32) {
         self.told = want;
+        self.spares.truncate(want as usize);
     }
 
     /// Pings and weeds.
@@ -115,7 +115,12 @@ impl Standby {
     }
 
     fn admit(&mut self, id: Uuid, pending: &Arc<Pending>) -> Result<Counted, StandbyError> {
-        if self.opening.contains(&id) || self.spares.iter().any(|spare| spare.id == id) {
+        if self.opening.len() + self.spares.len() >= self.told as usize {
+            // The client may know better which of them are dead.
+            self.tend();
+        }
+        let known = self.opening.contains(&id) || self.spares.iter().any(|spare| spare.id == id);
+        if known || pending.knows(id) {
             return Err(StandbyError::InUse);
         }
         if self.opening.len() + self.spares.len() >= self.told as usize {

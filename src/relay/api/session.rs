@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{Api, ApiFailure};
 use crate::auth::Principal;
-use crate::link::sockets::{Judge, Opened, Session, is_recent, run_control};
+use crate::link::sockets::{End, Ended, Judge, Opened, Session, is_recent, run_control};
 use crate::proto::control::relay::{RelayEnd, Timing, TokenEnd};
 use crate::proto::limits::{Limits, drain};
 use crate::proto::message::{Level, SessionLimits, Welcome};
@@ -61,6 +61,9 @@ where
     let running = run_control(Arc::clone(&session), io, core, said, judge, limits.control_message_bytes);
     async move {
         let ended = running.await;
+        if ended == Ended::ByUs(End::TokenExpired) {
+            tunnel.cut(&session);
+        }
         tunnel.detach(&session);
         tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), ?ended, "client disconnected");
     }

@@ -19,6 +19,7 @@ const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 /// Why a running relay was not replaced; it goes on as before.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TakeOverError {
     /// Nobody is there.
     #[error("no relay runs on the data directory {dir} ({error}): start without --take-over", dir = dir.display())]

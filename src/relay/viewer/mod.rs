@@ -43,7 +43,7 @@ pub struct Connection {
     phase: AtomicU8,
     /// When the phase began, in milliseconds after `start`.
     since: AtomicU64,
-    /// When bytes were last written to the viewer, likewise.
+    /// When bytes were last written to the viewer, likewise; 0: not in this exchange.
     written: AtomicU64,
     exchanges: AtomicUsize,
     /// A request body was left unread, so that closing at once could destroy our answer.
@@ -75,7 +75,7 @@ impl Connection {
             remote_text: OnceLock::new(),
             start: Instant::now(),
             phase: AtomicU8::new(Phase::Fresh as u8),
-            since: AtomicU64::new(0),
+            since: AtomicU64::new(1),
             written: AtomicU64::new(0),
             exchanges: AtomicUsize::new(0),
             unread: AtomicBool::new(false),
@@ -116,7 +116,8 @@ impl Connection {
     }
 
     fn now(&self) -> u64 {
-        self.start.elapsed().as_millis() as u64
+        // Never 0, which stands for not at all.
+        self.start.elapsed().as_millis() as u64 + 1
     }
 
     /// Counts a new exchange until the guard is dropped.
@@ -124,6 +125,9 @@ impl Connection {
         if !self.multiplexed {
             // A next request can only be read behind the end of the one before.
             self.unread.store(false, Ordering::Relaxed);
+        }
+        if self.exchanges.load(Ordering::Relaxed) == 0 {
+            self.written.store(0, Ordering::Relaxed);
         }
         self.enter(Phase::Busy);
         self.hold()

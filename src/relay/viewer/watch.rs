@@ -73,7 +73,7 @@ impl Connection {
             (Phase::Busy, None) => None,
             (Phase::Busy, Some(fin)) => {
                 let written = self.written.load(Ordering::Relaxed);
-                let due = if written >= since {
+                let due = if written > 0 && written >= since {
                     self.at(written.max(fin), viewer::SILENT_AFTER_FIN)
                 } else {
                     self.at(fin, viewer::SERVED_AFTER_FIN)
