@@ -162,3 +162,19 @@ async fn a_second_sigterm_stops_at_once() {
     assert_eq!(relay.end().await.0, Some(0));
     assert_eq!(viewer.rest().await, b"", "cut");
 }
+
+/// At the end of the drain time, viewers without a response had their connections closed without a word.
+#[tokio::test]
+async fn whoever_has_no_response_when_the_time_is_over_is_told() {
+    let rig = Rig::with(|config| config.limits.drain = Duration::from_millis(300)).await;
+    let (address, mut control) = (rig.address, rig.control(ALICE, "web").await);
+    let mut viewer = Viewer::new(&rig).await;
+    viewer.say("GET / HTTP/1.1\r\nHost: web.relay.test\r\n\r\n").await;
+    let id = soon(control.notified()).await.unwrap();
+    let mut data = Raw::data(address, &id).await;
+    data.request().await;
+    let stopping = stop(rig).await;
+    let answer = Answer::parse(&viewer.rest().await);
+    assert!(answer.status == 503 && answer.text().contains("draining"), "{}", answer.text());
+    soon(stopping).await.unwrap();
+}

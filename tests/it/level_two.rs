@@ -683,3 +683,21 @@ async fn an_upgraded_connection_that_breaks_off_is_reset_and_does_not_end() {
     let error = soon(viewer.0.read(&mut [0])).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
+
+#[tokio::test]
+async fn a_standby_socket_cannot_have_the_id_of_a_connection() {
+    let rig = Rig::start().await;
+    let mut client = Two::connect(&rig, "web").await;
+    let mut viewer = Viewer::new(&rig).await;
+    viewer.say("GET / HTTP/1.1\r\nHost: web.relay.test\r\n\r\n").await;
+    let id = client.hear_of("connection").await["id"].as_str().unwrap().to_owned();
+    let path = format!("/ws/data?tunnel_id={}&id={id}", client.id);
+    let (status, body) = rig.socket(&path, Some(ALICE)).await.err().unwrap();
+    assert!(status == 409 && body.contains("id_in_use"), "{status} {body}");
+    let mut data = data(&rig, &id).await;
+    read_until(&mut data, b"\r\n\r\n").await;
+    let (status, _) = rig.socket(&path, Some(ALICE)).await.err().unwrap();
+    assert_eq!(status, 409);
+    send(&mut data, OK).await;
+    assert_eq!(viewer.answer().await.status, 200);
+}

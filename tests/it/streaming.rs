@@ -6,7 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::rig::{ALICE, Answer, Client, Rig, read_head, soon, target};
+use crate::frames::{BINARY, Raw};
+use crate::rig::{ALICE, Answer, Client, Rig, read_all, read_head, soon, target};
 use crate::wire::{Viewer, by_hand, ended};
 
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -234,5 +235,27 @@ async fn an_exchange_on_which_nothing_moves_ends() {
         if status != 504 {
             assert_eq!(viewer.rest().await, b"", "nothing that looks like an end");
         }
+    }
+}
+
+/// Within the first millisecond of a connection, the time of a response that had not begun passed for its last byte's.
+#[tokio::test]
+async fn a_viewer_that_shuts_its_side_at_once_waits_for_a_slow_answer() {
+    let rig = Rig::start().await;
+    let mut control = rig.control(ALICE, "web").await;
+    let mut viewers = Vec::new();
+    for _ in 0..5 {
+        let mut viewer = rig.viewer().await;
+        viewer.write_all(b"GET / HTTP/1.1\r\nHost: web.relay.test\r\n\r\n").await.unwrap();
+        viewer.shutdown().await.unwrap();
+        let mut data = Raw::data(rig.address, &soon(control.notified()).await.unwrap()).await;
+        data.request().await;
+        viewers.push((viewer, data));
+    }
+    // Longer than a response that has begun may be silent.
+    tokio::time::sleep(Duration::from_millis(5500)).await;
+    for (mut viewer, mut data) in viewers {
+        data.send(BINARY, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        assert_eq!(Answer::parse(&soon(read_all(&mut viewer)).await).text(), "ok");
     }
 }

@@ -370,3 +370,21 @@ async fn a_token_for_another_tunnel_takes_up_nothing() {
     assert_eq!(refused(&rig, &spare, &limited("alice", "other")).await, (403, "foreign_tunnel".into()));
     rig.socket(&path, Some(&limited("alice", "web"))).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_runs_through_a_session_ends_with_its_token() {
+    let rig = rig().await;
+    let id = rig.create(ALICE, "web").await["id"].as_str().unwrap().to_owned();
+    let mut client = Two::of(&minted(SECRET, "alice", None, HOUR - 3), &rig, &id, "").await;
+    let mut viewer = Viewer::new(&rig).await;
+    viewer.say("GET / HTTP/1.1\r\nHost: web.relay.test\r\n\r\n").await;
+    let connection = client.hear_of("connection").await["id"].as_str().unwrap().to_owned();
+    let mut data = rig.socket(&format!("/ws/data?id={connection}"), Some(ALICE)).await.unwrap();
+    let half = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf";
+    futures_util::SinkExt::send(&mut data, tokio_tungstenite::tungstenite::Message::binary(half))
+        .await
+        .unwrap();
+    viewer.head().await;
+    assert_eq!(client.hear_of("closed").await["reason"], "token_expired");
+    assert_eq!(viewer.rest().await, b"half", "cut, and not completed");
+}
