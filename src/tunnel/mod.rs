@@ -4,13 +4,14 @@ mod create;
 mod lifetime;
 mod news;
 mod registry;
+mod serving;
 mod traffic;
 
 pub use create::{CreateError, Spec};
 pub use registry::{Registry, drain_session};
+pub use serving::{Credential, TooMany};
 pub use traffic::Traffic;
 
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,7 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -27,13 +28,9 @@ use crate::auth::password::PasswordError;
 use crate::link::sockets::{End, Session};
 use crate::proto::api::NEVER;
 use crate::proto::limits::reservation;
-use crate::proto::message::{Expiring, ToClient};
 use crate::store::{Activity, TunnelRow};
 use crate::sync::lock;
 use traffic::Counters;
-
-/// A client is told of the end of its tunnel this long before.
-const EXPIRING_BEFORE: Duration = Duration::from_secs(60);
 
 /// One tunnel. Its id changes when it is created anew after its end; its name stays.
 pub struct Tunnel {
@@ -55,15 +52,6 @@ pub struct Tunnel {
     attached: Notify,
     /// Viewers that wait for a session.
     waiting: AtomicUsize,
-}
-
-/// How the client of a session has shown who it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Credential {
-    /// By a key, found good at this time in Unix milliseconds.
-    Key(i64),
-    /// By a token, which no change of the keys revokes.
-    Token,
 }
 
 /// When a tunnel ends; `None` is never.
@@ -243,126 +231,6 @@ impl Tunnel {
         lock(&self.life).running.clone()
     }
 
-    /// The session that serves it, if a client is connected.
-    pub fn session(&self) -> Option<Arc<Session>> {
-        lock(&self.session).clone().filter(|session| !session.is_gone())
-    }
-
-    /// The session, waiting until `deadline` for one where there is none; of those that wait at most `most` do. An error
-    /// says that more wait already.
-    pub async fn session_by(&self, deadline: Instant, most: usize) -> Result<Option<Arc<Session>>, TooMany> {
-        if let Some(session) = self.session() {
-            return Ok(Some(session));
-        }
-        let counted = Counted::enter(&self.waiting);
-        if counted.before >= most {
-            return Err(TooMany);
-        }
-        loop {
-            let mut attached = pin!(self.attached.notified());
-            attached.as_mut().enable();
-            if let Some(session) = self.session() {
-                return Ok(Some(session));
-            }
-            if timeout_at(deadline, attached).await.is_err() {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Makes `session` the one that serves the tunnel; the newest wins, and an older one is told. `successor_of` is the
-    /// session that its client had before.
-    pub fn attach(&self, session: Arc<Session>, credential: Credential, successor_of: Option<Uuid>) {
-        let mut current = lock(&self.session);
-        let mut life = lock(&self.life);
-        life.seen = Instant::now();
-        if let Some(reason) = life.ended {
-            session.end(reason);
-            return;
-        }
-        life.credential = credential;
-        life.announced = None;
-        if let Some(before) = current.replace(session) {
-            before.end(if successor_of == Some(before.id()) { End::Succeeded } else { End::Replaced });
-        }
-        self.attached.notify_waiters();
-    }
-
-    /// The client of `session` has shown who it is anew.
-    pub fn renew(&self, session: &Arc<Session>, credential: Credential) {
-        let current = lock(&self.session);
-        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
-            lock(&self.life).credential = credential;
-        }
-    }
-
-    /// The right of `session` to serve the tunnel is over, and so is what runs through it.
-    pub fn cut(&self, session: &Arc<Session>) {
-        let current = lock(&self.session);
-        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
-            self.stop_running();
-        }
-    }
-
-    /// Looks after the session; to be called about once a second.
-    fn tend(&self) {
-        let Some(session) = self.session() else { return };
-        session.tend();
-        let expiring = {
-            let mut life = lock(&self.life);
-            let soon = life
-                .expiry
-                .at
-                .filter(|at| *at <= Instant::now() + EXPIRING_BEFORE && life.announced.as_ref() != Some(at));
-            soon.inspect(|at| life.announced = Some(*at)).zip(life.expiry.shown)
-        };
-        if let Some((at, shown)) = expiring {
-            let left = at.saturating_duration_since(Instant::now());
-            session.say(ToClient::Expiring(Expiring {
-                what: "tunnel".to_owned(),
-                at: rfc3339(shown),
-                in_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
-            }));
-        }
-    }
-
-    /// Takes `session` off the tunnel, unless a newer one has its place.
-    pub fn detach(&self, session: &Arc<Session>) {
-        let mut current = lock(&self.session);
-        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
-            *current = None;
-            lock(&self.life).seen = Instant::now();
-        }
-    }
-
-    /// Ends the session and what runs.
-    fn end(&self, reason: End) {
-        let mut current = lock(&self.session);
-        let mut life = lock(&self.life);
-        life.ended = Some(reason);
-        life.running.cancel();
-        if let Some(session) = current.take() {
-            session.end(reason);
-        }
-    }
-
-    /// Ends the session and what runs if its key was revoked: the owner has no live key, or only one that was made
-    /// (`live_since`) after the session's was checked. In the same millisecond counts as after: a session too many
-    /// that connects anew harms less than one that outlives its key.
-    fn end_if_revoked(&self, live_since: Option<i64>) -> bool {
-        let Some(session) = self.session() else { return false };
-        match lock(&self.life).credential {
-            Credential::Token => return false,
-            Credential::Key(checked_at) if live_since.is_some_and(|since| since < checked_at) => {
-                return false;
-            }
-            Credential::Key(_) => {}
-        }
-        session.end(End::Revoked);
-        self.stop_running();
-        true
-    }
-
     /// How long ago the last viewer came, or the tunnel was created.
     pub fn unused_for(&self) -> Duration {
         let last = self.traffic.last_active().unwrap_or(self.created_at);
@@ -375,28 +243,6 @@ impl Tunnel {
 
     fn reserved_for(&self) -> Duration {
         if self.spec().chosen { reservation::CHOSEN } else { reservation::GENERATED }
-    }
-}
-
-/// As many viewers wait for the client as may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooMany;
-
-/// Counts a waiting viewer until dropped.
-struct Counted<'a> {
-    count: &'a AtomicUsize,
-    before: usize,
-}
-
-impl<'a> Counted<'a> {
-    fn enter(count: &'a AtomicUsize) -> Self {
-        Self { count, before: count.fetch_add(1, Ordering::Relaxed) }
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
