@@ -85,7 +85,8 @@ async fn until(shared: &Shared, deadline: Instant, ended: impl Future<Output = (
     if timeout_at(deadline, ended).await.is_err() {
         let left = shared.tasks.len() + shared.questions.len();
         tracing::warn!(left, "not everything finished in time; the rest is cut");
-        shared.ending.late.cancel();
+        shared.ending.expire();
+        shared.registry.stop_running();
         let _ = timeout(LAST_ANSWERS, shared.tasks.wait()).await;
         shared.ending.cut.cancel();
     }

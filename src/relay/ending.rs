@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 
 use tokio_util::sync::CancellationToken;
 
+use super::errors::Cause;
+
 /// Why a relay ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -25,8 +27,8 @@ pub struct Ending {
     pub leaving: CancellationToken,
     /// Connections between two requests are closed.
     pub closing: CancellationToken,
-    /// Requests that have no response yet are answered.
-    pub late: CancellationToken,
+    /// The time for what runs is over.
+    late: OnceLock<()>,
     /// What still runs is cut.
     pub cut: CancellationToken,
 }
@@ -57,6 +59,16 @@ impl Ending {
         if self.kind.get() != Some(&kind) {
             std::future::pending().await
         }
+    }
+
+    /// The time for what runs is over: it is stopped by its tunnels, and viewers without a response are told why.
+    pub fn expire(&self) {
+        self.late.get_or_init(|| ());
+    }
+
+    /// Why an exchange was stopped by its tunnel.
+    pub fn why_stopped(&self) -> Cause {
+        if self.late.get().is_some() { Cause::Draining } else { Cause::TunnelEnded }
     }
 
     /// Whether each response is the last one of its connection.

@@ -102,8 +102,7 @@ pub async fn forward(
     let fetched = tokio::select! {
         biased;
         fetched = fetch.run(pinned, upload, again) => fetched,
-        () = running.cancelled() => Err(Cause::TunnelEnded),
-        () = shared.ending.late.cancelled() => Err(Cause::Draining),
+        () = running.cancelled() => Err(shared.ending.why_stopped()),
     };
     let (exchange, mut answer) = match fetched {
         Ok(fetched) => fetched,

@@ -225,6 +225,11 @@ impl Registry {
         told.then_some(spread)
     }
 
+    /// Stops what runs through all tunnels.
+    pub fn stop_running(&self) {
+        self.all().iter().for_each(|tunnel| tunnel.stop_running());
+    }
+
     /// Ends every session, as the relay stops.
     pub fn end_sessions(&self) {
         for tunnel in self.all() {
