@@ -17,15 +17,16 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(ToRelay::from_json(message.to_json().as_bytes()), Ok(message));
     }
     let now = Instant::now();
-    let timing = Timing { ping_every: std::time::Duration::from_secs(30), pong_wait: std::time::Duration::from_secs(60) };
+    let timing = Timing {
+        ping_every: std::time::Duration::from_secs(30),
+        pong_wait: std::time::Duration::from_secs(60),
+    };
     for level in [Level::Base, Level::Two] {
         let mut client = ClientEnd::new(now, level);
         let mut relay = RelayEnd::new(now, level, timing, Welcome::default());
         for line in data.split(|byte| *byte == b'\n') {
             let _ = client.heard(now, line);
             let _ = relay.heard(line);
-            relay.wake(relay.timeout());
-            client.wake(client.timeout());
         }
         while client.output().is_some() || relay.output().is_some() {}
         assert_eq!(relay.ended(), None);
