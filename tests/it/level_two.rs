@@ -132,6 +132,21 @@ pub async fn send(socket: &mut Socket, bytes: impl Into<Vec<u8>>) {
     soon(socket.send(Message::binary(bytes.into()))).await.unwrap();
 }
 
+/// Takes up the connection `id` and answers its request with [`OK`].
+async fn serve(rig: &Rig, id: &str) -> Socket {
+    let mut data = data(rig, id).await;
+    read_until(&mut data, b"\r\n\r\n").await;
+    send(&mut data, OK).await;
+    data
+}
+
+/// A viewer that has asked for the front page of `web`.
+async fn asking(rig: &Rig) -> Viewer {
+    let mut viewer = Viewer::new(rig).await;
+    viewer.say("GET / HTTP/1.1\r\nHost: web.relay.test\r\n\r\n").await;
+    viewer
+}
+
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 #[tokio::test]
@@ -149,9 +164,7 @@ async fn the_welcome_has_every_number_and_the_connection_its_viewer() {
     viewer.say("GET / HTTP/1.1\r\nHost: web.relay.test\r\n\r\n").await;
     let told = client.hear_of("connection").await;
     assert_eq!((&told["remote_addr"], &told["proto"]), (&json!(remote), &json!("http")));
-    let mut data = data(&rig, told["id"].as_str().unwrap()).await;
-    read_until(&mut data, b"\r\n\r\n").await;
-    send(&mut data, OK).await;
+    let _data = serve(&rig, told["id"].as_str().unwrap()).await;
     assert_eq!(viewer.answer().await.text(), "ok");
 }
 
@@ -224,16 +237,13 @@ async fn another_session_cannot_reject_a_connection() {
     let rig = Rig::start().await;
     let mut client = Two::connect(&rig, "web").await;
     let mut other = Two::connect(&rig, "other").await;
-    let mut viewer = Viewer::new(&rig).await;
-    viewer.say("GET / HTTP/1.1\r\nHost: web.relay.test\r\n\r\n").await;
+    let mut viewer = asking(&rig).await;
     let id = client.hear_of("connection").await["id"].clone();
     other.say(json!({"type": "reject", "id": id, "reason": "refused"})).await;
     // Answered only after the rejection was read.
     other.say(json!({"type": "auth", "token": ALICE})).await;
     assert_eq!(other.hear_of("auth").await["accepted"], true);
-    let mut data = data(&rig, id.as_str().unwrap()).await;
-    read_until(&mut data, b"\r\n\r\n").await;
-    send(&mut data, OK).await;
+    let _data = serve(&rig, id.as_str().unwrap()).await;
     assert_eq!(viewer.answer().await.status, 200);
 }
 
@@ -241,8 +251,7 @@ async fn another_session_cannot_reject_a_connection() {
 async fn a_viewer_that_leaves_before_the_claim_is_cancelled() {
     let rig = Rig::start().await;
     let mut client = Two::connect(&rig, "web").await;
-    let mut viewer = Viewer::new(&rig).await;
-    viewer.say("GET / HTTP/1.1\r\nHost: web.relay.test\r\n\r\n").await;
+    let viewer = asking(&rig).await;
     let id = client.hear_of("connection").await["id"].clone();
     viewer.vanish();
     assert_eq!(client.hear_of("cancel").await["id"], id);
@@ -264,17 +273,14 @@ async fn a_late_claim_is_cancelled_and_the_viewer_has_504() {
 async fn the_data_socket_needs_the_right_key_and_a_wrong_one_burns_nothing() {
     let rig = Rig::start().await;
     let mut client = Two::connect(&rig, "web").await;
-    let mut viewer = Viewer::new(&rig).await;
-    viewer.say("GET / HTTP/1.1\r\nHost: web.relay.test\r\n\r\n").await;
+    let mut viewer = asking(&rig).await;
     let id = client.hear_of("connection").await["id"].as_str().unwrap().to_owned();
     let path = format!("/ws/data?id={id}");
     assert_eq!(rig.socket(&path, None).await.err().unwrap().0, 401);
     assert_eq!(rig.socket(&path, Some("nbk_unknown")).await.err().unwrap().0, 401);
     let (status, body) = rig.socket(&path, Some(BOB)).await.err().unwrap();
     assert!(status == 403 && body.contains("foreign_connection"), "{status} {body}");
-    let mut data = data(&rig, &id).await;
-    read_until(&mut data, b"\r\n\r\n").await;
-    send(&mut data, OK).await;
+    let _data = serve(&rig, &id).await;
     assert_eq!(viewer.answer().await.status, 200);
     assert_eq!(rig.socket(&path, Some(ALICE)).await.err().unwrap().0, 404, "twice");
 }
@@ -315,8 +321,7 @@ async fn a_standby_socket_can_be_rejected_when_it_is_assigned() {
     let mut client = Two::connect(&rig, "web").await;
     client.hear_of("standby").await;
     let (mut spare, id) = client.standby(&rig).await;
-    let mut viewer = Viewer::new(&rig).await;
-    viewer.say("GET / HTTP/1.1\r\nHost: web.relay.test\r\n\r\n").await;
+    let mut viewer = asking(&rig).await;
     assert!(matches!(soon(spare.next()).await, Some(Ok(Message::Text(_)))));
     client.say(json!({"type": "reject", "id": id, "reason": "refused"})).await;
     let answer = viewer.answer().await;
@@ -331,12 +336,9 @@ async fn a_standby_socket_that_died_costs_no_request() {
     client.hear_of("standby").await;
     let (spare, _) = client.standby(&rig).await;
     drop(spare);
-    let mut viewer = Viewer::new(&rig).await;
-    viewer.say("GET / HTTP/1.1\r\nHost: web.relay.test\r\n\r\n").await;
+    let mut viewer = asking(&rig).await;
     let told = client.hear_of("connection").await;
-    let mut data = data(&rig, told["id"].as_str().unwrap()).await;
-    read_until(&mut data, b"\r\n\r\n").await;
-    send(&mut data, OK).await;
+    let _data = serve(&rig, told["id"].as_str().unwrap()).await;
     assert_eq!(viewer.answer().await.status, 200);
 }
 
@@ -405,8 +407,7 @@ async fn a_body_that_broke_off_does_not_look_complete() {
     let rig = Rig::start().await;
     let mut client = Two::connect(&rig, "web").await;
     for (end, complete) in [("empty message", true), ("1000", true), ("1011", false), ("nothing", false)] {
-        let mut viewer = Viewer::new(&rig).await;
-        viewer.say("GET / HTTP/1.1\r\nHost: web.relay.test\r\n\r\n").await;
+        let mut viewer = asking(&rig).await;
         let id = client.hear_of("connection").await["id"].as_str().unwrap().to_owned();
         let mut data = data(&rig, &id).await;
         read_until(&mut data, b"\r\n\r\n").await;
@@ -555,8 +556,7 @@ async fn viewers_wait_for_a_client_that_is_away_and_only_so_many() {
     let client = Two::connect(&rig, "web").await;
     let id = client.id.clone();
     drop(client);
-    let mut viewer = Viewer::new(&rig).await;
-    viewer.say("GET / HTTP/1.1\r\nHost: web.relay.test\r\n\r\n").await;
+    let mut viewer = asking(&rig).await;
     // Until the first one waits, the second one is the first.
     let refused = loop {
         let get = rig.get("web", "/");
@@ -568,9 +568,7 @@ async fn viewers_wait_for_a_client_that_is_away_and_only_so_many() {
     assert!(refused.text().contains("too_many_waiting"), "{}", refused.text());
     let mut back = Two::again(&rig, &id, "").await;
     let told = back.hear_of("connection").await;
-    let mut data = data(&rig, told["id"].as_str().unwrap()).await;
-    read_until(&mut data, b"\r\n\r\n").await;
-    send(&mut data, OK).await;
+    let _data = serve(&rig, told["id"].as_str().unwrap()).await;
     assert_eq!(viewer.answer().await.status, 200);
 }
 
@@ -688,8 +686,7 @@ async fn an_upgraded_connection_that_breaks_off_is_reset_and_does_not_end() {
 async fn a_standby_socket_cannot_have_the_id_of_a_connection() {
     let rig = Rig::start().await;
     let mut client = Two::connect(&rig, "web").await;
-    let mut viewer = Viewer::new(&rig).await;
-    viewer.say("GET / HTTP/1.1\r\nHost: web.relay.test\r\n\r\n").await;
+    let mut viewer = asking(&rig).await;
     let id = client.hear_of("connection").await["id"].as_str().unwrap().to_owned();
     let path = format!("/ws/data?tunnel_id={}&id={id}", client.id);
     let (status, body) = rig.socket(&path, Some(ALICE)).await.err().unwrap();

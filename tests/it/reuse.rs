@@ -7,7 +7,7 @@ use futures_util::SinkExt;
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::rig::{ALICE, Answer, Rig, Socket, echo_target, read_request, soon, target};
+use crate::rig::{ALICE, Answer, Control, Rig, Socket, echo_target, read_request, soon, target};
 use crate::wire::{Viewer, claim, receive};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -45,6 +45,16 @@ fn running_get(rig: &Rig) -> tokio::task::JoinHandle<Answer> {
 
 async fn reply(socket: &mut Socket, bytes: impl AsRef<[u8]>) {
     socket.send(Message::binary(bytes.as_ref().to_vec())).await.unwrap();
+}
+
+/// One GET over a data socket that is claimed for it, answered with 200: the socket.
+async fn served(rig: &Rig, control: &mut Control) -> Socket {
+    let got = running_get(rig);
+    let mut socket = claim(rig, control).await;
+    receive(&mut socket).await.unwrap();
+    reply(&mut socket, OK).await;
+    assert_eq!(soon(got).await.unwrap().status, 200);
+    socket
 }
 
 #[tokio::test]
@@ -175,27 +185,15 @@ async fn a_target_that_closes_after_each_response_costs_no_request() {
 async fn a_client_that_serves_one_request_a_socket_is_found_out_once() {
     let rig = Rig::start().await;
     let mut control = rig.control(ALICE, "web").await;
-    let got = running_get(&rig);
-    let mut first = claim(&rig, &mut control).await;
-    receive(&mut first).await.unwrap();
-    reply(&mut first, OK).await;
-    assert_eq!(soon(got).await.unwrap().status, 200);
+    let mut first = served(&rig, &mut control).await;
 
     // It ignores what comes on that socket from now on; the viewer is served all the same.
-    let got = running_get(&rig);
-    let mut second = claim(&rig, &mut control).await;
-    receive(&mut second).await.unwrap();
-    reply(&mut second, OK).await;
-    assert_eq!(soon(got).await.unwrap().status, 200);
+    let second = served(&rig, &mut control).await;
     assert!(receive(&mut first).await.unwrap().starts_with(b"GET "), "it was tried");
     assert_eq!(receive(&mut first).await, None);
 
     // From now on each request has its own socket, which ends with it.
-    let got = running_get(&rig);
-    let mut third = claim(&rig, &mut control).await;
-    receive(&mut third).await.unwrap();
-    reply(&mut third, OK).await;
-    assert_eq!(soon(got).await.unwrap().status, 200);
+    let third = served(&rig, &mut control).await;
     for mut socket in [second, third] {
         assert_eq!(receive(&mut socket).await, None, "nothing more, and closed");
     }
@@ -205,11 +203,7 @@ async fn a_client_that_serves_one_request_a_socket_is_found_out_once() {
 async fn a_request_on_a_dead_socket_is_sent_once_more_and_not_twice() {
     let rig = Rig::start().await;
     let mut control = rig.control(ALICE, "web").await;
-    let got = running_get(&rig);
-    let mut first = claim(&rig, &mut control).await;
-    receive(&mut first).await.unwrap();
-    reply(&mut first, OK).await;
-    assert_eq!(soon(got).await.unwrap().status, 200);
+    let mut first = served(&rig, &mut control).await;
 
     let got = running_get(&rig);
     receive(&mut first).await.unwrap();
@@ -220,22 +214,14 @@ async fn a_request_on_a_dead_socket_is_sent_once_more_and_not_twice() {
     assert_eq!(soon(got).await.unwrap().status, 502);
 
     // The next notification belongs to the next request.
-    let got = running_get(&rig);
-    let mut third = claim(&rig, &mut control).await;
-    receive(&mut third).await.unwrap();
-    reply(&mut third, OK).await;
-    assert_eq!(soon(got).await.unwrap().status, 200);
+    let _third = served(&rig, &mut control).await;
 }
 
 #[tokio::test]
 async fn a_response_that_has_begun_is_never_asked_for_again() {
     let rig = Rig::start().await;
     let mut control = rig.control(ALICE, "web").await;
-    let got = running_get(&rig);
-    let mut socket = claim(&rig, &mut control).await;
-    receive(&mut socket).await.unwrap();
-    reply(&mut socket, OK).await;
-    assert_eq!(soon(got).await.unwrap().status, 200);
+    let mut socket = served(&rig, &mut control).await;
     let got = running_get(&rig);
     receive(&mut socket).await.unwrap();
     reply(&mut socket, "HTTP/1.1 200 O").await;
@@ -274,11 +260,7 @@ async fn a_response_that_the_viewer_left_ends_its_socket() {
 async fn idle_sockets_end_with_their_control_socket() {
     let rig = Rig::start().await;
     let mut control = rig.control(ALICE, "web").await;
-    let got = running_get(&rig);
-    let mut socket = claim(&rig, &mut control).await;
-    receive(&mut socket).await.unwrap();
-    reply(&mut socket, OK).await;
-    assert_eq!(soon(got).await.unwrap().status, 200);
+    let mut socket = served(&rig, &mut control).await;
     drop(control);
     assert_eq!(receive(&mut socket).await, None);
 }
