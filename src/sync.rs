@@ -1,8 +1,31 @@
-//! The one way in which a mutex is taken here.
+//! The one way in which a mutex is taken here, and in which those who wait are counted.
 
+#[cfg(feature = "relay")]
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Takes `mutex` even if a holder panicked: nothing is left half-done while one is held, so what it guards is usable.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One of those that `count` counts, until dropped.
+#[cfg(feature = "relay")]
+pub(crate) struct Counted<'a>(&'a AtomicUsize);
+
+#[cfg(feature = "relay")]
+impl<'a> Counted<'a> {
+    /// One more, unless there are `most` already.
+    pub(crate) fn enter(count: &'a AtomicUsize, most: usize) -> Option<Self> {
+        let before = count.fetch_add(1, Ordering::Relaxed);
+        let counted = Self(count);
+        (before < most).then_some(counted)
+    }
+}
+
+#[cfg(feature = "relay")]
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }

@@ -2,7 +2,6 @@
 //! for its end.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -24,23 +23,18 @@ const CLOSE_WAIT: Duration = Duration::from_secs(5);
 pub(super) async fn serve<I: Io + 'static>(
     io: I,
     service: &dyn Serve,
-    viewer: Option<SocketAddr>,
     events: &Events,
 ) -> Option<(I, io::Result<()>)> {
     if !events.wants_requests() {
-        return lend(io, service, viewer).await;
+        return lend(io, service).await;
     }
     let observed = Observed::by_target(io, Observer::new(), events.clone());
-    let (mut observed, ended) = lend(observed, service, viewer).await?;
+    let (mut observed, ended) = lend(observed, service).await?;
     observed.finish();
     Some((observed.into_inner(), ended))
 }
 
-async fn lend<I: Io + 'static>(
-    io: I,
-    service: &dyn Serve,
-    viewer: Option<SocketAddr>,
-) -> Option<(I, io::Result<()>)> {
+async fn lend<I: Io + 'static>(io: I, service: &dyn Serve) -> Option<(I, io::Result<()>)> {
     let (back, returned) = oneshot::channel();
     let over = CancellationToken::new();
     // This task is the session's, and ends with it; what was upgraded is in a task of the service's own.
@@ -52,7 +46,7 @@ async fn lend<I: Io + 'static>(
         called_back_reader: called_back(),
         called_back_writer: called_back(),
     };
-    let ended = service.serve(Box::new(lent), viewer).await;
+    let ended = service.serve(Box::new(lent)).await;
     let mut io = returned.await.ok()?;
     if ended.is_ok() {
         let _ = timeout(CLOSE_WAIT, io.shutdown()).await;

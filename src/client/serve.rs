@@ -200,7 +200,7 @@ impl Server {
 
     /// Lets the service of this program serve `socket`. Where `remote_addr` is at hand, it goes in the place of `None`.
     async fn lend(&self, socket: DataSocket, service: &dyn Serve) {
-        if let Some((mut socket, ended)) = lend::serve(socket, service, None, &self.events).await {
+        if let Some((mut socket, ended)) = lend::serve(socket, service, &self.events).await {
             finish(&mut socket, None, ended).await;
         }
     }

@@ -1,6 +1,7 @@
 //! How far the relay has come in ending, for everybody who has to know.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +29,7 @@ pub struct Ending {
     /// Connections between two requests are closed.
     pub closing: CancellationToken,
     /// The time for what runs is over.
-    late: OnceLock<()>,
+    late: AtomicBool,
     /// What still runs is cut.
     pub cut: CancellationToken,
 }
@@ -63,12 +64,12 @@ impl Ending {
 
     /// The time for what runs is over: it is stopped by its tunnels, and viewers without a response are told why.
     pub fn expire(&self) {
-        self.late.get_or_init(|| ());
+        self.late.store(true, Ordering::Relaxed);
     }
 
     /// Why an exchange was stopped by its tunnel.
     pub fn why_stopped(&self) -> Cause {
-        if self.late.get().is_some() { Cause::Draining } else { Cause::TunnelEnded }
+        if self.late.load(Ordering::Relaxed) { Cause::Draining } else { Cause::TunnelEnded }
     }
 
     /// Whether each response is the last one of its connection.

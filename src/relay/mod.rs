@@ -43,7 +43,6 @@ use crate::link::sockets::Pending;
 use crate::store::{Store, StoreError};
 use crate::stream::courier::Courier;
 use crate::stream::tcp;
-use crate::stream::websocket::Sizes;
 use crate::tunnel::Registry;
 use config::RelayConfig;
 use ending::Ending;
@@ -164,8 +163,7 @@ impl Relay {
         if let Some(mut courier) = predecessor {
             handover::ready(&mut courier).await?;
             let limits = &config.limits;
-            let sizes = Sizes { buffer: limits.in_flight_bytes, message: limits.data_message_bytes };
-            let (predecessor, carrying) = Predecessor::new(courier, limits.claim_wait, sizes);
+            let (predecessor, carrying) = Predecessor::new(courier, limits.claim_wait, limits.into());
             tasks.push(own(tokio::spawn(carrying)));
             before = predecessor;
         }

@@ -24,11 +24,12 @@ pub async fn tunnel(shared: &Shared, name: &str) -> Option<Arc<Tunnel>> {
 pub async fn lane(shared: &Shared, tunnel: &Tunnel, ask: Ask) -> Result<Lane, Cause> {
     let (mut until, mut without) = (None, Cause::ClientOffline);
     loop {
+        // Boxed: what is rare must not make every request's future larger.
         let opened = match tunnel.session() {
             Some(session) => session.open(ask).await,
-            // Boxed: what is rare must not make every request's future larger.
-            None => match Box::pin(elsewhere(shared, tunnel, ask, &mut until)).await? {
+            None => match Box::pin(shared.predecessor.open(&tunnel.name, ask.remote)).await {
                 Some(opened) => opened,
+                None if Box::pin(is_back(shared, tunnel, &mut until)).await? => continue,
                 None => return Err(without),
             },
         };
@@ -42,24 +43,14 @@ pub async fn lane(shared: &Shared, tunnel: &Tunnel, ask: Ask) -> Result<Lane, Ca
     }
 }
 
-/// A lane of the session that the process before us has still, or of a client that comes back in time.
-async fn elsewhere(
-    shared: &Shared,
-    tunnel: &Tunnel,
-    ask: Ask,
-    until: &mut Option<Instant>,
-) -> Result<Option<Result<Lane, OpenError>>, Cause> {
-    if let Some(opened) = shared.predecessor.open(&tunnel.name, ask.remote).await {
-        return Ok(Some(opened));
-    }
+/// Whether the client, which was away, comes back in time.
+async fn is_back(shared: &Shared, tunnel: &Tunnel, until: &mut Option<Instant>) -> Result<bool, Cause> {
     let limits = &shared.config.limits;
     let until = *until.get_or_insert(Instant::now() + limits.reconnect_wait);
-    let session = tokio::select! {
-        session = tunnel.session_by(until, limits.waiting_per_tunnel) => session.map_err(|_| Cause::TooManyWaiting)?,
-        () = shared.ending.stopping() => return Err(Cause::Draining),
-    };
-    match session {
-        Some(session) => Ok(Some(session.open(ask).await)),
-        None => Ok(None),
+    tokio::select! {
+        session = tunnel.session_by(until, limits.waiting_per_tunnel) => {
+            session.map(|session| session.is_some()).map_err(|_| Cause::TooManyWaiting)
+        }
+        () = shared.ending.stopping() => Err(Cause::Draining),
     }
 }

@@ -11,6 +11,7 @@ use tokio_util::io::poll_read_buf;
 use super::{Duplex, ReadBuffer};
 use crate::proto::close;
 use crate::proto::frame::{Decoder, Event, HeaderBytes, MAX_CONTROL, MAX_HEADER, Opcode, Role, apply_mask};
+use crate::proto::limits::Limits;
 
 /// Payload up to this is copied behind its header; more goes out by a vectored write.
 const COPY_UP_TO: usize = 16 * 1024;
@@ -26,6 +27,12 @@ pub struct Sizes {
     pub buffer: usize,
     /// Payload bytes of one message that we send.
     pub message: usize,
+}
+
+impl From<&Limits> for Sizes {
+    fn from(limits: &Limits) -> Self {
+        Self { buffer: limits.in_flight_bytes, message: limits.data_message_bytes }
+    }
 }
 
 /// A WebSocket after its handshake, as a stream of bytes. Text and binary messages are read alike, binary ones
@@ -437,113 +444,4 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> AsyncRead for WebSocket<S> {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-
-    use super::*;
-    use crate::stream::splice::{HalfClose, Moved, splice};
-
-    /// Two ends of one socket; `pipe` is how many bytes the transport holds.
-    fn pair(pipe: usize) -> (WebSocket<DuplexStream>, WebSocket<DuplexStream>) {
-        let (server, client) = duplex(pipe);
-        let sizes = Sizes { buffer: 1 << 20, message: 64 * 1024 };
-        let end = |io, role| WebSocket::new(io, role, BytesMut::new(), sizes);
-        (end(server, Role::Server), end(client, Role::Client))
-    }
-
-    fn sample(length: usize) -> Vec<u8> {
-        (0..length).map(|at| (at * 31 % 251) as u8).collect()
-    }
-
-    #[tokio::test]
-    async fn bytes_come_out_as_they_went_in_whatever_the_transport_holds() {
-        for pipe in [1, 7, 1000, 1 << 20] {
-            for length in [1, 125, 126, 16 * 1024 + 1, 65535, 65536, 200_000] {
-                if pipe < 7 && length > 70_000 {
-                    continue;
-                }
-                let (mut server, mut client) = pair(pipe);
-                let sent = sample(length);
-                let (there, back) = (sent.clone(), sent.clone());
-                let server = tokio::spawn(async move {
-                    let mut got = vec![0; length];
-                    server.read_exact(&mut got).await.unwrap();
-                    server.write_all(&back).await.unwrap();
-                    server.shutdown().await.unwrap();
-                    got
-                });
-                client.write_all(&there).await.unwrap();
-                client.flush().await.unwrap();
-                let mut got = Vec::new();
-                client.read_to_end(&mut got).await.unwrap();
-                assert_eq!(server.await.unwrap(), sent, "{pipe} {length}");
-                assert_eq!(got, sent, "{pipe} {length}");
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_splice_fills_frames_in_place_in_both_roles() {
-        for pipe in [3, 5000, 1 << 20] {
-            let (server, client) = pair(pipe);
-            let (mut near, near_end) = duplex(pipe);
-            let (far, mut far_end) = duplex(pipe);
-            for (mut socket, mut end) in [(near_end, server), (far, client)] {
-                tokio::spawn(async move {
-                    let idle = std::time::Duration::from_secs(10);
-                    splice(&mut socket, &mut end, HalfClose::EndsBoth, idle, &mut Moved::default())
-                        .await
-                        .unwrap();
-                });
-            }
-            let sent = sample(100_000);
-            let there = sent.clone();
-            let (mut read, mut write) = tokio::io::split(far_end);
-            let echo = tokio::spawn(async move {
-                let mut got = vec![0; 100_000];
-                read.read_exact(&mut got).await.unwrap();
-                write.write_all(&got).await.unwrap();
-                (read, write)
-            });
-            let writing = async { near.write_all(&there).await.unwrap() };
-            writing.await;
-            let mut got = vec![0; 100_000];
-            near.read_exact(&mut got).await.unwrap();
-            assert!(got == sent, "{pipe}");
-            far_end = {
-                let (read, write) = echo.await.unwrap();
-                read.unsplit(write)
-            };
-            drop(far_end);
-            assert_eq!(near.read(&mut [0]).await.unwrap(), 0);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_ping_is_answered_and_our_own_is_noticed() {
-        let (mut server, mut client) = pair(1000);
-        client.ping();
-        assert!(!client.ponged());
-        client.flush().await.unwrap();
-        let answering = tokio::spawn(async move { server.read(&mut [0; 10]).await });
-        let reading = tokio::time::timeout(std::time::Duration::from_millis(50), client.read_u8()).await;
-        assert!(reading.is_err() && client.ponged());
-        client.write_all(b"x").await.unwrap();
-        client.flush().await.unwrap();
-        assert_eq!(answering.await.unwrap().unwrap(), 1);
-    }
-
-    #[tokio::test]
-    async fn an_end_inside_a_frame_is_an_error_and_between_messages_is_not() {
-        for (wire, clean) in [(&b"\x82\x03abc"[..], true), (b"\x82\x05abc", false), (b"\x02\x03abc", false)] {
-            let (io, mut raw) = duplex(100);
-            raw.write_all(wire).await.unwrap();
-            drop(raw);
-            let mut socket =
-                WebSocket::new(io, Role::Client, BytesMut::new(), Sizes { buffer: 8192, message: 8192 });
-            let mut got = Vec::new();
-            assert_eq!(socket.read_to_end(&mut got).await.is_ok(), clean, "{wire:?}");
-            assert_eq!(got, b"abc");
-        }
-    }
-}
+mod tests;

@@ -2,7 +2,6 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
@@ -11,7 +10,7 @@ use uuid::Uuid;
 use super::{Tunnel, rfc3339};
 use crate::link::sockets::{End, Session};
 use crate::proto::message::{Expiring, ToClient};
-use crate::sync::lock;
+use crate::sync::{Counted, lock};
 
 /// A client is told of the end of its tunnel this long before.
 const EXPIRING_BEFORE: Duration = Duration::from_secs(60);
@@ -37,10 +36,7 @@ impl Tunnel {
         if let Some(session) = self.session() {
             return Ok(Some(session));
         }
-        let counted = Counted::enter(&self.waiting);
-        if counted.before >= most {
-            return Err(TooMany);
-        }
+        let _waiting = Counted::enter(&self.waiting, most).ok_or(TooMany)?;
         loop {
             let mut attached = pin!(self.attached.notified());
             attached.as_mut().enable();
@@ -150,21 +146,3 @@ impl Tunnel {
 /// As many viewers wait for the client as may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
-
-/// Counts a waiting viewer until dropped.
-struct Counted<'a> {
-    count: &'a AtomicUsize,
-    before: usize,
-}
-
-impl<'a> Counted<'a> {
-    fn enter(count: &'a AtomicUsize) -> Self {
-        Self { count, before: count.fetch_add(1, Ordering::Relaxed) }
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
-    }
-}

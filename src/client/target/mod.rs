@@ -116,7 +116,7 @@ impl Target {
             At::Here(service) => {
                 let (near, far) = UnixStream::pair().map_err(|error| TargetError::from_io(self, &error))?;
                 // Ends with the other end of its connection.
-                tokio::spawn(service.0.serve(Box::new(far), None));
+                tokio::spawn(service.0.serve(Box::new(far)));
                 Ok(TargetIo::Unix(near))
             }
         }

@@ -1,12 +1,11 @@
 //! A target inside this program: a tower service that hyper calls straight from the data socket, without a port.
 
 use std::any::Any;
-use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -38,10 +37,8 @@ pub(in crate::client) type Serving = Pin<Box<dyn Future<Output = io::Result<()>>
 
 /// Whoever takes connections in this program.
 pub(in crate::client) trait Serve: Send + Sync {
-    /// Serves `io` to its end, or until it is upgraded. `viewer` is for whom the connection was opened, where the relay
-    /// tells that beforehand (`remote_addr` at level two): of the first request only, as later ones on the same
-    /// connection may be of others.
-    fn serve(&self, io: Box<dyn Io>, viewer: Option<SocketAddr>) -> Serving;
+    /// Serves `io` to its end, or until it is upgraded.
+    fn serve(&self, io: Box<dyn Io>) -> Serving;
 }
 
 /// A service that takes connections; equal is only the very same.
@@ -100,12 +97,10 @@ where
     S::Error: Into<BoxError>,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    fn serve(&self, io: Box<dyn Io>, viewer: Option<SocketAddr>) -> Serving {
+    fn serve(&self, io: Box<dyn Io>) -> Serving {
         let service = lock(&self.0).clone();
-        let opened_for = Cell::new(viewer.map(|viewer| Viewer { ip: viewer.ip() }));
         let answer = service_fn(move |mut request: Request<Incoming>| {
-            let opened_for = opened_for.take();
-            if let Some(viewer) = Viewer::of(request.headers()).or(opened_for) {
+            if let Some(viewer) = Viewer::of(request.headers()) {
                 request.extensions_mut().insert(viewer);
             }
             let mut service = service.clone();

@@ -25,7 +25,7 @@ use crate::proto::limits::{Limits, standby::SAID_BESIDE};
 use crate::proto::message::{Connection, Drain, Level, Reject, ToClient};
 use crate::proto::pending::Addressee;
 use crate::stream::Duplex;
-use crate::sync::lock;
+use crate::sync::{Counted, lock};
 use idle::IdleLanes;
 use pending::Ticket;
 use standby::Standby;
@@ -244,7 +244,7 @@ impl Session {
     }
 
     async fn claim(&self, ask: Ask) -> Result<Lane, OpenError> {
-        let _waiting = Waiting::enter(self).ok_or(OpenError::TooManyWaiting)?;
+        let _waiting = Counted::enter(&self.waiting, self.waiting_most).ok_or(OpenError::TooManyWaiting)?;
         let (ticket, claimed) = self.pending.announce(&self.this, self.addressee.clone(), self.claim_wait)?;
         self.say.try_send(Box::new(self.announcement(&ticket, ask))).map_err(|error| match error {
             TrySendError::Full(_) => OpenError::TooManyWaiting,
@@ -291,22 +291,5 @@ impl Home for Session {
             (false, Reuse::Untried) => self.forget_lanes(),
             _ => {}
         }
-    }
-}
-
-/// Counts a viewer among the waiting ones until dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn enter(session: &'a Session) -> Option<Self> {
-        let before = session.waiting.fetch_add(1, Ordering::Relaxed);
-        let waiting = Self(&session.waiting);
-        (before < session.waiting_most).then_some(waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

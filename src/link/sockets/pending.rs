@@ -6,16 +6,20 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Session;
 use crate::link::{OpenError, Rejection};
+use crate::proto::frame::Role;
 use crate::proto::message::{Level, ToClient};
 use crate::proto::pending::{Addressee, Table};
 pub use crate::proto::pending::{Bearer, ClaimError};
 use crate::stream::Duplex;
+use crate::stream::websocket::{Sizes, WebSocket};
 use crate::sync::lock;
 
 type Stream = Result<Box<dyn Duplex>, Rejection>;
@@ -107,14 +111,15 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// The level of the session to which the connection was announced: that of its data socket.
-    pub fn level(&self) -> Level {
-        self.level
-    }
-
-    /// Hands the data socket to the viewer. A viewer that has left drops it, which closes it.
-    pub fn deliver(self, stream: Box<dyn Duplex>) {
-        let _ = self.stream.send(Ok(stream));
+    /// Hands the data socket to the viewer; its level is that of the session to which the connection was announced.
+    /// `already` is what was read behind the handshake. A viewer that has left drops it, which closes it.
+    pub fn deliver<IO>(self, io: IO, already: BytesMut, sizes: Sizes)
+    where
+        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let socket = WebSocket::new(io, Role::Server, already, sizes);
+        let socket = if self.level == Level::Two { socket.with_half_close() } else { socket };
+        let _ = self.stream.send(Ok(Box::new(socket)));
     }
 }
 

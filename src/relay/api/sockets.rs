@@ -104,7 +104,7 @@ pub async fn data(
         true => Some(api.authenticate(request.headers()).await?),
         false => None,
     };
-    let sizes = Sizes { buffer: api.limits.in_flight_bytes, message: api.limits.data_message_bytes };
+    let sizes = Sizes::from(&*api.limits);
     if let Some(principal) = bearer.as_ref().filter(|_| !query.tunnel_id.is_empty()) {
         let tunnel = tunnel_of(&api, principal, &query.tunnel_id).await?;
         let admitted = tunnel.session().ok_or(StandbyError::NoSession)?.admit_standby(&query.id)?;
@@ -126,11 +126,7 @@ pub async fn data(
     api.sessions.spawn(async move {
         let Some((io, already)) = upgraded(on_upgrade).await else { return };
         match claim {
-            Claimed::Here(claim) => {
-                let socket = WebSocket::new(io, Role::Server, already, sizes);
-                let two = claim.level() == Level::Two;
-                claim.deliver(Box::new(if two { socket.with_half_close() } else { socket }));
-            }
+            Claimed::Here(claim) => claim.deliver(io, already, sizes),
             Claimed::There(claim) => {
                 if let Ok(socket) = io.descriptor() {
                     claim.deliver(socket, &already).await;

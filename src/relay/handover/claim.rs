@@ -8,9 +8,7 @@ use uuid::Uuid;
 
 use crate::link::peer::{PeerClaim, Predecessor};
 use crate::link::sockets::{Bearer, Claim, ClaimError, Pending};
-use crate::proto::frame::Role;
-use crate::proto::message::Level;
-use crate::stream::websocket::{Sizes, WebSocket};
+use crate::stream::websocket::Sizes;
 
 /// The right to deliver one data socket.
 pub enum Claimed {
@@ -42,10 +40,7 @@ impl Claimed {
             Self::Here(claim) => {
                 let stream = std::net::TcpStream::from(socket);
                 stream.set_nonblocking(true)?;
-                let stream = TcpStream::from_std(stream)?;
-                let socket = WebSocket::new(stream, Role::Server, already, sizes);
-                let two = claim.level() == Level::Two;
-                claim.deliver(Box::new(if two { socket.with_half_close() } else { socket }));
+                claim.deliver(TcpStream::from_std(stream)?, already, sizes);
             }
             Self::There(claim) => claim.deliver(socket, &already).await,
         }

@@ -69,7 +69,9 @@ async fn answer_claim(
         std::io::Result::Ok(Some((socket, bytes)))
     };
     match timeout(WAIT, dialled).await {
-        Ok(Ok(Some((socket, already)))) => claimed.deliver(socket, already, sizes(shared)).await,
+        Ok(Ok(Some((socket, already)))) => {
+            claimed.deliver(socket, already, Sizes::from(&shared.config.limits)).await
+        }
         Ok(Err(error)) => Err(error),
         _ => Ok(()),
     }
@@ -90,7 +92,8 @@ async fn answer_open(
     courier.send(&Answer::Opened { half_close }, &[]).await?;
     let (stream, already): (_, BytesMut) = courier.into_parts();
     // An end is passed on as one; what breaks off is dropped without a word, on both sides.
-    let mut peer = WebSocket::new(stream, Role::Server, already, sizes(shared)).with_half_close();
+    let mut peer =
+        WebSocket::new(stream, Role::Server, already, Sizes::from(&shared.config.limits)).with_half_close();
     let half_close = if half_close { HalfClose::Kept } else { HalfClose::EndsBoth };
     // The successor judges for how long an exchange may be silent.
     let idle = shared.config.limits.idle_upgraded;
@@ -113,9 +116,4 @@ async fn open(shared: &Shared, tunnel: &str, remote: &str) -> Result<Lane, Answe
         OpenError::Rejected(Rejection { reason, message }) => Answer::Rejected { reason, message },
         OpenError::ClientGone | OpenError::Draining => unknown(),
     })
-}
-
-fn sizes(shared: &Shared) -> Sizes {
-    let limits = &shared.config.limits;
-    Sizes { buffer: limits.in_flight_bytes, message: limits.data_message_bytes }
 }
