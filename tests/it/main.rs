@@ -28,5 +28,6 @@ mod sockets;
 mod streaming;
 mod takeover;
 mod tokens;
+mod tools;
 mod upgrade;
 mod wire;

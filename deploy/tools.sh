@@ -1,0 +1,27 @@
+#!/bin/sh
+# Installs into target/tools the programs that the tests run beside our own: faults, and conformance judged by others.
+set -eu
+tools=$(dirname "$0")/../target/tools
+mkdir -p "$tools"
+tools=$(cd "$tools" && pwd)
+
+go_tool() { # NAME PACKAGE VERSION
+  [ -x "$tools/bin/$1-$3" ] && return
+  command -v go >/dev/null || { echo "please install Go first: https://go.dev/dl" >&2; exit 1; }
+  GOBIN="$tools/build" GOFLAGS= go install "$2@$3"
+  mv "$tools/build/$(basename "$2")" "$tools/bin/$1-$3"
+  ln -sf "$1-$3" "$tools/bin/$1"
+}
+
+python_tool() { # NAME VERSION
+  [ -x "$tools/$1-$2/bin/$1" ] && return
+  # Debian's own Python: one that another tool manages may go away under us.
+  /usr/bin/python3 -m venv "$tools/$1-$2"
+  "$tools/$1-$2/bin/pip" install --quiet --disable-pip-version-check "$1==$2"
+  ln -sf "../$1-$2/bin/$1" "$tools/bin/$1"
+}
+
+mkdir -p "$tools/bin"
+go_tool toxiproxy github.com/Shopify/toxiproxy/v2/cmd/server v2.5.0
+go_tool h2spec github.com/summerwind/h2spec/cmd/h2spec v2.2.1+incompatible
+python_tool kosoku 0.1.0
