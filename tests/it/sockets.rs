@@ -184,6 +184,25 @@ async fn a_handshake_of_five_megabytes_is_refused_at_its_limit() {
 }
 
 #[tokio::test]
+async fn no_extension_is_ever_agreed_to() {
+    let rig = Rig::start().await;
+    let mut control = rig.control(ALICE, "web").await;
+    let (_viewer, id) = waiting(&rig, &mut control).await;
+    for path in [format!("/ws/data?id={id}"), format!("/ws/control?tunnel_id={}", control.id)] {
+        let mut socket = Viewer::new(&rig).await;
+        socket
+            .say(handshake(&path, Some(ALICE)).replace(
+                "\r\n\r\n",
+                "\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits, x-webkit-deflate-frame\r\n\r\n",
+            ))
+            .await;
+        let head = socket.head().await;
+        assert!(head.starts_with("http/1.1 101 "), "{head}");
+        assert!(!head.contains("sec-websocket-extensions"), "{head}");
+    }
+}
+
+#[tokio::test]
 async fn doubled_slashes_are_served_without_a_redirect() {
     let rig = Rig::start().await;
     let (status, tunnel) = rig.api(ALICE, "POST", "//v1/tunnels", r#"{"local_port":1,"name":"web"}"#).await;
