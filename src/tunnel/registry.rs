@@ -87,18 +87,21 @@ impl Registry {
         request: CreateTunnel,
     ) -> Result<(Arc<Tunnel>, bool), CreateError> {
         let wanted = request.name.as_deref().map(str::trim).map(str::to_ascii_lowercase).unwrap_or_default();
-        let known = self.by_name(&wanted).filter(|tunnel| tunnel.owner == *owner);
-        let before = known.as_ref().map(|tunnel| tunnel.spec());
+        let before = self.owned(owner, &wanted).map(|tunnel| tunnel.spec());
         let checked = tokio::task::spawn_blocking(move || Spec::check(&request, before.as_deref()));
         let (spec, name) = checked.await.map_err(|error| StoreError::Other(error.to_string()))??;
-        if let Some(tunnel) = known {
-            return self.take_up(tunnel, spec).await.map(|tunnel| (tunnel, false));
-        }
-        let writing = self.writing.lock().await;
-        if let Some(tunnel) = self.by_name(&wanted).filter(|tunnel| tunnel.owner == *owner) {
-            drop(writing);
-            return self.take_up(tunnel, spec).await.map(|tunnel| (tunnel, false));
-        }
+        let _writing = loop {
+            if let Some(tunnel) = self.owned(owner, &wanted)
+                && self.take_up(&tunnel, spec.clone()).await?
+            {
+                return Ok((tunnel, false));
+            }
+            let writing = self.writing.lock().await;
+            // Another request may have made it meanwhile.
+            if self.owned(owner, &wanted).is_none() {
+                break writing;
+            }
+        };
         if let Some(most) = self.per_key
             && self.owned_by(owner).len() >= most
         {
@@ -117,13 +120,26 @@ impl Registry {
         }
     }
 
-    async fn take_up(&self, tunnel: Arc<Tunnel>, mut spec: Spec) -> Result<Arc<Tunnel>, CreateError> {
+    fn owned(&self, owner: &Owner, name: &str) -> Option<Arc<Tunnel>> {
+        self.by_name(name).filter(|tunnel| tunnel.owner == *owner)
+    }
+
+    /// Whether the tunnel has not ended: a row of one that has is never written as open again.
+    fn is_there(&self, tunnel: &Arc<Tunnel>) -> bool {
+        self.by_uuid(tunnel.id).is_some_and(|current| Arc::ptr_eq(&current, tunnel))
+    }
+
+    /// `false`: it has ended meanwhile.
+    async fn take_up(&self, tunnel: &Arc<Tunnel>, mut spec: Spec) -> Result<bool, CreateError> {
         // A client that comes back with the name we made up for it does not thereby choose it.
         spec.chosen = tunnel.spec().chosen;
         let unchanged = *tunnel.spec() == spec;
         // Without a change nothing needs writing, so that clients come back even while the disk is full.
         let writes = !unchanged || spec.ttl.is_some() || tunnel.expires_at().is_some();
         let _writing = if writes { Some(self.writing.lock().await) } else { None };
+        if !self.is_there(tunnel) {
+            return Ok(false);
+        }
         if unchanged {
             // A client that comes back must not undo an extension.
             tunnel.expire_no_earlier(spec.ttl);
@@ -132,13 +148,13 @@ impl Registry {
         }
         tunnel.set_spec(spec);
         if writes {
-            match self.write(&tunnel, false).await {
+            match self.write(tunnel, false).await {
                 Ok(()) => {}
                 Err(StoreError::Unavailable(_) | StoreError::Superseded) if unchanged => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(tunnel)
+        Ok(true)
     }
 
     async fn add(&self, owner: &Owner, name: &Name, spec: Spec) -> Result<Option<Arc<Tunnel>>, CreateError> {
@@ -179,30 +195,41 @@ impl Registry {
         self.by_name.remove_if(&tunnel.name, |_, current| Arc::ptr_eq(current, tunnel));
     }
 
-    /// Ends a tunnel for good; its client is told to stop. The name stays reserved.
-    pub async fn delete(&self, tunnel: &Arc<Tunnel>) -> Result<(), StoreError> {
+    /// Ends a tunnel for good; its client is told to stop. The name stays reserved. `false`: it had ended before.
+    pub async fn delete(&self, tunnel: &Arc<Tunnel>) -> Result<bool, StoreError> {
         let _writing = self.writing.lock().await;
+        if !self.is_there(tunnel) {
+            return Ok(false);
+        }
         self.write(tunnel, true).await?;
         self.remove(tunnel);
         tunnel.end(End::Deleted);
-        Ok(())
+        Ok(true)
     }
 
-    /// Turns viewers away, or lets them in again.
-    pub async fn suspend(&self, tunnel: &Arc<Tunnel>, suspended: bool) -> Result<(), StoreError> {
+    /// Turns viewers away, or lets them in again. `false`: the tunnel has ended.
+    pub async fn suspend(&self, tunnel: &Arc<Tunnel>, suspended: bool) -> Result<bool, StoreError> {
         let _writing = self.writing.lock().await;
+        if !self.is_there(tunnel) {
+            return Ok(false);
+        }
         let before = tunnel.is_suspended();
         tunnel.set_suspended(suspended);
-        self.write(tunnel, false).await.inspect_err(|_| tunnel.set_suspended(before))
+        self.write(tunnel, false).await.inspect_err(|_| tunnel.set_suspended(before))?;
+        Ok(true)
     }
 
-    /// Sets the end of a tunnel to `ttl` from now; `None` is never.
-    pub async fn extend(&self, tunnel: &Arc<Tunnel>, ttl: Option<Duration>) -> Result<(), StoreError> {
+    /// Sets the end of a tunnel to `ttl` from now; `None` is never. `false`: the tunnel has ended.
+    pub async fn extend(&self, tunnel: &Arc<Tunnel>, ttl: Option<Duration>) -> Result<bool, StoreError> {
         let _writing = self.writing.lock().await;
+        if !self.is_there(tunnel) {
+            return Ok(false);
+        }
         let before = tunnel.expire_after(ttl);
         self.write(tunnel, false).await.inspect_err(|_| {
             tunnel.expire_at(before);
-        })
+        })?;
+        Ok(true)
     }
 
     /// Forgets a tunnel whose time is over. The store lets go of the name when its reservation ends.
@@ -256,4 +283,27 @@ fn generated() -> Name {
     let bytes = Uuid::new_v4().into_bytes();
     // The bytes of a v4 UUID that carry no version or variant bits.
     Name::generated([bytes[0], bytes[1], bytes[2], bytes[3], bytes[10], bytes[11]])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Sqlite;
+
+    #[tokio::test]
+    async fn a_change_that_comes_after_the_end_does_not_open_the_tunnel_again() {
+        let store: Arc<dyn Store> = Arc::new(Sqlite::memory().unwrap());
+        let registry = Registry::open(Arc::clone(&store), None).await.unwrap();
+        let wanted = CreateTunnel { local_port: 1, name: Some("web".into()), ..CreateTunnel::default() };
+        let (tunnel, _) = registry.create(&Owner::from("alice"), wanted.clone()).await.unwrap();
+        assert_eq!(registry.delete(&tunnel).await, Ok(true));
+        assert_eq!(registry.delete(&tunnel).await, Ok(false));
+        assert_eq!(registry.suspend(&tunnel, true).await, Ok(false));
+        assert_eq!(registry.extend(&tunnel, Some(Duration::from_secs(60))).await, Ok(false));
+        let spec = (*tunnel.spec()).clone();
+        assert!(!registry.take_up(&tunnel, spec).await.unwrap());
+        assert!(Registry::open(store, None).await.unwrap().all().is_empty());
+        let (again, is_new) = registry.create(&Owner::from("alice"), wanted).await.unwrap();
+        assert!(is_new && again.id != tunnel.id);
+    }
 }

@@ -79,7 +79,7 @@ pub async fn delete(
     Path(id): Path<String>,
 ) -> Answer<StatusCode> {
     let tunnel = find(&api, &headers, &id).await?;
-    api.registry.delete(&tunnel).await?;
+    still_there(api.registry.delete(&tunnel).await?)?;
     tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), "tunnel deleted");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -96,7 +96,7 @@ pub async fn suspend(
 ) -> Answer<Json<Suspended>> {
     let tunnel = find(&api, &headers, &id).await?;
     let Suspend { suspended } = read(body)?;
-    api.registry.suspend(&tunnel, suspended).await?;
+    still_there(api.registry.suspend(&tunnel, suspended).await?)?;
     let status = if suspended { "suspended" } else { "resumed" };
     tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), status, "tunnel suspension");
     Ok(Json(Suspended { status: status.to_owned(), suspended: suspended.to_string() }))
@@ -116,7 +116,7 @@ pub async fn extend(
     let tunnel = find(&api, &headers, &id).await?;
     let Extend { ttl } = read(body)?;
     let ttl = duration::parse(&ttl).map_err(CreateError::from)?;
-    api.registry.extend(&tunnel, Some(ttl).filter(|ttl| !ttl.is_zero())).await?;
+    still_there(api.registry.extend(&tunnel, Some(ttl).filter(|ttl| !ttl.is_zero())).await?)?;
     Ok(Json(show(&api, &tunnel)))
 }
 
@@ -155,6 +155,11 @@ async fn find(api: &Api, headers: &HeaderMap, id: &str) -> Answer<Arc<Tunnel>> {
     let principal = api.authenticate(headers).await?;
     let own = |tunnel: &Arc<Tunnel>| tunnel.owner == principal.owner && principal.may_use(&tunnel.name);
     api.tunnel(id).await.filter(own).ok_or(ApiFailure::NoTunnel)
+}
+
+/// A tunnel that ended between being found and being changed is not found.
+fn still_there(changed: bool) -> Answer<()> {
+    if changed { Ok(()) } else { Err(ApiFailure::NoTunnel) }
 }
 
 /// A token for one tunnel creates no other; where no name is given, its own is meant.
