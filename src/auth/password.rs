@@ -164,6 +164,11 @@ impl BasicAuth {
         good
     }
 
+    /// Viewers that wait for the slow hash, and the one whose turn it is.
+    pub fn waiting(&self) -> usize {
+        WAITING - self.room.available_permits()
+    }
+
     /// Both checks for an async caller: the slow one on a thread for blocking work, one at a time per tunnel.
     /// Answers [`Verdict::Unchecked`] when too many wait for it already; that is a 503.
     pub async fn verify(self: &Arc<Self>, authorization: Option<&HeaderValue>) -> Verdict {

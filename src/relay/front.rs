@@ -19,11 +19,13 @@ use super::proxy;
 use super::reach;
 use super::route::{Route, is_valid_host};
 use super::viewer::{Busy, Connection};
+use crate::sync::Held;
 
 /// A response body of any origin; the connection counts as busy until it is dropped.
 pub struct Reply {
     content: Content,
     _busy: Option<Busy>,
+    _exchange: Held,
 }
 
 /// Where a response body comes from.
@@ -74,7 +76,7 @@ pub async fn serve(
     connection: Arc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, Infallible> {
-    let busy = connection.begin();
+    let (busy, exchange) = (connection.begin(), shared.open.exchanges.hold());
     let html = wants_html(request.headers());
     let version = request.version();
     let mut answer = match answer(&shared, &connection, request).await {
@@ -99,7 +101,7 @@ pub async fn serve(
     {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(answer.map(|content| Reply { content, _busy: Some(busy) }))
+    Ok(answer.map(|content| Reply { content, _busy: Some(busy), _exchange: exchange }))
 }
 
 async fn answer(

@@ -17,6 +17,7 @@ use super::viewer::{Connection, Verdict, ViewerIo, watch};
 use super::{Shared, front};
 use crate::proto::limits::{Limits, viewer};
 use crate::stream::tcp;
+use crate::sync::Held;
 
 /// How every HTTP/2 connection with prior knowledge begins; no HTTP/1 method does.
 const HTTP2_PREFACE: &[u8] = b"PRI ";
@@ -44,7 +45,8 @@ pub async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>) {
         match accepted {
             Ok((stream, remote)) => {
                 // Boxed, as each future around another one holds room for it twice.
-                let serving = Box::pin(serve(Arc::clone(&shared), stream, remote));
+                let open = shared.open.connections.hold();
+                let serving = Box::pin(serve(Arc::clone(&shared), stream, remote, open));
                 let serving = shared.ending.cut.clone().run_until_cancelled_owned(serving);
                 shared.tasks.spawn(async move {
                     let _permit = permit;
@@ -66,7 +68,7 @@ fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
-async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr) {
+async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr, open: Held) {
     tcp::tune(&stream);
     let limits = &shared.config.limits;
     let told_apart = tokio::select! {
@@ -74,7 +76,7 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr) {
         () = shared.ending.closing.cancelled() => return,
     };
     let Ok(Some(http2)) = told_apart else { return };
-    let connection = Connection::new(stream, remote, http2);
+    let connection = Connection::new(stream, remote, http2, open);
     let io = TokioIo::new(ViewerIo(Arc::clone(&connection)));
     let service = {
         let (shared, connection) = (Arc::clone(&shared), Arc::clone(&connection));

@@ -4,6 +4,7 @@ pub mod config;
 
 mod admin;
 mod api;
+mod counts;
 mod drain;
 mod ending;
 mod errors;
@@ -45,6 +46,7 @@ use crate::stream::courier::Courier;
 use crate::stream::tcp;
 use crate::tunnel::Registry;
 use config::RelayConfig;
+use counts::Open;
 use ending::Ending;
 use handover::Sockets;
 use route::Routes;
@@ -63,7 +65,10 @@ struct Shared {
     connections: Option<Arc<Semaphore>>,
     /// Connections that wait for their data socket.
     pending: Arc<Pending>,
+    keys: Arc<Keys>,
     ending: Arc<Ending>,
+    /// What is open.
+    open: Arc<Open>,
     /// The process whose listeners we have, while it lives.
     predecessor: Predecessor,
     /// Connections of viewers and what was upgraded from them.
@@ -170,7 +175,7 @@ impl Relay {
         let (keys, pending) = (Arc::new(keys), Arc::new(Pending::default()));
         let ending = Arc::new(Ending::default());
         let routes = Routes::new(&config, addresses.first().copied());
-        let sessions = TaskTracker::new();
+        let (sessions, open) = (TaskTracker::new(), Arc::new(Open::default()));
         let api = api::router(api::Api {
             registry: Arc::clone(&registry),
             keys: Arc::clone(&keys),
@@ -180,6 +185,7 @@ impl Relay {
             routes: routes.clone(),
             limits: Arc::new(config.limits.clone()),
             sessions: sessions.clone(),
+            open: Arc::clone(&open),
         });
         let via = HeaderValue::from_str(&errors::request_id()).unwrap_or(HeaderValue::from_static("adit"));
         let shared = Arc::new(Shared {
@@ -192,7 +198,9 @@ impl Relay {
             api,
             via,
             pending,
+            keys: Arc::clone(&keys),
             ending,
+            open,
             predecessor: before,
             tasks: TaskTracker::new(),
             sessions,

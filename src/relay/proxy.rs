@@ -115,7 +115,7 @@ pub async fn forward(
     bound |= forward::binds_connection(&answer.headers);
     let framing = answer.framing(&parts.method).map_err(|_| Cause::BadResponse)?;
     let finish = may_serve_again(&answer, framing, &spec)
-        .map(|keep| finish(connection, &tunnel, bound, version, keep));
+        .map(|keep| finish(shared, connection, &tunnel, bound, version, keep));
     let switched = answer.status == StatusCode::SWITCHING_PROTOCOLS;
     let protocols = answer.headers.get(header::UPGRADE).cloned();
     let address = Address {
@@ -134,6 +134,7 @@ pub async fn forward(
         if !upgrade::is_among(&wanted, &protocol) || !exchange.upload.is_done() {
             return Err(Cause::BadResponse);
         }
+        connection.becomes(&shared.open.upgraded);
         let mut response = Response::new(Content::Page(Default::default()));
         *response.status_mut() = answer.status;
         *response.headers_mut() = answer.headers;
@@ -223,6 +224,7 @@ fn may_serve_again(answer: &ResponseHead, framing: Framing, spec: &Spec) -> Opti
 
 /// Where the lane goes after the response. One that carries a connection-bound login stays with its viewer.
 fn finish(
+    shared: &Arc<Shared>,
     connection: &Arc<Connection>,
     tunnel: &Tunnel,
     bound: bool,
@@ -233,7 +235,10 @@ fn finish(
     match (bound, version) {
         (false, _) => Box::new(move |lane: Lane| lane.give_back(keep)),
         (true, Version::HTTP_11) => {
-            Box::new(move |lane| connection.pin(Pinned { tunnel, until: Instant::now() + keep, lane }))
+            let _counted = shared.open.pinned.hold();
+            Box::new(move |lane| {
+                connection.pin(Pinned { tunnel, until: Instant::now() + keep, lane, _counted })
+            })
         }
         (true, _) => Box::new(drop),
     }

@@ -79,6 +79,16 @@ impl Registry {
         self.by_name.iter().map(|tunnel| Arc::clone(&tunnel)).collect()
     }
 
+    /// How many there are, by name and by id.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.by_name.len(), self.by_id.len())
+    }
+
+    /// Calls that wait for the store.
+    pub fn unstored(&self) -> usize {
+        self.store.waiting()
+    }
+
     /// Creates a tunnel, or takes up the caller's own of that name; `true` says that it is new. A name that belongs to
     /// the caller is had again whatever became of its tunnel, and is never counted as one more.
     pub async fn create(
