@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
+use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
 use super::news::News;
+use super::quota::{Quota, Quotas};
 use super::{CreateError, Spec, Tunnel, unix_ms};
 use crate::auth::Owner;
 use crate::link::sockets::{End, Session};
 use crate::proto::api::CreateTunnel;
-use crate::proto::limits::drain;
+use crate::proto::limits::{Limits, drain};
 use crate::proto::message::{Drain, Level};
 use crate::proto::name::Name;
 use crate::store::{Put, Store, StoreError, TunnelRow};
@@ -21,7 +23,7 @@ pub struct Registry {
     pub(super) by_name: DashMap<String, Arc<Tunnel>>,
     by_id: DashMap<Uuid, Arc<Tunnel>>,
     pub(super) store: Arc<dyn Store>,
-    per_key: Option<usize>,
+    pub(super) quotas: Quotas,
     /// Of this process: rows of another one were written by somebody else.
     pub(super) generation: i64,
     /// Held from the look at what an owner has to the new tunnel, so that of two creations at once the second sees the
@@ -32,20 +34,20 @@ pub struct Registry {
 
 impl Registry {
     /// Loads what the store has: known tunnels answer 503 until their clients are back.
-    pub async fn open(store: Arc<dyn Store>, per_key: Option<usize>) -> Result<Self, StoreError> {
+    pub async fn open(store: Arc<dyn Store>, limits: &Limits) -> Result<Self, StoreError> {
         let generation = store.begin().await?;
         let rows = store.load_tunnels().await?;
         let registry = Self {
             by_name: DashMap::new(),
             by_id: DashMap::new(),
             store,
-            per_key,
+            quotas: Quotas::new(limits),
             generation,
             writing: Default::default(),
             news: News::default(),
         };
         for row in rows.iter().filter(|row| is_live(row)) {
-            let tunnel = Tunnel::from_row(row)
+            let tunnel = Tunnel::from_row(row, &registry.quotas)
                 .map_err(|error| StoreError::Corrupt(format!("tunnel {}: {error}", row.name)))?;
             registry.insert(Arc::new(tunnel));
         }
@@ -89,28 +91,37 @@ impl Registry {
         let wanted = request.name.as_deref().map(str::trim).map(str::to_ascii_lowercase).unwrap_or_default();
         let known = self.by_name(&wanted).filter(|tunnel| tunnel.owner == *owner);
         let before = known.as_ref().map(|tunnel| tunnel.spec());
-        let checked = tokio::task::spawn_blocking(move || Spec::check(&request, before.as_deref()));
-        let (spec, name) = checked.await.map_err(|error| StoreError::Other(error.to_string()))??;
+        let quota = self.quotas.of(owner);
+        let hashes = request.auth_pass.is_some();
+        let check = move || Spec::check(&request, before.as_deref());
+        // Only a password takes long.
+        let (spec, name) = if hashes {
+            let failed = || Err(StoreError::Other("a task has failed".to_owned()).into());
+            quota.hashing.run(check).await.unwrap_or_else(failed)?
+        } else {
+            check()?
+        };
         if let Some(tunnel) = known {
             return self.take_up(tunnel, spec).await.map(|tunnel| (tunnel, false));
         }
-        let writing = self.writing.lock().await;
+        let writing = self.writing(&quota).await;
         if let Some(tunnel) = self.by_name(&wanted).filter(|tunnel| tunnel.owner == *owner) {
             drop(writing);
             return self.take_up(tunnel, spec).await.map(|tunnel| (tunnel, false));
         }
-        if let Some(most) = self.per_key
-            && self.owned_by(owner).len() >= most
+        if let Some(most) = self.quotas.tunnels()
+            && self.by_name.iter().filter(|tunnel| tunnel.owner == *owner).count() >= most
         {
             return Err(CreateError::TooMany(most));
         }
+        quota.create().map_err(|(most, wait)| CreateError::TooOften { most, wait })?;
         match name {
             Some(name) => {
-                let tunnel = self.add(owner, &name, spec).await?;
+                let tunnel = self.add(owner, &quota, &name, spec).await?;
                 tunnel.map(|tunnel| (tunnel, true)).ok_or_else(|| CreateError::Taken(name.to_string()))
             }
             None => loop {
-                if let Some(tunnel) = self.add(owner, &generated(), spec.clone()).await? {
+                if let Some(tunnel) = self.add(owner, &quota, &generated(), spec.clone()).await? {
                     return Ok((tunnel, true));
                 }
             },
@@ -123,7 +134,8 @@ impl Registry {
         let unchanged = *tunnel.spec() == spec;
         // Without a change nothing needs writing, so that clients come back even while the disk is full.
         let writes = !unchanged || spec.ttl.is_some() || tunnel.expires_at().is_some();
-        let _writing = if writes { Some(self.writing.lock().await) } else { None };
+        let quota = Arc::clone(&tunnel.quota);
+        let _writing = if writes { Some(self.writing(&quota).await) } else { None };
         if unchanged {
             // A client that comes back must not undo an extension.
             tunnel.expire_no_earlier(spec.ttl);
@@ -141,9 +153,16 @@ impl Registry {
         Ok(tunnel)
     }
 
-    async fn add(&self, owner: &Owner, name: &Name, spec: Spec) -> Result<Option<Arc<Tunnel>>, CreateError> {
+    async fn add(
+        &self,
+        owner: &Owner,
+        quota: &Arc<Quota>,
+        name: &Name,
+        spec: Spec,
+    ) -> Result<Option<Arc<Tunnel>>, CreateError> {
         let ttl = spec.ttl;
-        let tunnel = Tunnel::new(Uuid::new_v4(), name.to_string(), owner.clone(), unix_ms(), spec, None);
+        let (owner, quota) = (owner.clone(), Arc::clone(quota));
+        let tunnel = Tunnel::new(Uuid::new_v4(), name.to_string(), owner, quota, unix_ms(), spec, None);
         tunnel.expire_after(ttl);
         let tunnel = Arc::new(tunnel);
         // The store decides between two who want a name at once.
@@ -155,6 +174,13 @@ impl Registry {
                 Ok(Some(tunnel))
             }
         }
+    }
+
+    /// The right to write. Of one owner only one call at a time waits among those of others, so that however many it
+    /// makes, theirs wait for no more than one of them.
+    async fn writing<'a>(&'a self, quota: &'a Quota) -> (MutexGuard<'a, ()>, MutexGuard<'a, ()>) {
+        let turn = quota.writing.lock().await;
+        (self.writing.lock().await, turn)
     }
 
     /// Writes a tunnel that is ours.
@@ -181,7 +207,7 @@ impl Registry {
 
     /// Ends a tunnel for good; its client is told to stop. The name stays reserved.
     pub async fn delete(&self, tunnel: &Arc<Tunnel>) -> Result<(), StoreError> {
-        let _writing = self.writing.lock().await;
+        let _writing = self.writing(&tunnel.quota).await;
         self.write(tunnel, true).await?;
         self.remove(tunnel);
         tunnel.end(End::Deleted);
@@ -190,7 +216,7 @@ impl Registry {
 
     /// Turns viewers away, or lets them in again.
     pub async fn suspend(&self, tunnel: &Arc<Tunnel>, suspended: bool) -> Result<(), StoreError> {
-        let _writing = self.writing.lock().await;
+        let _writing = self.writing(&tunnel.quota).await;
         let before = tunnel.is_suspended();
         tunnel.set_suspended(suspended);
         self.write(tunnel, false).await.inspect_err(|_| tunnel.set_suspended(before))
@@ -198,7 +224,7 @@ impl Registry {
 
     /// Sets the end of a tunnel to `ttl` from now; `None` is never.
     pub async fn extend(&self, tunnel: &Arc<Tunnel>, ttl: Option<Duration>) -> Result<(), StoreError> {
-        let _writing = self.writing.lock().await;
+        let _writing = self.writing(&tunnel.quota).await;
         let before = tunnel.expire_after(ttl);
         self.write(tunnel, false).await.inspect_err(|_| {
             tunnel.expire_at(before);
