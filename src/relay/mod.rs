@@ -161,7 +161,7 @@ impl Relay {
         store: Arc<dyn Store>,
     ) -> Result<Self, RelayError> {
         let addresses = sockets.addresses()?.listen;
-        let registry = Arc::new(Registry::open(store, config.limits.tunnels_per_key).await?);
+        let registry = Arc::new(Registry::open(store, &config.limits).await?);
         let own = |task| AbortOnDropHandle::new(task);
         let mut tasks = Vec::new();
         let mut before = Predecessor::none();

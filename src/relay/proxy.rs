@@ -42,6 +42,7 @@ pub async fn forward(
     // Taken before the look at the tunnel's state: a suspension after it ends this request.
     let running = tunnel.running();
     admit(&tunnel, &spec, &request, &shared.via).await?;
+    let viewing = tunnel.quota.view().map_err(Cause::ViewersOfKey)?;
     tunnel.traffic.request();
 
     let wanted = forward::wanted_upgrade(request.headers()).filter(|_| request.version() == Version::HTTP_11);
@@ -107,7 +108,7 @@ pub async fn forward(
     let (exchange, mut answer) = match fetched {
         Ok(fetched) => fetched,
         Err(cause) => {
-            drop(Account::new(tunnel, cause.status().as_u16(), record));
+            drop(Account::new(tunnel, viewing, cause.status().as_u16(), record));
             return Err(cause);
         }
     };
@@ -124,7 +125,7 @@ pub async fn forward(
         target_host: spec.host_header.as_ref().and_then(|host| host.to_str().ok()),
     };
     rewrite::response_headers(&mut answer.headers, address);
-    let account = Account::new(tunnel, answer.status.as_u16(), record);
+    let account = Account::new(tunnel, viewing, answer.status.as_u16(), record);
 
     if switched {
         let (Some(on_upgrade), Some(wanted), Some(protocol)) = (on_upgrade, wanted, protocols) else {
@@ -192,7 +193,7 @@ async fn admit(
         return Err(Cause::Suspended);
     }
     let Some(auth) = &spec.auth else { return Ok(()) };
-    match auth.verify(request.headers().get(header::AUTHORIZATION)).await {
+    match auth.verify(request.headers().get(header::AUTHORIZATION), &tunnel.quota.hashing).await {
         Verdict::Accepted => Ok(()),
         Verdict::Refused => Err(Cause::AuthRequired),
         Verdict::Unchecked => Err(Cause::AuthBusy),
@@ -259,11 +260,11 @@ impl Fetch<'_> {
         let Some(lane) = waiting else { return self.fresh(upload).await };
         let Some(again) = again else {
             if lane.waited.is_some() && !lane.reused {
-                return Box::pin(self.claimed_head(Exchange::new(lane, upload))).await;
+                return Box::pin(self.claimed_head(self.exchange(lane, upload))).await;
             }
-            return first_head(Exchange::new(lane, upload), self.idle()).await;
+            return first_head(self.exchange(lane, upload), self.idle()).await;
         };
-        let mut exchange = Exchange::new(lane, upload);
+        let mut exchange = self.exchange(lane, upload);
         match self.watched(&mut exchange, &again).await {
             Watched::Head(head) => {
                 exchange.lane.answered(true);
@@ -297,7 +298,11 @@ impl Fetch<'_> {
 
     async fn fresh(&self, upload: Upload) -> Fetched {
         let lane = reach::lane(self.shared, self.tunnel, self.ask).await?;
-        first_head(Exchange::new(lane, upload), self.idle()).await
+        first_head(self.exchange(lane, upload), self.idle()).await
+    }
+
+    fn exchange(&self, lane: Lane, upload: Upload) -> Exchange {
+        Exchange::new(lane, upload, self.tunnel.quota.meter())
     }
 
     fn idle(&self) -> Duration {

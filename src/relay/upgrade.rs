@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::exchange::{Account, Exchange};
 use super::viewer::ViewerIo;
 use crate::stream::handshake;
+use crate::stream::throttle::Metered;
 use crate::stream::splice::{HalfClose, Moved, splice as copy};
 
 /// For the goodbye to the target.
@@ -44,23 +45,29 @@ pub async fn splice(
     let mut viewer = parts.io.into_inner();
     let early = handshake::left_over(&parts.read_buf);
     drop(parts.read_buf);
-    let mut stream = exchange.lane.stream;
+    let (input, mut stream, mut meter) = exchange.into_parts();
     let half_close = if stream.half_closes() { HalfClose::Kept } else { HalfClose::EndsBoth };
     let mut moved = Moved::default();
     let copying = async {
         // What came right behind the two heads was read along with them.
-        viewer.write_all(&exchange.input).await?;
+        viewer.write_all(&input).await?;
         if !early.is_empty() {
             stream.write_all(&early).await?;
             stream.flush().await?;
         }
-        copy(&mut viewer, stream.as_mut(), half_close, idle, &mut moved).await
+        match &mut meter {
+            None => copy(&mut viewer, stream.as_mut(), half_close, idle, &mut moved).await,
+            Some(meter) => {
+                let mut stream = Metered::new(stream.as_mut(), meter);
+                copy(&mut viewer, &mut stream, half_close, idle, &mut moved).await
+            }
+        }
     };
     let ended = tokio::select! {
         ended = copying => ended,
         () = running.cancelled() => Err(io::Error::other("the tunnel has ended")),
     };
-    account.upgraded(early.len() as u64 + moved.inward, exchange.input.len() as u64 + moved.outward);
+    account.upgraded(early.len() as u64 + moved.inward, input.len() as u64 + moved.outward);
     if let Err(error) = ended {
         tracing::debug!(%error, tunnel = account.tunnel.name, "upgraded connection broke off");
         if stream.half_closes() {

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
+use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
 use super::news::News;
+use super::quota::{Quota, Quotas};
 use super::{CreateError, Spec, Tunnel, unix_ms};
 use crate::auth::Owner;
 use crate::link::sockets::{End, Session};
 use crate::proto::api::CreateTunnel;
-use crate::proto::limits::drain;
+use crate::proto::limits::{Limits, drain};
 use crate::proto::message::{Drain, Level};
 use crate::proto::name::Name;
 use crate::store::{Put, Store, StoreError, TunnelRow};
@@ -21,7 +23,7 @@ pub struct Registry {
     pub(super) by_name: DashMap<String, Arc<Tunnel>>,
     by_id: DashMap<Uuid, Arc<Tunnel>>,
     pub(super) store: Arc<dyn Store>,
-    per_key: Option<usize>,
+    pub(super) quotas: Quotas,
     /// Of this process: rows of another one were written by somebody else.
     pub(super) generation: i64,
     /// Held from the look at what an owner has to the new tunnel, so that of two creations at once the second sees the
@@ -32,20 +34,20 @@ pub struct Registry {
 
 impl Registry {
     /// Loads what the store has: known tunnels answer 503 until their clients are back.
-    pub async fn open(store: Arc<dyn Store>, per_key: Option<usize>) -> Result<Self, StoreError> {
+    pub async fn open(store: Arc<dyn Store>, limits: &Limits) -> Result<Self, StoreError> {
         let generation = store.begin().await?;
         let rows = store.load_tunnels().await?;
         let registry = Self {
             by_name: DashMap::new(),
             by_id: DashMap::new(),
             store,
-            per_key,
+            quotas: Quotas::new(limits),
             generation,
             writing: Default::default(),
             news: News::default(),
         };
         for row in rows.iter().filter(|row| is_live(row)) {
-            let tunnel = Tunnel::from_row(row)
+            let tunnel = Tunnel::from_row(row, &registry.quotas)
                 .map_err(|error| StoreError::Corrupt(format!("tunnel {}: {error}", row.name)))?;
             registry.insert(Arc::new(tunnel));
         }
@@ -98,32 +100,41 @@ impl Registry {
     ) -> Result<(Arc<Tunnel>, bool), CreateError> {
         let wanted = request.name.as_deref().map(str::trim).map(str::to_ascii_lowercase).unwrap_or_default();
         let before = self.owned(owner, &wanted).map(|tunnel| tunnel.spec());
-        let checked = tokio::task::spawn_blocking(move || Spec::check(&request, before.as_deref()));
-        let (spec, name) = checked.await.map_err(|error| StoreError::Other(error.to_string()))??;
+        let quota = self.quotas.of(owner);
+        let hashes = request.auth_pass.is_some();
+        let check = move || Spec::check(&request, before.as_deref());
+        // Only a password takes long.
+        let (spec, name) = if hashes {
+            let failed = || Err(StoreError::Other("a task has failed".to_owned()).into());
+            quota.hashing.run(check).await.unwrap_or_else(failed)?
+        } else {
+            check()?
+        };
         let _writing = loop {
             if let Some(tunnel) = self.owned(owner, &wanted)
                 && self.take_up(&tunnel, spec.clone()).await?
             {
                 return Ok((tunnel, false));
             }
-            let writing = self.writing.lock().await;
+            let writing = self.writing(&quota).await;
             // Another request may have made it meanwhile.
             if self.owned(owner, &wanted).is_none() {
                 break writing;
             }
         };
-        if let Some(most) = self.per_key
-            && self.owned_by(owner).len() >= most
+        if let Some(most) = self.quotas.tunnels()
+            && self.by_name.iter().filter(|tunnel| tunnel.owner == *owner).count() >= most
         {
             return Err(CreateError::TooMany(most));
         }
+        quota.create().map_err(|(most, wait)| CreateError::TooOften { most, wait })?;
         match name {
             Some(name) => {
-                let tunnel = self.add(owner, &name, spec).await?;
+                let tunnel = self.add(owner, &quota, &name, spec).await?;
                 tunnel.map(|tunnel| (tunnel, true)).ok_or_else(|| CreateError::Taken(name.to_string()))
             }
             None => loop {
-                if let Some(tunnel) = self.add(owner, &generated(), spec.clone()).await? {
+                if let Some(tunnel) = self.add(owner, &quota, &generated(), spec.clone()).await? {
                     return Ok((tunnel, true));
                 }
             },
@@ -146,7 +157,7 @@ impl Registry {
         let unchanged = *tunnel.spec() == spec;
         // Without a change nothing needs writing, so that clients come back even while the disk is full.
         let writes = !unchanged || spec.ttl.is_some() || tunnel.expires_at().is_some();
-        let _writing = if writes { Some(self.writing.lock().await) } else { None };
+        let _writing = if writes { Some(self.writing(&tunnel.quota).await) } else { None };
         if !self.is_there(tunnel) {
             return Ok(false);
         }
@@ -167,9 +178,16 @@ impl Registry {
         Ok(true)
     }
 
-    async fn add(&self, owner: &Owner, name: &Name, spec: Spec) -> Result<Option<Arc<Tunnel>>, CreateError> {
+    async fn add(
+        &self,
+        owner: &Owner,
+        quota: &Arc<Quota>,
+        name: &Name,
+        spec: Spec,
+    ) -> Result<Option<Arc<Tunnel>>, CreateError> {
         let ttl = spec.ttl;
-        let tunnel = Tunnel::new(Uuid::new_v4(), name.to_string(), owner.clone(), unix_ms(), spec, None);
+        let (owner, quota) = (owner.clone(), Arc::clone(quota));
+        let tunnel = Tunnel::new(Uuid::new_v4(), name.to_string(), owner, quota, unix_ms(), spec, None);
         tunnel.expire_after(ttl);
         let tunnel = Arc::new(tunnel);
         // The store decides between two who want a name at once.
@@ -181,6 +199,13 @@ impl Registry {
                 Ok(Some(tunnel))
             }
         }
+    }
+
+    /// The right to write. Of one owner only one call at a time waits among those of others, so that however many it
+    /// makes, theirs wait for no more than one of them.
+    async fn writing<'a>(&'a self, quota: &'a Quota) -> (MutexGuard<'a, ()>, MutexGuard<'a, ()>) {
+        let turn = quota.writing.lock().await;
+        (self.writing.lock().await, turn)
     }
 
     /// Writes a tunnel that is ours.
@@ -207,7 +232,7 @@ impl Registry {
 
     /// Ends a tunnel for good; its client is told to stop. The name stays reserved. `false`: it had ended before.
     pub async fn delete(&self, tunnel: &Arc<Tunnel>) -> Result<bool, StoreError> {
-        let _writing = self.writing.lock().await;
+        let _writing = self.writing(&tunnel.quota).await;
         if !self.is_there(tunnel) {
             return Ok(false);
         }
@@ -219,7 +244,7 @@ impl Registry {
 
     /// Turns viewers away, or lets them in again. `false`: the tunnel has ended.
     pub async fn suspend(&self, tunnel: &Arc<Tunnel>, suspended: bool) -> Result<bool, StoreError> {
-        let _writing = self.writing.lock().await;
+        let _writing = self.writing(&tunnel.quota).await;
         if !self.is_there(tunnel) {
             return Ok(false);
         }
@@ -231,7 +256,7 @@ impl Registry {
 
     /// Sets the end of a tunnel to `ttl` from now; `None` is never. `false`: the tunnel has ended.
     pub async fn extend(&self, tunnel: &Arc<Tunnel>, ttl: Option<Duration>) -> Result<bool, StoreError> {
-        let _writing = self.writing.lock().await;
+        let _writing = self.writing(&tunnel.quota).await;
         if !self.is_there(tunnel) {
             return Ok(false);
         }
@@ -298,12 +323,13 @@ fn generated() -> Name {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::limits::Limits;
     use crate::store::Sqlite;
 
     #[tokio::test]
     async fn a_change_that_comes_after_the_end_does_not_open_the_tunnel_again() {
         let store: Arc<dyn Store> = Arc::new(Sqlite::memory().unwrap());
-        let registry = Registry::open(Arc::clone(&store), None).await.unwrap();
+        let registry = Registry::open(Arc::clone(&store), &Limits::default()).await.unwrap();
         let wanted = CreateTunnel { local_port: 1, name: Some("web".into()), ..CreateTunnel::default() };
         let (tunnel, _) = registry.create(&Owner::from("alice"), wanted.clone()).await.unwrap();
         assert_eq!(registry.delete(&tunnel).await, Ok(true));
@@ -312,7 +338,7 @@ mod tests {
         assert_eq!(registry.extend(&tunnel, Some(Duration::from_secs(60))).await, Ok(false));
         let spec = (*tunnel.spec()).clone();
         assert!(!registry.take_up(&tunnel, spec).await.unwrap());
-        assert!(Registry::open(store, None).await.unwrap().all().is_empty());
+        assert!(Registry::open(store, &Limits::default()).await.unwrap().all().is_empty());
         let (again, is_new) = registry.create(&Owner::from("alice"), wanted).await.unwrap();
         assert!(is_new && again.id != tunnel.id);
     }

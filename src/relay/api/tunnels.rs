@@ -41,7 +41,8 @@ pub async fn list(State(api): State<Api>, headers: HeaderMap) -> Answer<Json<Vec
         (status = 400, description = "A field cannot be used; `code` says which", body = ApiError),
         (status = 403, description = "The key has as many tunnels as it may, or the token is for another name", body = ApiError),
         (status = 409, description = "The name is another key's", body = ApiError),
-        (status = 413, description = "The body is over 64 KiB", body = ApiError), Refusals))]
+        (status = 413, description = "The body is over 64 KiB", body = ApiError),
+        (status = 429, description = "The key has created as many tunnels as it may for now; `Retry-After` says for how long", body = ApiError), Refusals))]
 pub async fn create(
     State(api): State<Api>,
     headers: HeaderMap,

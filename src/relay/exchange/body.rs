@@ -18,7 +18,7 @@ use crate::link::Lane;
 use crate::proto::http1::{BodyReader, Framing, Piece};
 use crate::relay::forward::strip_trailers;
 use crate::relay::viewer::Busy;
-use crate::tunnel::Tunnel;
+use crate::tunnel::{Tunnel, Viewing};
 
 /// What becomes of the lane after a complete response.
 pub type Finish = Box<dyn FnOnce(Lane) + Send + Sync>;
@@ -84,7 +84,7 @@ impl ResponseBody {
         self.account.complete = true;
         let Some(exchange) = self.exchange.take() else { return };
         self.account.bytes_in(exchange.upload.received);
-        let Some(finish) = self.finish.take().filter(|_| exchange.input.is_empty()) else {
+        let Some(finish) = self.finish.take().filter(|_| !exchange.has_input()) else {
             return exchange.lane.dismiss();
         };
         if exchange.upload.is_done() {
@@ -94,9 +94,10 @@ impl ResponseBody {
             // would see its connection cut while it sends.
             let (tunnel, busy) = (Arc::clone(&self.account.tunnel), self.rest.busy.hold());
             let (idle, running) = (self.idle, self.running.clone());
+            let viewing = self.account.viewing.take();
             self.rest.tasks.spawn(async move {
                 finish_upload(exchange, finish, idle, running, tunnel).await;
-                drop(busy);
+                drop((busy, viewing));
             });
         } else {
             exchange.lane.dismiss();
@@ -129,7 +130,7 @@ impl ResponseBody {
                     return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::InvalidData, error))));
                 }
             }
-            match exchange.lane.stream.poll_chunk(cx) {
+            match exchange.poll_chunk(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(Some(chunk))) => exchange.input = chunk,
                 // The end of the stream is the end of the body only where the framing says so; never a clean end
@@ -234,6 +235,8 @@ impl Body for ResponseBody {
 pub struct Account {
     /// The tunnel that served it.
     pub tunnel: Arc<Tunnel>,
+    /// Counts the viewer; taken by what outlasts the response.
+    viewing: Option<Viewing>,
     /// The status that the viewer was sent.
     pub status: u16,
     /// For the record, if records are wanted.
@@ -258,8 +261,8 @@ pub struct Record {
 
 impl Account {
     /// An account of a response with `status`.
-    pub fn new(tunnel: Arc<Tunnel>, status: u16, record: Option<Record>) -> Self {
-        Self { tunnel, status, record, complete: false, received: 0, sent: 0 }
+    pub fn new(tunnel: Arc<Tunnel>, viewing: Viewing, status: u16, record: Option<Record>) -> Self {
+        Self { tunnel, viewing: Some(viewing), status, record, complete: false, received: 0, sent: 0 }
     }
 
     /// Counts what an upgraded connection moved.
