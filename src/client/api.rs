@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn only_what_trying_again_cannot_mend_is_final() {
-        let of = |status: u16| CallError::of_answer(StatusCode::from_u16(status).unwrap(), b"");
+        let of = |status: u16| CallError::of_answer(StatusCode::from_u16(status).unwrap(), None, b"");
         for (status, last) in [
             (301, true),
             (400, true),

@@ -4,6 +4,7 @@ pub mod config;
 
 mod admin;
 mod api;
+mod crowd;
 mod drain;
 mod ending;
 mod errors;
@@ -45,6 +46,7 @@ use crate::stream::courier::Courier;
 use crate::stream::tcp;
 use crate::tunnel::Registry;
 use config::RelayConfig;
+use crowd::Crowd;
 use ending::Ending;
 use handover::Sockets;
 use route::Routes;
@@ -61,6 +63,8 @@ struct Shared {
     via: HeaderValue,
     /// Room for connections, where there is a limit.
     connections: Option<Arc<Semaphore>>,
+    /// Those of each address, where there is a limit.
+    crowd: Option<Arc<Crowd>>,
     /// Connections that wait for their data socket.
     pending: Arc<Pending>,
     ending: Arc<Ending>,
@@ -185,6 +189,7 @@ impl Relay {
         let shared = Arc::new(Shared {
             http1: listen::http1(&config.limits),
             http2: listen::http2(&config.limits),
+            crowd: config.limits.connections_per_address.map(Crowd::new),
             connections: config.limits.connections.map(|most| Arc::new(Semaphore::new(most))),
             config,
             routes,
