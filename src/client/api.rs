@@ -90,7 +90,9 @@ impl From<super::connector::SocketError> for CallError {
     fn from(error: super::connector::SocketError) -> Self {
         use super::connector::SocketError::Handshake;
         match error {
-            Handshake(ConnectError::Refused { status, body }) => Self::of_answer(status, None, body.as_bytes()),
+            Handshake(ConnectError::Refused { status, body }) => {
+                Self::of_answer(status, None, body.as_bytes())
+            }
             error => Self::Unreachable(error.to_string()),
         }
     }
@@ -163,7 +165,8 @@ impl Connector {
             let wait = REST_WAIT.as_secs();
             CallError::Unreachable(format!("{} did not answer within {wait} seconds", self.relay()))
         };
-        let (status, wait, body) = timeout(REST_WAIT, self.exchange(method, path, body)).await.map_err(late)??;
+        let (status, wait, body) =
+            timeout(REST_WAIT, self.exchange(method, path, body)).await.map_err(late)??;
         if status.is_success() { Ok(body) } else { Err(CallError::of_answer(status, wait, &body)) }
     }
 

@@ -296,8 +296,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_owners_many_writes_do_not_hold_up_anothers() {
-        let registry =
-            Registry::open(Arc::new(Sqlite::memory().unwrap()), &Limits::default()).await.unwrap();
+        let registry = Registry::open(Arc::new(Sqlite::memory().unwrap()), &Limits::default()).await.unwrap();
         let order = Mutex::new(Vec::new());
         let create = async |owner: &'static str| {
             let wanted = CreateTunnel { local_port: 1, ..CreateTunnel::default() };

@@ -3,15 +3,17 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use futures_util::SinkExt;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, sleep};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::program::adit;
 use crate::rig::{ALICE, Answer, BOB, Rig, echo_target, read_head, soon, target};
-use crate::wire::{Viewer, by_hand, scripted};
+use crate::wire::{Viewer, by_hand, claim, receive, scripted};
 
 const LONG: Duration = Duration::from_secs(60);
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -98,7 +100,9 @@ async fn viewers_beyond_those_of_a_key_get_503_and_room_comes_back_however_one_e
                 stream.write_all(OK.as_bytes()).await.unwrap();
                 assert_eq!(viewer.answer().await.status, 200);
                 room(&rig, "quick").await;
-                viewer.say("POST / HTTP/1.1\r\nHost: quick.relay.test\r\nContent-Length: 9\r\n\r\nhalf").await;
+                viewer
+                    .say("POST / HTTP/1.1\r\nHost: quick.relay.test\r\nContent-Length: 9\r\n\r\nhalf")
+                    .await;
                 viewer.vanish();
             }
             _ => {
@@ -144,10 +148,8 @@ async fn a_viewer_counts_on_while_another_session_takes_over() {
 async fn a_storm_of_aborted_viewers_leaves_the_quota_as_it_was() {
     let rig = Rig::with(|config| config.limits.viewers_per_key = Some(4)).await;
     let (silent, _targets) = by_hand().await;
-    let _clients = [
-        rig.client(ALICE, "web", silent).await,
-        rig.client(ALICE, "quick", scripted(OK).await).await,
-    ];
+    let _clients =
+        [rig.client(ALICE, "web", silent).await, rig.client(ALICE, "quick", scripted(OK).await).await];
     for _ in 0..20 {
         let mut viewers = Vec::new();
         for _ in 0..8 {
@@ -188,8 +190,10 @@ async fn waiting_viewers_of_a_key_count_over_all_its_tunnels() {
         waiting.push(ask(&rig, name).await);
         soon(control.notified()).await.unwrap();
     }
-    let _clients =
-        [rig.client(ALICE, "web", scripted(OK).await).await, rig.client(BOB, "bobs", scripted(OK).await).await];
+    let _clients = [
+        rig.client(ALICE, "web", scripted(OK).await).await,
+        rig.client(BOB, "bobs", scripted(OK).await).await,
+    ];
     refused(&rig.get("web", "/").await, "waiting-per-key", 2);
     assert_eq!(rig.get("bobs", "/").await.status, 200);
     waiting.pop().unwrap().vanish();
@@ -197,40 +201,42 @@ async fn waiting_viewers_of_a_key_count_over_all_its_tunnels() {
 }
 
 #[tokio::test]
-async fn a_viewer_of_a_client_that_is_away_counts_as_waiting_until_it_is_served_or_not() {
+async fn a_viewer_of_a_client_that_is_away_counts_as_waiting_until_it_is_served() {
     let rig = Rig::with(|config| {
         config.limits.waiting_per_key = Some(1);
         config.limits.reconnect_wait = LONG;
-        config.limits.claim_wait = Duration::from_millis(200);
+    })
+    .await;
+    rig.create(ALICE, "away").await;
+    let (mut one, mut other) = (ask(&rig, "away").await, ask(&rig, "away").await);
+    let (answer, mut left) = tokio::select! {
+        answer = one.answer() => (answer, other),
+        answer = other.answer() => (answer, one),
+    };
+    refused(&answer, "waiting-per-key", 1);
+    let mut control = rig.control(ALICE, "away").await;
+    let mut socket = claim(&rig, &mut control).await;
+    receive(&mut socket).await.unwrap();
+    let mut next = ask(&rig, "away").await;
+    // What was claimed does not wait any more, though it has no answer yet.
+    let mut second = claim(&rig, &mut control).await;
+    for (socket, viewer) in [(&mut socket, &mut left), (&mut second, &mut next)] {
+        socket.send(Message::binary(OK.as_bytes())).await.unwrap();
+        assert_eq!(viewer.answer().await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_claim_that_never_comes_gives_its_place_back() {
+    let rig = Rig::with(|config| {
+        config.limits.waiting_per_key = Some(1);
+        config.limits.claim_wait = Duration::from_millis(100);
     })
     .await;
     let _silent = rig.control(ALICE, "silent").await;
-    rig.create(ALICE, "away").await;
-    let mut viewer = ask(&rig, "away").await;
-    soon(async {
-        loop {
-            let answer = rig.get("silent", "/").await;
-            if answer.status != 504 {
-                return refused(&answer, "waiting-per-key", 1);
-            }
-        }
-    })
-    .await;
-    let _back = rig.client(ALICE, "away", scripted(OK).await).await;
-    // It comes back; a refusal means that the one before it was faster.
-    soon(async {
-        while viewer.answer().await.status != 200 {
-            viewer = ask(&rig, "away").await;
-        }
-    })
-    .await;
-    // A claim that times out gives its place back, again and again.
-    soon(async {
-        for _ in 0..3 {
-            assert_eq!(rig.get("silent", "/").await.status, 504);
-        }
-    })
-    .await;
+    for _ in 0..3 {
+        assert_eq!(rig.get("silent", "/").await.status, 504);
+    }
 }
 
 // ---- creations ----
@@ -288,8 +294,9 @@ async fn a_client_that_is_told_to_wait_waits_says_so_once_and_comes() {
     while create(&rig, ALICE, json!({})).await.status == 201 {}
     let home = tempfile::tempdir().unwrap();
     let relay = format!("http://{}", rig.address);
-    let mut client =
-        adit(home.path(), &["http", "1", "--relay", &relay, "--key", ALICE, "--name", "late"]).spawn().unwrap();
+    let mut client = adit(home.path(), &["http", "1", "--relay", &relay, "--key", ALICE, "--name", "late"])
+        .spawn()
+        .unwrap();
     let url = BufReader::new(client.stdout.take().unwrap()).lines().next_line().await.unwrap().unwrap();
     assert!(url.contains("late"), "{url}");
     client.start_kill().unwrap();
@@ -314,7 +321,8 @@ fn pattern(length: usize) -> Vec<u8> {
 async fn slow_alice() -> (Rig, Vec<crate::rig::Client>) {
     let rig = Rig::with(|config| config.limits.bandwidth_per_key = Some(RATE)).await;
     let echo = echo_target().await;
-    let body = [format!("HTTP/1.1 200 OK\r\nContent-Length: {BODY}\r\n\r\n").into_bytes(), pattern(BODY)].concat();
+    let body =
+        [format!("HTTP/1.1 200 OK\r\nContent-Length: {BODY}\r\n\r\n").into_bytes(), pattern(BODY)].concat();
     let bulk = scripted(body).await;
     let clients = vec![
         rig.client(ALICE, "bulk", bulk).await,
