@@ -168,7 +168,8 @@ async fn read_on(address: SocketAddr, request: &str, pause: Option<Duration>) ->
     let mut first = true;
     loop {
         let count = stream.read(&mut buffer).await?;
-        ensure!(count > 0 && !(first && !buffer.starts_with(b"HTTP/1.1 200")), "turned away");
+        ensure!(count > 0, "the end");
+        ensure!(!first || buffer.starts_with(b"HTTP/1.1 200"), "turned away");
         first = false;
         if let Some(pause) = pause {
             sleep(pause).await;

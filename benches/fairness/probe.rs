@@ -3,9 +3,10 @@
 use std::fmt;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use tokio::time::Instant;
 
 /// Connections, each on a thread of its own: the runtime's timer is too coarse for this.
 const VIEWERS: u32 = 8;
