@@ -322,6 +322,31 @@ mod tests {
         assert_eq!(auth.verify(None, &turn).await, Verdict::Refused);
     }
 
+    #[tokio::test]
+    async fn one_owners_many_hashes_do_not_hold_up_anothers() {
+        let (alice, bob) = (Turn::default(), Turn::default());
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let mut wait = Some(wait);
+        let mut calls = Vec::new();
+        for owner in ["alice"; 10].into_iter().chain(["bob"]) {
+            let (order, first) = (Arc::clone(&order), wait.take());
+            let turn = if owner == "bob" { &bob } else { &alice };
+            calls.push(turn.run(move || {
+                if let Some(first) = first {
+                    first.recv().unwrap();
+                }
+                lock(&order).push(owner);
+            }));
+        }
+        // Polled in order on one thread: all of them have asked before the first one ends.
+        let all = futures_util::future::join_all(calls);
+        tokio::join!(all, async { go.send(()).unwrap() });
+        let order = lock(&order);
+        let bobs = order.iter().position(|owner| *owner == "bob").unwrap();
+        assert!(bobs <= 2, "{order:?}");
+    }
+
     #[test]
     fn texts_that_were_not_written_here_are_refused() {
         let good = hash("ann", "secret").unwrap();

@@ -90,7 +90,9 @@ impl From<super::connector::SocketError> for CallError {
     fn from(error: super::connector::SocketError) -> Self {
         use super::connector::SocketError::Handshake;
         match error {
-            Handshake(ConnectError::Refused { status, body }) => Self::of_answer(status, None, body.as_bytes()),
+            Handshake(ConnectError::Refused { status, body }) => {
+                Self::of_answer(status, None, body.as_bytes())
+            }
             error => Self::Unreachable(error.to_string()),
         }
     }
@@ -163,7 +165,8 @@ impl Connector {
             let wait = REST_WAIT.as_secs();
             CallError::Unreachable(format!("{} did not answer within {wait} seconds", self.relay()))
         };
-        let (status, wait, body) = timeout(REST_WAIT, self.exchange(method, path, body)).await.map_err(late)??;
+        let (status, wait, body) =
+            timeout(REST_WAIT, self.exchange(method, path, body)).await.map_err(late)??;
         if status.is_success() { Ok(body) } else { Err(CallError::of_answer(status, wait, &body)) }
     }
 
@@ -221,7 +224,7 @@ mod tests {
 
     #[test]
     fn only_what_trying_again_cannot_mend_is_final() {
-        let of = |status: u16| CallError::of_answer(StatusCode::from_u16(status).unwrap(), b"");
+        let of = |status: u16| CallError::of_answer(StatusCode::from_u16(status).unwrap(), None, b"");
         for (status, last) in [
             (301, true),
             (400, true),

@@ -1,7 +1,7 @@
 //! Accepting connections: each is told apart by its first bytes, served by hyper, and watched.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::crowd::Place;
 use super::viewer::{Connection, Verdict, ViewerIo, watch};
-use super::{Shared, front};
+use super::{Shared, forward, front};
 use crate::proto::limits::{Limits, viewer};
 use crate::stream::tcp;
 use crate::sync::Held;
@@ -44,12 +45,14 @@ pub async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>) {
         };
         match accepted {
             Ok((stream, remote)) => {
+                // Closed at once: an answer would cost what the limit is there to save.
+                let Ok(place) = place(&shared, remote.ip()) else { continue };
                 // Boxed, as each future around another one holds room for it twice.
                 let open = shared.open.connections.hold();
                 let serving = Box::pin(serve(Arc::clone(&shared), stream, remote, open));
                 let serving = shared.ending.cut.clone().run_until_cancelled_owned(serving);
                 shared.tasks.spawn(async move {
-                    let _permit = permit;
+                    let _held = (permit, place);
                     serving.await;
                 });
             }
@@ -60,6 +63,16 @@ pub async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>) {
                 }
             }
         }
+    }
+}
+
+/// The place of one more connection of that address, if it needs one; an error says that there is none.
+fn place(shared: &Shared, address: IpAddr) -> Result<Option<Place>, ()> {
+    match &shared.crowd {
+        Some(crowd) if !forward::is_trusted(address, &shared.config.trusted_proxies) => {
+            crowd.enter(address).map(Some).ok_or(())
+        }
+        _ => Ok(None),
     }
 }
 

@@ -5,6 +5,7 @@ pub mod config;
 mod admin;
 mod api;
 mod counts;
+mod crowd;
 mod drain;
 mod ending;
 mod errors;
@@ -47,6 +48,7 @@ use crate::stream::tcp;
 use crate::tunnel::Registry;
 use config::RelayConfig;
 use counts::Open;
+use crowd::Crowd;
 use ending::Ending;
 use handover::Sockets;
 use route::Routes;
@@ -63,6 +65,8 @@ struct Shared {
     via: HeaderValue,
     /// Room for connections, where there is a limit.
     connections: Option<Arc<Semaphore>>,
+    /// Those of each address, where there is a limit.
+    crowd: Option<Arc<Crowd>>,
     /// Connections that wait for their data socket.
     pending: Arc<Pending>,
     keys: Arc<Keys>,
@@ -191,6 +195,7 @@ impl Relay {
         let shared = Arc::new(Shared {
             http1: listen::http1(&config.limits),
             http2: listen::http2(&config.limits),
+            crowd: config.limits.connections_per_address.map(Crowd::new),
             connections: config.limits.connections.map(|most| Arc::new(Semaphore::new(most))),
             config,
             routes,

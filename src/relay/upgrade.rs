@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::exchange::{Account, Exchange};
 use super::viewer::ViewerIo;
 use crate::stream::handshake;
-use crate::stream::throttle::Metered;
 use crate::stream::splice::{HalfClose, Moved, splice as copy};
+use crate::stream::throttle::Metered;
 
 /// For the goodbye to the target.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);

@@ -37,10 +37,14 @@ pub enum CreateError {
     #[error("the name '{0}' belongs to another key; choose another")]
     Taken(String),
     /// The key has as many tunnels as it may.
-    #[error("this key may have {0} tunnels (tunnels-per-key); close one first, or ask the relay's operator for more")]
+    #[error(
+        "this key may have {0} tunnels (tunnels-per-key); close one first, or ask the relay's operator for more"
+    )]
     TooMany(usize),
     /// The key has created as many tunnels as it may for now.
-    #[error("this key may create {most} tunnels a minute (creations-per-key); the relay's operator can raise that")]
+    #[error(
+        "this key may create {most} tunnels a minute (creations-per-key); the relay's operator can raise that"
+    )]
     TooOften {
         /// In a minute.
         most: usize,

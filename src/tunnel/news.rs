@@ -89,8 +89,8 @@ mod tests {
     use crate::auth::Owner;
     use crate::proto::api::CreateTunnel;
     use crate::proto::limits::Limits;
-    use crate::tunnel::quota::Quotas;
     use crate::store::{Sqlite, Store};
+    use crate::tunnel::quota::Quotas;
 
     async fn registry(dir: &std::path::Path) -> Registry {
         let store: Arc<dyn Store> = Arc::new(Sqlite::open(dir).unwrap());

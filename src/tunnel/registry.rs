@@ -322,9 +322,40 @@ fn generated() -> Name {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::pin::Pin;
+    use std::sync::Mutex;
+    use std::task::Poll;
+
     use super::*;
-    use crate::proto::limits::Limits;
     use crate::store::Sqlite;
+
+    #[tokio::test]
+    async fn one_owners_many_writes_do_not_hold_up_anothers() {
+        let registry = Registry::open(Arc::new(Sqlite::memory().unwrap()), &Limits::default()).await.unwrap();
+        let order = Mutex::new(Vec::new());
+        let create = async |owner: &'static str| {
+            let wanted = CreateTunnel { local_port: 1, ..CreateTunnel::default() };
+            registry.create(&Owner::from(owner), wanted).await.unwrap();
+            order.lock().unwrap().push(owner);
+        };
+        let held = registry.writing.lock().await;
+        let mut calls: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = Vec::new();
+        for owner in ["alice"; 20].into_iter().chain(["bob"]) {
+            calls.push(Box::pin(create(owner)));
+        }
+        // All of them wait now.
+        poll_fn(|cx| {
+            assert!(calls.iter_mut().all(|call| call.as_mut().poll(cx).is_pending()));
+            Poll::Ready(())
+        })
+        .await;
+        drop(held);
+        futures_util::future::join_all(calls).await;
+        let order = order.into_inner().unwrap();
+        let bobs = order.iter().position(|owner| *owner == "bob").unwrap();
+        assert!(bobs <= 1, "{order:?}");
+    }
 
     #[tokio::test]
     async fn a_change_that_comes_after_the_end_does_not_open_the_tunnel_again() {

@@ -19,6 +19,7 @@ mod lifecycle;
 mod peers;
 mod process;
 mod program;
+mod quotas;
 mod rest;
 mod reuse;
 mod rig;
