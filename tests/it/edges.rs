@@ -9,7 +9,7 @@ use crate::rig::{ALICE, Answer, Client, Rig, read_head, soon, target};
 use crate::wire::{Recorder, Viewer, by_hand, scripted};
 
 const HOST: &str = "Host: web.relay.test\r\n";
-const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: web.relay.test\r\n\r\n";
+const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: web.relay.test\r\nConnection: close\r\n\r\n";
 
 async fn recorded() -> (Rig, Recorder, Client) {
     let rig = Rig::start().await;
@@ -35,12 +35,18 @@ async fn a_request_that_is_wrong_in_a_rare_way_is_refused_and_never_reaches_the_
         ("coding on a folded line", post("Transfer-Encoding:\r\n chunked")),
         ("identity", post("Transfer-Encoding: identity")),
         ("empty coding", post("Transfer-Encoding:")),
-        ("coding in two lines, one of them unknown", post("Transfer-Encoding: chunked\r\nTransfer-Encoding: x")),
+        (
+            "coding in two lines, one of them unknown",
+            post("Transfer-Encoding: chunked\r\nTransfer-Encoding: x"),
+        ),
         ("length with a semicolon", get("Content-Length: 3;")),
         ("length with a space inside", get("Content-Length: 1 2")),
         ("length with a point", get("Content-Length: 3.0")),
         ("length in other digits", get("Content-Length: \u{0663}")),
-        ("lengths in two lines that differ by a zero only in the second", get("Content-Length: 0\r\nContent-Length: 00x")),
+        (
+            "lengths in two lines that differ by a zero only in the second",
+            get("Content-Length: 0\r\nContent-Length: 00x"),
+        ),
         ("NUL in a name", get("X\0A: b")),
         ("bare CR in a name", get("X\rA: b")),
         ("space in a name", get("X A: b")),
@@ -74,7 +80,10 @@ async fn a_request_that_is_wrong_in_a_rare_way_is_refused_and_never_reaches_the_
         ("host with a question mark", host("web.relay.test?x")),
         ("dot before the host", host(".web.relay.test")),
         ("two dots at the end", host("web.relay.test..")),
-        ("host and header of the same name in small letters", format!("GET / HTTP/1.1\r\n{HOST}host: other.relay.test\r\n\r\n")),
+        (
+            "host and header of the same name in small letters",
+            format!("GET / HTTP/1.1\r\n{HOST}host: other.relay.test\r\n\r\n"),
+        ),
         ("host behind a folded line", format!("GET / HTTP/1.1\r\nX: y\r\n {HOST}\r\n")),
     ];
     for (what, request) in cases {
@@ -87,6 +96,17 @@ async fn a_request_that_is_wrong_in_a_rare_way_is_refused_and_never_reaches_the_
     }
 }
 
+/// It was served as a GET of `/`.
+#[tokio::test]
+async fn a_get_of_an_authority_is_400() {
+    let (rig, recorder, _client) = recorded().await;
+    for target in ["web.relay.test:80", "web.relay.test", "localhost:80"] {
+        let answer = rig.raw(format!("GET {target} HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n")).await;
+        assert_eq!(answer.status, 400, "{target}: {}", answer.head);
+        assert_eq!(recorder.take(), [], "{target}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_rare_and_right_arrives_as_one_plain_request() {
     let (rig, recorder, _client) = recorded().await;
@@ -94,34 +114,82 @@ async fn what_is_rare_and_right_arrives_as_one_plain_request() {
     let request = |line: &str, headers: &str| format!("{line}\r\n{HOST}{headers}Connection: close\r\n\r\n");
     for (what, request, line, body) in [
         ("a method of its own", request("get / HTTP/1.1", ""), "get / HTTP/1.1", ""),
-        ("a name of 30,000 letters", request("GET / HTTP/1.1", &format!("{name}: b\r\n")), "GET / HTTP/1.1", ""),
+        (
+            "a name of 30,000 letters",
+            request("GET / HTTP/1.1", &format!("{name}: b\r\n")),
+            "GET / HTTP/1.1",
+            "",
+        ),
         ("a value of nothing", request("GET / HTTP/1.1", "X-A:\r\n"), "GET / HTTP/1.1", ""),
         ("bytes over 127 in a value", request("GET / HTTP/1.1", "X-A: \u{fc}\r\n"), "GET / HTTP/1.1", ""),
-        ("HTTP/1.0 with a length", request("POST / HTTP/1.0", "Content-Length: 3\r\n") + "abc", "POST / HTTP/1.1", "abc"),
-        ("a length with spaces around", request("POST / HTTP/1.1", "Content-Length:  3 \r\n") + "abc", "POST / HTTP/1.1", "abc"),
-        ("a length with zeros before", request("POST / HTTP/1.1", "Content-Length: 003\r\n") + "abc", "POST / HTTP/1.1", "abc"),
-        ("what looks like a length", request("POST / HTTP/1.1", "Content_Length: 9\r\nContent-Length: 3\r\n") + "abc", "POST / HTTP/1.1", "abc"),
+        (
+            "HTTP/1.0 with a length",
+            request("POST / HTTP/1.0", "Content-Length: 3\r\n") + "abc",
+            "POST / HTTP/1.1",
+            "abc",
+        ),
+        (
+            "a length with spaces around",
+            request("POST / HTTP/1.1", "Content-Length:  3 \r\n") + "abc",
+            "POST / HTTP/1.1",
+            "abc",
+        ),
+        (
+            "a length with zeros before",
+            request("POST / HTTP/1.1", "Content-Length: 003\r\n") + "abc",
+            "POST / HTTP/1.1",
+            "abc",
+        ),
+        (
+            "what looks like a length",
+            request("POST / HTTP/1.1", "Content_Length: 9\r\nContent-Length: 3\r\n") + "abc",
+            "POST / HTTP/1.1",
+            "abc",
+        ),
         (
             "framing that Connection names",
-            format!("POST / HTTP/1.1\r\n{HOST}Connection: close, content-length, host, adit-via\r\nContent-Length: 3\r\n\r\nabc"),
+            format!(
+                "POST / HTTP/1.1\r\n{HOST}Connection: close, content-length, host, adit-via\r\nContent-Length: 3\r\n\r\nabc"
+            ),
             "POST / HTTP/1.1",
             "abc",
         ),
         (
             "a coding that Connection names",
-            format!("POST / HTTP/1.1\r\n{HOST}Connection: close, Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"),
+            format!(
+                "POST / HTTP/1.1\r\n{HOST}Connection: close, Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+            ),
             "POST / HTTP/1.1",
             "3\r\nabc\r\n0\r\n\r\n",
         ),
-        ("a length in zeros", request("POST / HTTP/1.1", "Transfer-Encoding: chunked\r\n") + "0003\r\nabc\r\n000\r\n\r\n", "POST / HTTP/1.1", "3\r\nabc\r\n0\r\n\r\n"),
-        ("an expectation of something else", request("GET / HTTP/1.1", "Expect: miracles\r\n"), "GET / HTTP/1.1", ""),
-        ("an upgrade to HTTP/2", request("GET / HTTP/1.1", "Upgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"), "GET / HTTP/1.1", ""),
+        (
+            "a length in zeros",
+            request("POST / HTTP/1.1", "Transfer-Encoding: chunked\r\n") + "0003\r\nabc\r\n000\r\n\r\n",
+            "POST / HTTP/1.1",
+            "3\r\nabc\r\n0\r\n\r\n",
+        ),
+        (
+            "an expectation of something else",
+            request("GET / HTTP/1.1", "Expect: miracles\r\n"),
+            "GET / HTTP/1.1",
+            "",
+        ),
+        (
+            "an upgrade to HTTP/2",
+            request("GET / HTTP/1.1", "Upgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"),
+            "GET / HTTP/1.1",
+            "",
+        ),
     ] {
         let answer = rig.raw(request).await;
         assert_eq!((answer.status, answer.text().as_str()), (200, "ok"), "{what}: {}", answer.head);
         let seen = recorder.only();
         assert_eq!((seen.line(), String::from_utf8_lossy(&seen.body).as_ref()), (line, body), "{what}");
-        assert!(seen.all("upgrade").is_empty() && seen.all("host") == ["web.relay.test"], "{what}: {}", seen.head);
+        assert!(
+            seen.all("upgrade").is_empty() && seen.all("host") == ["web.relay.test"],
+            "{what}: {}",
+            seen.head
+        );
         assert!(seen.is_plain() || what.contains("looks like"), "{what}: {}", seen.head);
     }
 }
@@ -129,7 +197,9 @@ async fn what_is_rare_and_right_arrives_as_one_plain_request() {
 #[tokio::test]
 async fn garbage_behind_a_request_costs_that_request_nothing() {
     let (rig, recorder, _client) = recorded().await;
-    for garbage in ["\0\0\0\r\n\r\n", "GARBAGE\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+    for garbage in
+        ["\0\0\0\r\n\r\n", "GARBAGE\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
+    {
         let mut viewer = Viewer::new(&rig).await;
         viewer.say(format!("GET /first HTTP/1.1\r\n{HOST}\r\n{garbage}{HIDDEN}")).await;
         assert_eq!(viewer.answer().await.status, 200, "{garbage:?}");
@@ -154,7 +224,9 @@ async fn a_length_of_exabytes_is_no_allocation() {
     assert_eq!(&body, b"abc");
     // The same of a chunk.
     let mut viewer = Viewer::new(&rig).await;
-    viewer.say(format!("PUT / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n7fffffffffffffff\r\nabc")).await;
+    viewer
+        .say(format!("PUT / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n7fffffffffffffff\r\nabc"))
+        .await;
     let mut stream = soon(targets.recv()).await.unwrap();
     soon(read_head(&mut stream)).await.unwrap();
     let mut chunk = [0; 6];
@@ -217,7 +289,12 @@ async fn a_response_with_length_and_chunks_is_passed_on_by_its_chunks_alone() {
             if got.status == 502 {
                 continue;
             }
-            assert_eq!((got.status, got.text().as_str(), got.complete), (200, "ok", true), "{headers}: {}", got.head);
+            assert_eq!(
+                (got.status, got.text().as_str(), got.complete),
+                (200, "ok", true),
+                "{headers}: {}",
+                got.head
+            );
             assert_eq!(got.header("content-length"), None, "{}", got.head);
         }
     }

@@ -131,6 +131,9 @@ impl Http2 {
     }
 }
 
+/// Whoever has taken nothing for this long holds a flood back.
+const STUCK: Duration = Duration::from_secs(1);
+
 /// How a flood ended.
 #[derive(Debug, PartialEq, Eq)]
 enum Flooded {
@@ -152,14 +155,19 @@ async fn flood(
     let (mut read, mut write) = Http2::open(relay, &[]).await.0.into_split();
     let writing = async {
         for number in 0..rounds {
-            match timeout(Duration::from_secs(2), write.write_all(&round(number))).await {
+            match timeout(STUCK, write.write_all(&round(number))).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Flooded::Closed(None),
                 Err(_) => return Flooded::Held,
             }
         }
-        // Whether it was taken, or is only on its way to a relay that closes.
-        match timeout(Duration::from_secs(2), async { while write.write_all(&frame(PING, 0, 0, &[9; 8])).await.is_ok() { tokio::time::sleep(Duration::from_millis(20)).await } }).await {
+        // It was taken, or is only on its way to a relay that closes.
+        let closed = async {
+            while write.write_all(&frame(PING, 0, 0, &[9; 8])).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        match timeout(STUCK, closed).await {
             Ok(()) => Flooded::Closed(None),
             Err(_) => Flooded::Taken,
         }
@@ -241,7 +249,9 @@ async fn floods_of_streams_and_headers_end_their_connection() {
     };
     let endless: Round = |round| match round {
         0 => frame(HEADERS, END_STREAM, 1, &request("GET", "/")),
-        _ => frame(CONTINUATION, 0, 1, &block(&[("x-long", &"x".repeat(8000)), ("x-more", &"y".repeat(8000))])),
+        _ => {
+            frame(CONTINUATION, 0, 1, &block(&[("x-long", &"x".repeat(8000)), ("x-more", &"y".repeat(8000))]))
+        }
     };
     let nothing: Round = |round| match round {
         0 => frame(HEADERS, END_STREAM, 1, &request("GET", "/")),
@@ -252,8 +262,9 @@ async fn floods_of_streams_and_headers_end_their_connection() {
         _ => frame(DATA, 0, 1, &[]).repeat(100),
     };
     let refused: Round = |round| {
-        // Streams that break a rule are reset by the relay, one by one.
-        let bad = block(&[(":method", "GET"), (":scheme", "http"), (":path", "/"), ("Upper", "x")]);
+        // The end comes without what was promised, so the relay resets each.
+        let mut bad = request("POST", "/");
+        literal(0, b"content-length", b"5", &mut bad);
         let numbers = (0..100).map(|at| stream(round * 100 + at));
         numbers.flat_map(|number| frame(HEADERS, END_HEADERS | END_STREAM, number, &bad)).collect()
     };
@@ -266,7 +277,7 @@ async fn floods_of_streams_and_headers_end_their_connection() {
     ] {
         for flooded in withstands(what, &relay, rounds, true, round).await {
             // The code may be lost in a reset.
-            let expected = [None, Some(ENHANCE_YOUR_CALM), Some(PROTOCOL_ERROR)].map(Flooded::Closed);
+            let expected = [None, Some(ENHANCE_YOUR_CALM)].map(Flooded::Closed);
             assert!(expected.contains(&flooded), "{what}: {flooded:?}");
         }
     }
@@ -296,7 +307,7 @@ async fn floods_of_control_frames_are_read_or_held_back_and_kept_nowhere() {
     ] {
         // With everything read that comes back, and with nothing.
         for reads in [true, false] {
-            withstands(what, &relay, 300, reads, round).await;
+            withstands(what, &relay, 200, reads, round).await;
         }
     }
     assert_eq!(relay.get("/").await.text(), "ok");
@@ -324,8 +335,8 @@ async fn a_header_block_that_unfolds_to_megabytes_is_refused_and_kept_nowhere() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_without_a_window_hold_a_bounded_part_of_their_response() {
     const STREAMS: u32 = 100;
-    /// For each stream: what is read ahead of a viewer, in the relay and its sockets.
-    const EACH: u64 = 1 << 20;
+    /// What a stream may hold that waits for its viewer.
+    const EACH: u64 = 256 << 10;
     let endless = target(|_, mut stream| async move {
         read_head(&mut stream).await;
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
@@ -388,7 +399,7 @@ async fn uploads_that_nobody_reads_stop_at_the_window_of_their_connection() {
     }
     let grown = relay.resident().saturating_sub(before);
     println!("{CONNECTIONS} connections of 64 uploads: grown by {} KiB", grown >> 10);
-    assert!(grown < CONNECTIONS * (8 << 20), "grown by {grown} bytes");
+    assert!(grown < CONNECTIONS * (4 << 20), "grown by {grown} bytes");
 }
 
 // ---- smuggling ----
@@ -472,9 +483,7 @@ async fn nothing_hidden_in_an_http_2_request_reaches_the_target() {
         assert_eq!(recorder.take(), [], "{what}");
     }
 
-    let post = |length: &'static str| {
-        vec![(":method", "POST"), http, host, root, ("content-length", length)]
-    };
+    let post = |length: &'static str| vec![(":method", "POST"), http, host, root, ("content-length", length)];
     let hidden = b"GET /hidden HTTP/1.1\r\nHost: web.relay.test\r\n\r\n";
     for (what, headers, data) in [
         ("less data than said", post("10"), &[&b"abc"[..]][..]),

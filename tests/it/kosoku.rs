@@ -60,7 +60,8 @@ pub async fn assert_failed(
 ) -> Verdicts {
     let expected: Vec<&str> = expected.split_whitespace().collect();
     let unexpected = |verdicts: &Verdicts| -> Vec<String> {
-        let wrong = verdicts.iter().filter(|(case, verdict)| verdict.is_pass() == expected.contains(&&case[..]));
+        let wrong =
+            verdicts.iter().filter(|(case, verdict)| verdict.is_pass() == expected.contains(&&case[..]));
         wrong.map(|(case, _)| case.clone()).collect()
     };
     let mut verdicts = judge(cases, if cases == LARGE { FEW } else { MANY }).await;
@@ -69,7 +70,8 @@ pub async fn assert_failed(
         let again: Vec<&str> = again.iter().map(String::as_str).collect();
         verdicts.extend(judge(&again, FEW).await);
     }
-    let wrong: Vec<_> = unexpected(&verdicts).into_iter().map(|case| (verdicts[&case].clone(), case)).collect();
+    let wrong: Vec<_> =
+        unexpected(&verdicts).into_iter().map(|case| (verdicts[&case].clone(), case)).collect();
     assert!(wrong.is_empty(), "not as expected: {wrong:#?}");
     verdicts
 }
@@ -92,7 +94,8 @@ fn read(reports: &TempDir) -> Verdicts {
         .map(|(case, verdict)| {
             let text = |key: &str| verdict[key].as_str().unwrap().to_owned();
             let accepted = json(&text("reportfile"))["expected"].as_object().unwrap().clone();
-            let echoes = |events: &Value| events.as_array().unwrap().iter().any(|event| event[0] == "message");
+            let echoes =
+                |events: &Value| events.as_array().unwrap().iter().any(|event| event[0] == "message");
             let verdict = Verdict {
                 behavior: text("behavior"),
                 close: text("behaviorClose"),

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use adit::client::{Proxies, Tunnel};
 use adit::proto::frame::Role;
+use adit::stream::Duplex;
 use adit::stream::handshake;
 use adit::stream::messages::{Event, Messages, MessagesError};
 use adit::stream::websocket::{Sizes, WebSocket};
-use adit::stream::Duplex;
 use bytes::BytesMut;
 use futures_util::{SinkExt, StreamExt, stream};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional};
@@ -107,7 +107,11 @@ impl Tap {
 }
 
 impl AsyncRead for Tap {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = out.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, out))?;
         self.seen.get_mut().unwrap().feed(&out.filled()[before..]);
@@ -275,12 +279,11 @@ async fn echo_websocket() -> SocketAddr {
 async fn a_websocket_through_the_relay_is_judged_as_without_it() {
     let rig = Rig::start().await;
     let echo = echo_websocket().await;
-    let tunnel = Tunnel::to(format!("http://{}", rig.address)).key(ALICE).name("web").proxies(Proxies::none());
+    let tunnel =
+        Tunnel::to(format!("http://{}", rig.address)).key(ALICE).name("web").proxies(Proxies::none());
     let _tunnel = soon(tunnel.expose_port(echo.port())).await.unwrap();
     let through = format!("ws://{}/t/web/", rig.address);
-    for (cases, count) in
-        [(SMALL, SMALL_COUNT), (MANY_MESSAGES, MANY_MESSAGES_COUNT), (LARGE, LARGE_COUNT)]
-    {
+    for (cases, count) in [(SMALL, SMALL_COUNT), (MANY_MESSAGES, MANY_MESSAGES_COUNT), (LARGE, LARGE_COUNT)] {
         // The target alone passes all, so each failure would be the relay's.
         for url in [&format!("ws://{echo}/"), &through] {
             let judge = async |cases: &[&str], at_once| judge_server(url, cases, at_once).await;
@@ -310,7 +313,8 @@ async fn pass_on(rig: &Rig, mut judge: TcpStream, path: &str, said: &[u8]) {
 async fn assert_failed_without_echo(door: SocketAddr, left_out: &[&str], expected: &str) {
     let judged = assert_failed(WITHOUT_ECHO, expected, async |cases, at_once| {
         let mut verdicts = judge_server(&format!("ws://{door}/"), cases, at_once).await;
-        verdicts.retain(|case, verdict| !verdict.wants_echo && !left_out.iter().any(|out| case.starts_with(out)));
+        verdicts
+            .retain(|case, verdict| !verdict.wants_echo && !left_out.iter().any(|out| case.starts_with(out)));
         verdicts
     });
     assert_eq!(judged.await.len(), NO_ECHO_COUNT - 4 * left_out.len());
