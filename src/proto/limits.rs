@@ -149,6 +149,12 @@ pub mod viewer {
     pub const EXPECT_WAIT: Duration = Duration::from_secs(1);
     /// HTTP/2 streams a viewer may have open on one connection.
     pub const H2_STREAMS: u32 = 100;
+    /// HTTP/2 streams that a viewer has reset before they were looked at; one more ends the connection (rapid reset).
+    /// Whoever leaves a page resets what is under way once, and the relay looks at streams as they come.
+    pub const H2_PENDING_RESETS: usize = 20;
+    /// HTTP/2 streams of one connection that the relay had to reset as a frame broke a rule; one more ends it. Few are
+    /// seen of viewers that only send on after an early answer; a flood of them costs a frame to write each.
+    pub const H2_ERROR_RESETS: usize = 1024;
 }
 
 /// How long a name stays its key's after it was last in use.

@@ -135,6 +135,10 @@ fn check(request: &Request<Incoming>, shared: &Shared) -> Result<HeaderValue, Ca
     if request.method() == Method::CONNECT {
         return Err(Cause::MethodNotAllowed);
     }
+    // The authority form is for CONNECT alone (RFC 9112, section 3.2.3).
+    if uri.authority().is_some() && uri.scheme().is_none() {
+        return Err(Cause::BadRequest("The request target is neither a path nor a URL."));
+    }
     if uri.path_and_query().is_some_and(|target| target.as_str().len() > limits.target_bytes) {
         return Err(Cause::TargetTooLong);
     }

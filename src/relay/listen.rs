@@ -186,6 +186,8 @@ pub fn http2(limits: &Limits) -> http2::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .auto_date_header(false)
         .max_concurrent_streams(viewer::H2_STREAMS)
+        .max_pending_accept_reset_streams(viewer::H2_PENDING_RESETS)
+        .max_local_error_reset_streams(viewer::H2_ERROR_RESETS)
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(u32::try_from(limits.in_flight_bytes).unwrap_or(1 << 20))
         .max_send_buf_size(256 * 1024)

@@ -87,6 +87,14 @@ async fn nonsense_on_a_control_socket_closes_it_with_1002_and_no_other() {
 }
 
 #[tokio::test]
+async fn text_that_is_no_utf_8_on_a_control_socket_closes_it_with_1007() {
+    let rig = Rig::start().await;
+    let mut control = Raw::control(&rig, ALICE, "web").await;
+    control.send(TEXT, b"\xff").await;
+    assert_eq!(control.close_code().await, Some(1007));
+}
+
+#[tokio::test]
 async fn a_flood_of_empty_fragments_is_passed_over() {
     let rig = Rig::start().await;
     let mut control = Raw::control(&rig, ALICE, "web").await;
