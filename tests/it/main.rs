@@ -5,6 +5,7 @@
 mod admin;
 mod bodies;
 mod both_ends;
+mod counts;
 mod data;
 mod drain;
 mod examples;
@@ -13,6 +14,8 @@ mod framing;
 mod headers;
 mod http2;
 mod keys;
+mod leaks;
+mod leaks_by_clients;
 mod level_two;
 mod library;
 mod lifecycle;
