@@ -32,6 +32,8 @@ pub struct Figures {
 impl Figures {
     /// Takes the counts of a relay at rest, and samples them from now on.
     pub async fn begin(name: &'static str, admin: SocketAddr) -> Result<Self> {
+        // What its start left to do is done by then.
+        sleep(SAMPLE_EVERY * 4).await;
         let before = counts(admin).await?;
         let (peak, peaks) = watch::channel(before.clone());
         let sampler = tokio::spawn(async move {

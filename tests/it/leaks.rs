@@ -14,8 +14,9 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::counts::{House, LOOK_EVERY, counts, settle};
+use crate::counts::{House, LOOK_EVERY, SHORT, counts, settle};
 use crate::rig::{ALICE, Rig, echo_target, read_all, read_head, soon, target};
+use crate::wire::{claim, receive};
 
 /// Viewers at the same time; some storms are of many more.
 const AT_ONCE: usize = 50;
@@ -86,7 +87,7 @@ async fn abort(relay: SocketAddr, number: usize) {
 
 #[tokio::test]
 async fn viewers_that_abort_at_any_point_leave_nothing() {
-    let house = House::open(&["--claim-wait=1s"]).await;
+    let house = House::open(&SHORT).await;
     let wild = wild_target().await;
     house
         .stands(async |rig| {
@@ -165,7 +166,7 @@ async fn reset_http_2_streams_leave_nothing() {
 
 #[tokio::test]
 async fn rest_requests_and_admin_connections_that_are_cut_leave_nothing() {
-    let house = House::open(&[]).await;
+    let house = House::open(&SHORT).await;
     house
         .stands(async |rig| {
             let (relay, admin) = (rig.address, rig.admin);
@@ -196,6 +197,29 @@ async fn rest_requests_and_admin_connections_that_are_cut_leave_nothing() {
 /// each, and as much again for what an allocator needs.
 const SLOW: u64 = 100 * 2 * 2 * 2 * 64 * 1024;
 
+/// What nobody reads fills the kernel's buffers soon.
+fn small(stream: &TcpStream) {
+    let socket = socket2::SockRef::from(stream);
+    socket.set_recv_buffer_size(8192).unwrap();
+    socket.set_send_buffer_size(8192).unwrap();
+}
+
+#[tokio::test]
+async fn a_viewer_that_resets_behind_what_nobody_reads_is_noticed() {
+    let rig = Rig::start().await;
+    let mut control = rig.control(ALICE, "web").await;
+    let mut viewer = rig.viewer().await;
+    viewer.set_zero_linger().unwrap();
+    let head = "POST / HTTP/1.1\r\nHost: web.relay.test\r\nContent-Length: 999999999\r\n\r\n";
+    viewer.write_all(head.as_bytes()).await.unwrap();
+    let mut socket = claim(&rig, &mut control).await;
+    // Until the upload stands still.
+    while timeout(Duration::from_millis(500), viewer.write_all(&[b'u'; 64 * 1024])).await.is_ok() {}
+    drop(viewer);
+    settle(rig.admin, &serde_json::json!({"exchanges": 0})).await;
+    while receive(&mut socket).await.is_some() {}
+}
+
 #[tokio::test]
 async fn a_hundred_slow_readers_and_a_hundred_slow_writers_take_little_and_hold_up_nobody() {
     let house = House::open(&["--in-flight-bytes=64KiB"]).await;
@@ -206,6 +230,7 @@ async fn a_hundred_slow_readers_and_a_hundred_slow_writers_take_little_and_hold_
     let stuck = target(move |_, mut stream| {
         let count = Arc::clone(&count);
         async move {
+            small(&stream);
             let head = read_head(&mut stream).await.unwrap();
             if head.starts_with(b"POST") {
                 return std::future::pending().await;
@@ -224,6 +249,7 @@ async fn a_hundred_slow_readers_and_a_hundred_slow_writers_take_little_and_hold_
     let mut viewers = JoinSet::new();
     for number in 0..200 {
         let (mut stream, moved) = (rig.viewer().await, Arc::clone(&moved));
+        small(&stream);
         // At the end it leaves with a reset: an end in order would stand behind what nobody reads.
         stream.set_zero_linger().unwrap();
         let method = if number % 2 == 0 { "GET" } else { "POST" };
@@ -239,9 +265,9 @@ async fn a_hundred_slow_readers_and_a_hundred_slow_writers_take_little_and_hold_
         });
     }
     settle(rig.admin, &serde_json::json!({"exchanges": 200, "waiting": 0})).await;
-    // Until every buffer on the way is full.
+    // Until every buffer on the way is full, or far more has moved than the relay may hold.
     let (mut last, mut since) = (0, Instant::now());
-    while since.elapsed() < Duration::from_millis(300) {
+    while since.elapsed() < Duration::from_millis(300) && last * 64 * 1024 < 5 * SLOW {
         sleep(LOOK_EVERY).await;
         assert!(house.memory().await < before + 2 * SLOW);
         let now = moved.load(Ordering::Relaxed);

@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::counts::{House, settle};
+use crate::counts::{House, SHORT, settle};
 use crate::frames::handshake;
 use crate::leaks::storm;
 use crate::rig::{ALICE, BOB, Rig, echo_target, read_all, soon};
@@ -66,7 +66,7 @@ async fn clients_that_vanish_with_idle_and_standby_sockets_open_leave_nothing() 
 
 #[tokio::test]
 async fn half_open_and_refused_claims_leave_nothing() {
-    let house = House::open(&["--claim-wait=1s"]).await;
+    let house = House::open(&SHORT).await;
     house
         .stands(async |rig| {
             let mut control = rig.control(ALICE, "web").await;
