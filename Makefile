@@ -1,5 +1,5 @@
 # The targets that people and .ci/run call.
-.PHONY: setup run test check semver bench fuzz doc clean
+.PHONY: setup run test check semver bench soak fuzz doc clean
 
 CARGO ?= cargo
 # What the tests need beyond the Rust toolchain; installed where missing.
@@ -40,6 +40,11 @@ bench:
 	@deploy/setup.sh $(BENCH_PACKAGES)
 	$(CARGO) bench --bench compare -- --nginx-streams $(or $(BENCH),--write docs/speed.md)
 	$(CARGO) bench --bench fairness -- $(or $(BENCH),--write docs/resilience.md)
+
+# Mixed life for SOAK_SECONDS; fewer are a rough look, SOAK="--write docs/resilience.md" keeps the report.
+SOAK_SECONDS ?= 600
+soak:
+	ulimit -n $$(ulimit -Hn) && $(CARGO) bench --bench soak -- --seconds $(SOAK_SECONDS) $(SOAK)
 
 # Each target for SECONDS; needs a nightly toolchain.
 SECONDS ?= 30

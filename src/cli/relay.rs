@@ -115,6 +115,9 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     for address in relay.addresses() {
         tracing::info!(%address, "listening");
     }
+    if let Some(address) = relay.admin_address() {
+        tracing::info!(%address, "listening for the operator");
+    }
     tracing::info!(url = relay.public_url(), version = env!("CARGO_PKG_VERSION"), "relay ready");
     let handed_over = tokio::select! {
         biased;

@@ -240,6 +240,11 @@ impl Relay {
         &self.addresses
     }
 
+    /// Where the admin listener is, if there is one.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.sockets.admin.as_ref()?.local_addr().ok()
+    }
+
     /// Its own URL.
     pub fn public_url(&self) -> &str {
         self.shared.routes.public_url()

@@ -4,7 +4,8 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::rig::{ALICE, Answer, PATIENCE, Rig, echo_target, read_all, soon};
+use crate::counts::{counts, settle};
+use crate::rig::{ALICE, Answer, Rig, echo_target, read_all, soon};
 use crate::wire::Viewer;
 
 async fn get(address: std::net::SocketAddr, path: &str) -> Answer {
@@ -25,17 +26,12 @@ async fn probes_answer_on_the_admin_listener_only() {
     }
 }
 
-/// What `/counts` says.
-async fn counts(rig: &Rig) -> serde_json::Map<String, serde_json::Value> {
-    let answer = get(rig.admin, "/counts").await;
-    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
-    serde_json::from_slice(&answer.body).unwrap()
-}
-
 #[tokio::test]
 async fn counts_show_what_is_held_in_numbers_alone() {
     let rig = Rig::start().await;
-    let before = counts(&rig).await;
+    let answer = get(rig.admin, "/counts").await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+    let before = counts(rig.admin).await;
     assert!(before.values().all(|value| value.is_u64()), "{before:?}");
     assert!(before["memory_bytes"].as_u64() > Some(1 << 20) && before["descriptors"].as_u64() > Some(3));
     assert_eq!((&before["connections"], &before["admin_connections"]), (&json!(0), &json!(1)));
@@ -52,23 +48,11 @@ async fn counts_show_what_is_held_in_numbers_alone() {
         "idle_data_sockets": 1, "data_sockets_in_use": 0, "pending": 1, "waiting": 1, "viewer_tasks": 2,
         "client_tasks": 2, "unsent_messages": 0, "upgraded": 0, "waiting_for_client": 0,
     });
-    settles(&rig, expected).await;
+    settle(rig.admin, &expected).await;
     drop((client, viewer, waiting, held));
-    settles(&rig, json!({"connections": 0, "exchanges": 0, "sessions": 0, "client_tasks": 0, "pending": 0}))
-        .await;
-}
-
-/// Until the counts are those of `expected`.
-async fn settles(rig: &Rig, expected: serde_json::Value) {
-    let expected = expected.as_object().unwrap();
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        let counts = counts(rig).await;
-        let differ: Vec<_> = expected.iter().filter(|(name, value)| counts[*name] != **value).collect();
-        if differ.is_empty() {
-            return;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "expected {differ:?} of {counts:?}");
-        tokio::task::yield_now().await;
-    }
+    settle(
+        rig.admin,
+        &json!({"connections": 0, "exchanges": 0, "sessions": 0, "client_tasks": 0, "pending": 0}),
+    )
+    .await;
 }

@@ -5,6 +5,7 @@
 mod admin;
 mod bodies;
 mod both_ends;
+mod counts;
 mod data;
 mod drain;
 mod edges;
@@ -17,6 +18,8 @@ mod headers;
 mod http2;
 mod keys;
 mod kosoku;
+mod leaks;
+mod leaks_by_clients;
 mod level_two;
 mod library;
 mod lifecycle;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, Command};
+use tokio::task::JoinSet;
 
 use crate::rig::{ALICE, Answer, BOB, read_all, soon};
 
@@ -38,6 +39,7 @@ pub async fn run(command: &mut Command) -> (i32, String, String) {
 pub struct Running {
     child: Child,
     pub addresses: Vec<SocketAddr>,
+    pub admin: Option<SocketAddr>,
     stderr: Lines<BufReader<ChildStderr>>,
     pub said: String,
 }
@@ -46,13 +48,16 @@ impl Running {
     pub async fn start(mut command: Command) -> Self {
         let mut child = command.arg("--log").arg("json").spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut relay = Self { child, addresses: Vec::new(), stderr, said: String::new() };
+        let mut relay = Self { child, addresses: Vec::new(), admin: None, stderr, said: String::new() };
         soon(async {
             while let Some(line) = relay.line().await {
                 let record: Value = serde_json::from_str(&line).unwrap_or(Value::Null);
                 match record["message"].as_str() {
                     Some("listening") => {
                         relay.addresses.push(record["address"].as_str().unwrap().parse().unwrap())
+                    }
+                    Some("listening for the operator") => {
+                        relay.admin = Some(record["address"].as_str().unwrap().parse().unwrap())
                     }
                     Some("relay ready") => return,
                     _ => {}
@@ -93,6 +98,13 @@ impl Running {
     pub fn signal(&self, name: &str) {
         let id = self.id().to_string();
         assert!(std::process::Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    /// Reads on what it says until it ends, or what this gives is dropped; a relay that is not heard stands still.
+    pub fn heard(mut self) -> JoinSet<()> {
+        let mut hearing = JoinSet::new();
+        hearing.spawn(async move { while self.line().await.is_some() {} });
+        hearing
     }
 
     /// The exit code, `None` after a kill, and everything that was said.

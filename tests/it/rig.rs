@@ -74,6 +74,11 @@ impl Rig {
         Self { relay: Some(relay), address, admin, store }
     }
 
+    /// A relay that runs as another process, with a base domain and keys as here.
+    pub fn of(address: SocketAddr, admin: SocketAddr) -> Self {
+        Self { relay: None, address, admin, store: Arc::new(Sqlite::memory().unwrap()) }
+    }
+
     /// Stops in order.
     pub async fn shutdown(mut self) {
         soon(self.relay.take().unwrap().shutdown()).await;

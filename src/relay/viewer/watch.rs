@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::{Connection, Phase};
 use crate::proto::limits::{Limits, viewer};
 
-/// After the viewer shut its side, its deadlines are looked at this often.
+/// After the viewer shut its side, its deadlines are looked at this often; and so is one who has sent what nobody reads.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Why the watch ends a connection.
@@ -30,7 +30,7 @@ pub enum Verdict {
 
 /// Watches until the connection has to end. To be polled in the same task as the connection itself, after it.
 pub async fn watch(connection: &Connection, limits: &Limits) -> Verdict {
-    let mut fin = None;
+    let (mut fin, mut behind) = (None, false);
     loop {
         let now = Instant::now();
         let due = match connection.verdict(limits, fin) {
@@ -39,13 +39,14 @@ pub async fn watch(connection: &Connection, limits: &Limits) -> Verdict {
             // Busy: the exchange has its own deadlines; look again when the phase may have changed.
             None => now + limits.keep_alive.min(limits.head_wait),
         };
-        let due = if fin.is_some() { due.min(now + TICK) } else { due };
-        let known = fin.is_some();
+        let due = if fin.is_some() || behind { due.min(now + TICK) } else { due };
+        let known = fin.is_some() || behind;
         tokio::select! {
-            () = sleep_until(due) => {}
+            () = sleep_until(due) => behind = false,
             departure = poll_fn(|cx| connection.poll_departure(cx)), if !known => match departure {
                 Departure::Fin => fin = Some(connection.now()),
                 Departure::Reset => return Verdict::Left,
+                Departure::Behind => behind = true,
             },
         }
     }
@@ -56,6 +57,8 @@ enum Departure {
     Fin,
     /// It is gone.
     Reset,
+    /// Not yet, and no event will tell: what it has sent and nobody reads hides it.
+    Behind,
 }
 
 impl Connection {
@@ -97,7 +100,9 @@ impl Connection {
         match stream.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
             Poll::Ready(Ok(0)) => Poll::Ready(Departure::Fin),
             Poll::Ready(Err(_)) => Poll::Ready(Departure::Reset),
-            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(_)) if matches!(stream.take_error(), Ok(None)) => Poll::Ready(Departure::Behind),
+            Poll::Ready(Ok(_)) => Poll::Ready(Departure::Reset),
+            Poll::Pending => Poll::Pending,
         }
     }
 

@@ -1,0 +1,126 @@
+//! `make soak`: eight hours of mixed life, compressed into ten minutes, after which the relay holds what it held before.
+//!
+//! A real relay with real clients lives through what viewers, clients and operators do; beside it, another one that is
+//! left alone carries bodies of gigabytes and thousands of idle clients. Every byte is compared; no request of a
+//! healthy tunnel may fail but while the relay is killed. Everything runs on loopback, in processes that this program
+//! starts and ends.
+
+#[path = "soak/calm.rs"]
+mod calm;
+#[path = "soak/crowd.rs"]
+mod crowd;
+#[path = "soak/house.rs"]
+mod house;
+#[path = "soak/http.rs"]
+mod http;
+#[path = "soak/life.rs"]
+mod life;
+#[path = "soak/pattern.rs"]
+mod pattern;
+#[path = "soak/report.rs"]
+mod report;
+#[path = "soak/tally.rs"]
+mod tally;
+#[path = "soak/target.rs"]
+mod target;
+#[path = "soak/viewers.rs"]
+mod viewers;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use calm::Scale;
+use tally::Tally;
+
+/// Soaks a relay in mixed life.
+#[derive(Debug, Parser)]
+#[command(name = "soak")]
+struct Options {
+    /// Seconds of mixed life; below 600, what stands beside it is scaled down
+    #[arg(long, default_value_t = calm::WHOLE, value_parser = clap::value_parser!(u64).range(20..=86_400))]
+    seconds: u64,
+    /// Put the report between the markers of this file
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
+    /// What `cargo bench` adds of itself; means nothing here
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match run_until_signal(&options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs everything, unless a signal ends it first; `false`: something failed.
+fn run_until_signal(options: &Options) -> Result<bool> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let (mut interrupt, mut terminate) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        // Dropping `run` ends every process it started: on success, on an error and on a signal alike.
+        tokio::select! {
+            result = run(options) => result,
+            _ = interrupt.recv() => bail!("interrupted"),
+            _ = terminate.recv() => bail!("terminated"),
+        }
+    })
+}
+
+async fn run(options: &Options) -> Result<bool> {
+    let files = files()?;
+    let scale = Scale::of(options.seconds, files);
+    let temp = tempfile::Builder::new().prefix("adit-soak-").tempdir()?;
+    let mut tasks = JoinSet::new();
+    let target = target::start(&mut tasks).await?;
+    let (tally, begun) = (Arc::new(Tally::default()), Instant::now());
+    let end = begun + Duration::from_secs(options.seconds);
+    let (life, calm) = tokio::join!(
+        life::live(temp.path(), target, end, &tally),
+        calm::live(temp.path(), target, &scale, &tally)
+    );
+    let (calm, told) = calm.context("the calm relay")?;
+    let figures = [life.context("the relay in mixed life")?, calm];
+    let head = format!(
+        "The last run of {} s (`make soak SOAK_SECONDS={}`): {} idle clients of 10,000, as {files} descriptors a process \
+         and the time allow; {}.",
+        begun.elapsed().as_secs(),
+        options.seconds,
+        scale.crowd,
+        if scale.sleeps { "with the sleep of 90 s" } else { "too short for the sleep of 90 s" },
+    );
+    let text = report::markdown(&head, &figures, &told, &tally);
+    println!("{text}");
+    let (failures, count) = tally.failures();
+    if count > 0 {
+        eprintln!("{count} failures, of which the first:");
+        failures.iter().for_each(|failure| eprintln!("  {failure}"));
+        return Ok(false);
+    }
+    if let Some(file) = &options.write {
+        report::write(file, &text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(true)
+}
+
+/// Descriptors that a process may have.
+fn files() -> Result<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits")?;
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).context("no limit of files")?;
+    line.split_ascii_whitespace().nth(3).context("no soft limit")?.parse().context("the limit is no number")
+}
