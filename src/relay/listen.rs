@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::room::Place;
 use super::viewer::{Connection, Verdict, ViewerIo, watch};
 use super::{Shared, front};
 use crate::proto::limits::{Limits, viewer};
@@ -29,12 +30,9 @@ const REQUEST_TIMEOUT: &[u8] =
 /// Accepts until the relay closes.
 pub async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>) {
     loop {
-        let permit = match &shared.connections {
-            None => None,
-            Some(room) => tokio::select! {
-                permit = Arc::clone(room).acquire_owned() => permit.ok(),
-                () = shared.ending.deaf.cancelled() => return,
-            },
+        let place = tokio::select! {
+            place = shared.room.enter() => place,
+            () = shared.ending.deaf.cancelled() => return,
         };
         let accepted = tokio::select! {
             biased;
@@ -44,12 +42,9 @@ pub async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>) {
         match accepted {
             Ok((stream, remote)) => {
                 // Boxed, as each future around another one holds room for it twice.
-                let serving = Box::pin(serve(Arc::clone(&shared), stream, remote));
+                let serving = Box::pin(serve(Arc::clone(&shared), stream, remote, place));
                 let serving = shared.ending.cut.clone().run_until_cancelled_owned(serving);
-                shared.tasks.spawn(async move {
-                    let _permit = permit;
-                    serving.await;
-                });
+                shared.tasks.spawn(serving);
             }
             Err(error) => {
                 if !is_of_the_peer(&error) {
@@ -66,7 +61,7 @@ fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
-async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr) {
+async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr, place: Option<Place>) {
     tcp::tune(&stream);
     let limits = &shared.config.limits;
     let told_apart = tokio::select! {
@@ -74,7 +69,7 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr) {
         () = shared.ending.closing.cancelled() => return,
     };
     let Ok(Some(http2)) = told_apart else { return };
-    let connection = Connection::new(stream, remote, http2);
+    let connection = Connection::new(stream, remote, http2, place);
     let io = TokioIo::new(ViewerIo(Arc::clone(&connection)));
     let service = {
         let (shared, connection) = (Arc::clone(&shared), Arc::clone(&connection));

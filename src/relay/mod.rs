@@ -15,6 +15,7 @@ mod listen;
 mod proxy;
 mod reach;
 mod rewrite;
+mod room;
 mod route;
 #[doc(hidden)]
 pub mod sample;
@@ -34,12 +35,12 @@ use http::HeaderValue;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::auth::Keys;
 use crate::link::peer::Predecessor;
 use crate::link::sockets::Pending;
+use crate::proto::limits::descriptors;
 use crate::store::{Store, StoreError};
 use crate::stream::courier::Courier;
 use crate::stream::tcp;
@@ -47,6 +48,7 @@ use crate::tunnel::Registry;
 use config::RelayConfig;
 use ending::Ending;
 use handover::Sockets;
+use room::Room;
 use route::Routes;
 
 /// What all connections share.
@@ -59,8 +61,8 @@ struct Shared {
     http2: http2::Builder<TokioExecutor>,
     /// Names this relay in forwarded requests, so that loops are seen.
     via: HeaderValue,
-    /// Room for connections, where there is a limit.
-    connections: Option<Arc<Semaphore>>,
+    /// Room for connections.
+    room: Room,
     /// Connections that wait for their data socket.
     pending: Arc<Pending>,
     ending: Arc<Ending>,
@@ -149,13 +151,15 @@ impl Relay {
     }
 
     async fn serve(
-        config: RelayConfig,
+        mut config: RelayConfig,
         sockets: Sockets,
         predecessor: Option<Courier>,
         keys: Keys,
         store: Arc<dyn Store>,
     ) -> Result<Self, RelayError> {
         let addresses = sockets.addresses()?.listen;
+        let most = room::most(&config.limits);
+        config.limits.standby = config.limits.standby.min(most / descriptors::STANDBY);
         let registry = Arc::new(Registry::open(store, config.limits.tunnels_per_key).await?);
         let own = |task| AbortOnDropHandle::new(task);
         let mut tasks = Vec::new();
@@ -185,7 +189,7 @@ impl Relay {
         let shared = Arc::new(Shared {
             http1: listen::http1(&config.limits),
             http2: listen::http2(&config.limits),
-            connections: config.limits.connections.map(|most| Arc::new(Semaphore::new(most))),
+            room: Room::new(most),
             config,
             routes,
             registry: Arc::clone(&registry),

@@ -85,9 +85,13 @@ impl Running {
         .await;
     }
 
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     pub fn signal(&self, name: &str) {
-        let id = self.child.id().unwrap().to_string();
-        assert!(std::process::Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+        signal(self.id(), name);
     }
 
     /// The exit code, `None` after a kill, and everything that was said.
@@ -125,6 +129,12 @@ impl Running {
         assert!(matches!(status, 200 | 401), "{status}");
         status == 200
     }
+}
+
+/// Sends a signal to a process.
+pub fn signal(id: u32, name: &str) {
+    let id = id.to_string();
+    assert!(std::process::Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
 }
 
 /// Sends a request and reads to the end.

@@ -24,7 +24,7 @@ use crate::relay::handover::{self, Claimed};
 use crate::relay::viewer::ViewerIo;
 use crate::stream::handshake::{self, NotWebSocket};
 use crate::stream::websocket::{Sizes, WebSocket};
-use crate::tunnel::{Tunnel, unix_ms};
+use crate::tunnel::Tunnel;
 
 /// For our 101 to be taken.
 const SWITCH_WAIT: Duration = Duration::from_secs(10);
@@ -44,7 +44,6 @@ pub async fn control(
     Query(query): Query<ControlQuery>,
     mut request: Request,
 ) -> Result<Response, ApiFailure> {
-    let checked_at = unix_ms();
     let principal = api.authenticate(request.headers()).await?;
     if query.tunnel_id.is_empty() {
         return Err(ApiFailure::Missing("tunnel_id"));
@@ -53,7 +52,7 @@ pub async fn control(
     let accept = handshake::check(&request)?;
     let level = if handshake::offers(&request, ADIT_1) { Level::Two } else { Level::Base };
     let on_upgrade = upgrade_of(&mut request)?;
-    let begun = Begun { level, checked_at, successor_of: Uuid::parse_str(&query.successor_of).ok() };
+    let begun = Begun { level, successor_of: Uuid::parse_str(&query.successor_of).ok() };
     let sessions = api.sessions.clone();
     sessions.spawn(async move {
         if let Some((io, already)) = upgraded(on_upgrade).await {

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::link::Lane;
+use crate::relay::room::Place;
 use crate::sync::lock;
 
 /// What a connection is doing; each phase has its own deadline.
@@ -54,6 +55,8 @@ pub struct Connection {
     multiplexed: bool,
     /// A stream of a connection-bound login (NTLM, Negotiate), kept for this viewer alone.
     pinned: Mutex<Option<Pinned>>,
+    /// Held as long as the socket is open, whatever is made of it.
+    _place: Option<Place>,
 }
 
 /// A lane that only its viewer may use, and the tunnel it belongs to.
@@ -68,7 +71,7 @@ pub struct Pinned {
 
 impl Connection {
     /// Wraps an accepted socket.
-    pub fn new(stream: TcpStream, remote: SocketAddr, multiplexed: bool) -> Arc<Self> {
+    pub fn new(stream: TcpStream, remote: SocketAddr, multiplexed: bool, place: Option<Place>) -> Arc<Self> {
         Arc::new(Self {
             stream: Mutex::new(stream),
             remote,
@@ -82,6 +85,7 @@ impl Connection {
             close_ends_body: AtomicBool::new(false),
             multiplexed,
             pinned: Mutex::new(None),
+            _place: place,
         })
     }
 

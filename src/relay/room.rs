@@ -1,0 +1,98 @@
+//! Room for connections: how many there may be, so that descriptors do not run out, and who gets the last places.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::proto::limits::{Limits, descriptors};
+use crate::stream::descriptors::limit;
+
+/// The places of all connections, those of clients and data sockets too.
+///
+/// Whether a new connection is a viewer's or a client's is known only once it has spoken, so anybody gets a place. But a
+/// viewer that needs a data socket is promised a place for that, or turned away: if viewers could have all of them, no
+/// client would get through to serve even one.
+pub struct Room {
+    places: Arc<Semaphore>,
+    /// Data sockets that are announced, and have no place yet.
+    promised: AtomicUsize,
+    /// Places that are promised to nobody: for clients that come back.
+    reserve: usize,
+    /// With fewer left than this, no connection is kept for a next request.
+    scarce: usize,
+}
+
+/// One connection's place, until it is dropped.
+pub type Place = OwnedSemaphorePermit;
+
+/// A place that is kept for a data socket.
+pub struct Promise<'a>(&'a Room);
+
+impl Room {
+    /// Room for so many connections.
+    pub fn new(most: usize) -> Self {
+        let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+        let (reserve, scarce) = (most / descriptors::RESERVE, most / descriptors::SCARCE);
+        Self { places, promised: AtomicUsize::new(0), reserve, scarce }
+    }
+
+    /// A place, as soon as there is one.
+    pub async fn enter(&self) -> Option<Place> {
+        Arc::clone(&self.places).acquire_owned().await.ok()
+    }
+
+    fn left(&self, promised: usize) -> usize {
+        self.places.available_permits().saturating_sub(promised)
+    }
+
+    /// Keeps a place for one more data socket, if there is one.
+    pub fn promise(&self) -> Option<Promise<'_>> {
+        let one_more = |promised| (self.left(promised) > self.reserve).then_some(promised + 1);
+        self.promised.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Promise(self))
+    }
+
+    /// Whether connections should make room for others.
+    pub fn is_scarce(&self) -> bool {
+        self.left(self.promised.load(Ordering::Relaxed)) < self.scarce
+    }
+}
+
+impl Drop for Promise<'_> {
+    fn drop(&mut self) {
+        self.0.promised.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How many connections these limits and the system allow.
+pub fn most(limits: &Limits) -> usize {
+    let by_system = limit().map(|most| most.saturating_sub(descriptors::OUR_OWN).max(descriptors::LEAST));
+    limits.connections.unwrap_or(usize::MAX).min(by_system.unwrap_or(usize::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn viewers_are_promised_no_place_that_is_not_there() {
+        let room = Room::new(16);
+        let mut places = Vec::new();
+        for _ in 0..10 {
+            places.push(room.enter().await);
+        }
+        assert!(!room.is_scarce());
+        let promises: Vec<_> = std::iter::from_fn(|| room.promise()).collect();
+        assert_eq!(promises.len(), 16 - 10 - 16 / descriptors::RESERVE);
+        assert!(room.is_scarce());
+        drop(promises);
+        assert!(room.promise().is_some() && !room.is_scarce());
+        for _ in 0..6 {
+            places.push(room.enter().await);
+        }
+        assert!(room.promise().is_none());
+        places.clear();
+        assert!(room.promise().is_some());
+    }
+}
