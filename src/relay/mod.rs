@@ -62,7 +62,7 @@ struct Shared {
     /// Names this relay in forwarded requests, so that loops are seen.
     via: HeaderValue,
     /// Room for connections.
-    room: Room,
+    room: Arc<Room>,
     /// Connections that wait for their data socket.
     pending: Arc<Pending>,
     ending: Arc<Ending>,
@@ -160,6 +160,7 @@ impl Relay {
         let addresses = sockets.addresses()?.listen;
         let most = room::most(&config.limits);
         config.limits.standby = config.limits.standby.min(most / descriptors::STANDBY);
+        let room = Arc::new(Room::new(most));
         let registry = Arc::new(Registry::open(store, config.limits.tunnels_per_key).await?);
         let own = |task| AbortOnDropHandle::new(task);
         let mut tasks = Vec::new();
@@ -184,12 +185,13 @@ impl Relay {
             routes: routes.clone(),
             limits: Arc::new(config.limits.clone()),
             sessions: sessions.clone(),
+            room: Arc::clone(&room),
         });
         let via = HeaderValue::from_str(&errors::request_id()).unwrap_or(HeaderValue::from_static("adit"));
         let shared = Arc::new(Shared {
             http1: listen::http1(&config.limits),
             http2: listen::http2(&config.limits),
-            room: Room::new(most),
+            room,
             config,
             routes,
             registry: Arc::clone(&registry),

@@ -12,10 +12,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use adit::client::{Event, Proxies, Tunnel, TunnelBuilder};
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::program::{RELAY, adit, http, keys};
 use crate::rig::{ALICE, Answer, read_head, soon, target};
@@ -28,7 +28,21 @@ fn relay(home: &Path, more: &[&str]) -> Command {
     command
 }
 
-/// The same started by `wrapper`, which becomes it.
+/// One that comes back where it was: clients hold on to the URL that they were given.
+fn relay_at(home: &Path, address: SocketAddr, more: &[&str]) -> Command {
+    let listen = address.to_string();
+    let arguments = ["relay", "--listen", &listen, "--admin-listen", "127.0.0.1:0"];
+    let mut command = adit(home, &[&arguments[..], more].concat());
+    command.env("ADIT_KEYS", keys());
+    command
+}
+
+/// An address that was free a moment ago.
+async fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+/// A process as that command has it, `wrapper`, which becomes it.
 fn under(wrapper: &[&str], inner: &Command) -> Command {
     let inner = inner.as_std();
     let mut command = Command::new(wrapper[0]);
@@ -116,9 +130,15 @@ enum Upload {
 /// framing, `/raw` after an upgrade. `/upload` waits for a body of eight bytes, tells what became of it, and answers.
 /// Everything else is answered with `ok`.
 async fn halves() -> (SocketAddr, mpsc::Receiver<Upload>) {
+    halves_with(watch::channel(()).1).await
+}
+
+/// The same, which sends one more byte of each half when it is nudged.
+async fn halves_with(nudge: watch::Receiver<()>) -> (SocketAddr, mpsc::Receiver<Upload>) {
     let (tell, uploads) = mpsc::channel(64);
     let address = target(move |_, mut stream| {
-        let tell = tell.clone();
+        let (tell, mut nudge) = (tell.clone(), nudge.clone());
+        nudge.mark_unchanged();
         async move {
             while let Some(head) = read_head(&mut stream).await {
                 let head = String::from_utf8(head).unwrap();
@@ -132,7 +152,7 @@ async fn halves() -> (SocketAddr, mpsc::Receiver<Upload>) {
                     }
                     "/upload" => {
                         let mut body = [0; 8];
-                        let read = tokio::io::AsyncReadExt::read_exact(&mut stream, &mut body).await;
+                        let read = stream.read_exact(&mut body).await;
                         let whole = read.is_ok() && body == *b"complete";
                         let _ = tell.send(if whole { Upload::Whole } else { Upload::Cut }).await;
                         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -144,8 +164,13 @@ async fn halves() -> (SocketAddr, mpsc::Receiver<Upload>) {
                 }
                 if begun.ends_with("half") || begun.ends_with("half\r\n") {
                     // Held until the other side ends it.
-                    while let Ok(1..) = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 64]).await {}
-                    return;
+                    let mut some = [0; 64];
+                    loop {
+                        tokio::select! {
+                            read = stream.read(&mut some) => if !matches!(read, Ok(1..)) { return },
+                            Ok(()) = nudge.changed() => drop(stream.write_all(b"1").await),
+                        }
+                    }
                 }
             }
         }

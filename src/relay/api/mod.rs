@@ -25,6 +25,7 @@ use crate::link::peer::Predecessor;
 use crate::link::sockets::Pending;
 use crate::proto::api::{API_VERSION, Health, Version};
 use crate::proto::limits::Limits;
+use crate::relay::room::Room;
 use crate::tunnel::{Registry, Tunnel};
 
 /// What the handlers need.
@@ -46,6 +47,8 @@ pub struct Api {
     pub limits: Arc<Limits>,
     /// Control sockets under way.
     pub sessions: TaskTracker,
+    /// Room for connections.
+    pub room: Arc<Room>,
 }
 
 impl Api {

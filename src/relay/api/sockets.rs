@@ -106,6 +106,9 @@ pub async fn data(
     let sizes = Sizes::from(&*api.limits);
     if let Some(principal) = bearer.as_ref().filter(|_| !query.tunnel_id.is_empty()) {
         let tunnel = tunnel_of(&api, principal, &query.tunnel_id).await?;
+        if api.room.is_scarce() {
+            return Err(StandbyError::TooMany(0).into());
+        }
         let admitted = tunnel.session().ok_or(StandbyError::NoSession)?.admit_standby(&query.id)?;
         let on_upgrade = upgrade_of(&mut request)?;
         api.sessions.spawn(async move {

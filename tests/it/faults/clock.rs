@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use super::{halves, is_offline, is_online, relay, served, tunnel, until};
+use super::{free_address, halves, is_offline, is_online, relay, relay_at, served, tunnel, until};
 use crate::program::{Running, adit, http, run};
 use crate::rig::{ALICE, soon};
 
@@ -121,9 +121,8 @@ async fn a_session_of_a_key_that_is_younger_than_the_clock_is_not_taken_for_revo
 async fn a_tunnel_that_ended_while_the_relay_was_away_is_its_clients_again() {
     let home = tempfile::tempdir().unwrap();
     let clock = Clock::new(home.path());
-    let mut running = Running::start(clock.rules(relay(home.path(), &[]))).await;
-    let address = running.addresses[0];
-    let listen = ["--listen", &address.to_string()];
+    let address = free_address().await;
+    let mut running = Running::start(clock.rules(relay_at(home.path(), address, &[]))).await;
     let (target, _uploads) = halves().await;
     let lasting = tunnel(address, "web").ttl(Duration::from_secs(1800));
     let mut client = lasting.expose(&target.to_string()).await.unwrap();
@@ -131,7 +130,7 @@ async fn a_tunnel_that_ended_while_the_relay_was_away_is_its_clients_again() {
         running.signal("KILL");
         running.end().await;
         clock.set(offset);
-        running = Running::start(clock.rules(relay(home.path(), &listen))).await;
+        running = Running::start(clock.rules(relay_at(home.path(), address, &[]))).await;
         let Event::Online { url, .. } = until(&mut client, is_online).await else { unreachable!() };
         assert_eq!(url, client.url());
         served(address, "web").await;

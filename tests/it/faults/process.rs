@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use adit::client::Event;
 use serde_json::Value;
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{
-    all_broken, answer, half_way, halves, is_offline, is_online, relay, served, tunnel, until, viewer,
+    all_broken, answer, free_address, half_way, halves, is_offline, is_online, relay, relay_at, served,
+    tunnel, until, viewer,
 };
 use crate::program::{Running, adit, http, signal};
 use crate::rig::{ALICE, Rig, soon};
@@ -21,20 +21,26 @@ const BACK: Duration = Duration::from_secs(30);
 #[tokio::test]
 async fn after_kill_9_a_thousand_clients_are_back_and_no_body_looks_whole() {
     let home = tempfile::tempdir().unwrap();
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
-    let listen = address.to_string();
+    let address = free_address().await;
     // Standby sockets would only be more of the same.
-    let command = || relay(home.path(), &["--listen", &listen, "--standby-per-tunnel", "0"]);
+    let command = || {
+        let mut command = relay_at(home.path(), address, &["--standby-per-tunnel", "0"]);
+        // A pipe that nobody reads takes only so many records.
+        command.env("ADIT_LOG_FILTER", "warn,adit::cli::relay=info");
+        command
+    };
     let running = Running::start(command()).await;
     let (target, _uploads) = halves().await;
     let target = target.to_string();
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
-        let (relay, target) = (running.addresses[1], target.clone());
+        let (relay, target) = (address, target.clone());
         clients.spawn(async move {
-            let opened = tunnel(relay, &format!("web-{number}")).probe(false).expose(&target).await;
+            let opened = tunnel(relay, &format!("web-{number}"))
+                .wait_for_relay(true)
+                .probe(false)
+                .expose(&target)
+                .await;
             opened.unwrap()
         });
     }
@@ -90,8 +96,7 @@ async fn a_client_that_stands_still_is_dropped_and_back_when_it_goes_on() {
     let rig = Rig::with(|config| {
         config.limits.ping_every = Duration::from_secs(1);
         config.limits.pong_wait = Duration::from_secs(2);
-        // Far longer than a test may take: only the client's end can answer.
-        config.limits.claim_wait = Duration::from_secs(300);
+        config.limits.claim_wait = Duration::from_secs(1);
     })
     .await;
     let (target, _uploads) = halves().await;
@@ -116,7 +121,7 @@ async fn a_client_that_stands_still_is_dropped_and_back_when_it_goes_on() {
         });
     }
     for told in soon(waiting.join_all()).await {
-        assert!(matches!(told.status, 502..=504), "{}", told.head);
+        assert!(matches!(told.status, 503 | 504), "{}", told.head);
     }
     // It is known to be away, so nobody waits any more.
     let away = rig.get("web", "/").await;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
@@ -79,7 +79,7 @@ async fn a_target_that_shuts_its_side_has_its_answer_delivered() {
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nall of it").await.unwrap();
         stream.shutdown().await.unwrap();
         // It reads on, as after shutdown(SHUT_WR).
-        while let Ok(1..) = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 64]).await {}
+        while let Ok(1..) = stream.read(&mut [0; 64]).await {}
     })
     .await;
     let (rig, _clients) = both(address).await;
