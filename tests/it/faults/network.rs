@@ -37,7 +37,7 @@ async fn on_a_bad_line_no_byte_is_lost_or_doubled() {
     for (kind, attributes, size) in [
         ("latency", json!({"latency": 250, "jitter": 250}), 200_000),
         ("slicer", json!({"average_size": 60, "size_variation": 50, "delay": 1}), 60_000),
-        ("bandwidth", json!({"rate": 64}), 64_000),
+        ("bandwidth", json!({"rate": 64}), 32_000),
         ("slow_close", json!({"delay": 300}), 200_000),
     ] {
         for of_client in [true, false] {
