@@ -307,13 +307,14 @@ impl Fetch<'_> {
     /// sign of life now and then. Not where a body was sent: a target that does not read it yet holds up the question.
     async fn attended(&self, exchange: &mut Exchange) -> Result<ResponseHead, NoHead> {
         let (idle, wait) = (self.idle(), self.shared.config.limits.claim_wait);
-        if !exchange.lane.stream.half_closes() {
+        if !exchange.lane.stream.half_closes() || wait >= idle {
             return exchange.head(idle).await;
         }
         let (end, mut asked) = (Instant::now() + idle, false);
         loop {
-            if let Ok(head) = timeout(wait, exchange.head(idle)).await {
-                return head;
+            match exchange.head(wait).await {
+                Err(NoHead::Silent) => {}
+                head => return head,
             }
             if exchange.has_input() || exchange.upload.received > 0 || !exchange.upload.is_done() {
                 return exchange.head(idle).await;

@@ -32,7 +32,8 @@ pub struct Promise<'a>(&'a Room);
 impl Room {
     /// Room for so many connections.
     pub fn new(most: usize) -> Self {
-        let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+        let most = most.min(Semaphore::MAX_PERMITS);
+        let places = Arc::new(Semaphore::new(most));
         let (reserve, scarce) = (most / descriptors::RESERVE, most / descriptors::SCARCE);
         Self { places, promised: AtomicUsize::new(0), reserve, scarce }
     }
@@ -94,5 +95,6 @@ mod tests {
         assert!(room.promise().is_none());
         places.clear();
         assert!(room.promise().is_some());
+        assert!(Room::new(usize::MAX).promise().is_some());
     }
 }

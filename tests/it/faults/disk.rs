@@ -8,15 +8,14 @@ use super::{free_address, halves, is_online, relay, relay_at, served, tunnel, un
 use crate::program::{Running, adit, keys, run};
 use crate::rig::{ALICE, BOB, soon};
 
-/// Runs what follows in a name space of its own in which `$1` and `$2` are done first; for any user that may have one.
+/// A name space for mounts, for every user that may have one: nobody else sees the disks in it.
 const APART: [&str; 5] = ["unshare", "--user", "--map-root-user", "--mount", "sh"];
 
 fn database(home: &Path) -> PathBuf {
     home.join("data/adit/adit.db")
 }
 
-/// The program, after `script` in a name space of its own, where mounts are seen by nobody else. `$D` is the data
-/// directory.
+/// The program, after `script` in a name space of its own. `$D` is the data directory.
 fn apart(home: &Path, script: &str, inner: &tokio::process::Command) -> tokio::process::Command {
     let script = format!("{script} && exec \"$@\"");
     let mut command = under(&[&APART[..], &["-ec", &script, "sh"]].concat(), inner);
@@ -32,7 +31,7 @@ async fn on_a_small_disk(home: &Path) -> (Running, PathBuf) {
     let running = Running::start(apart(home, SMALL_DISK, &relay(home, &[]))).await;
     let inside = PathBuf::from(format!("/proc/{}/root", running.id()));
     let data = inside.join(home.join("data/adit").strip_prefix("/").unwrap());
-    assert!(data.join("adit.db").exists(), "user name spaces are needed: {}", running.said);
+    assert!(data.join("adit.db").exists(), "{}", data.display());
     (running, data)
 }
 
