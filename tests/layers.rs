@@ -28,7 +28,7 @@ const BELONGS_IN: &[(&str, &[&str])] = &[
     ("hyper", &["relay/", "bridge/", "client/", "conform/", "stream/", "cli/"]),
     ("tokio_tungstenite", &["stream/"]),
     ("rusqlite", &["store/"]),
-    ("rustix", &["stream/courier.rs"]),
+    ("rustix", &["stream/courier.rs", "stream/descriptors.rs"]),
     ("async_nats", &["store/"]),
     ("jsonwebtoken", &["auth/"]),
     ("clap", &["cli/"]),

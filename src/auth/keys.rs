@@ -74,10 +74,11 @@ pub struct Keys {
     down: AtomicBool,
 }
 
+#[derive(Clone)]
 struct Known {
     owner: Owner,
-    /// Unix milliseconds.
-    checked_at: i64,
+    /// When the key was created. Never compared with a clock, which may be set back.
+    since: i64,
 }
 
 impl Keys {
@@ -108,38 +109,38 @@ impl Keys {
         let hash = hash_key(bearer);
         // By hash: the time of the look-up says nothing of the secret.
         if let Some(owner) = self.fixed.get(&hash) {
-            return Ok(Principal::of_key(owner.clone()));
+            return Ok(Principal::of_key(owner.clone(), 0));
         }
         if !self.tokens.is_empty() && jwt::looks_like(bearer) {
             return Ok(self.tokens.verify(bearer, now())?.into());
         }
-        self.stored(hash).await.map(Principal::of_key)
+        self.stored(hash).await.map(|known| Principal::of_key(known.owner, known.since))
     }
 
-    async fn stored(&self, hash: [u8; 32]) -> Result<Owner, Refused> {
+    async fn stored(&self, hash: [u8; 32]) -> Result<Known, Refused> {
         let found = self.store.find_key(hash).await;
         self.note(found.as_ref().err());
         let mut known = lock(&self.known);
         match found {
-            Ok(Some(name)) => {
+            Ok(Some(key)) => {
                 if known.len() >= REMEMBERED && !known.contains_key(&hash) {
                     known.clear();
                 }
-                let owner = Owner::from(name);
-                known.insert(hash, Known { owner: owner.clone(), checked_at: now() });
-                Ok(owner)
+                let found = Known { owner: Owner::from(key.name), since: key.created_at };
+                known.insert(hash, found.clone());
+                Ok(found)
             }
             Ok(None) => {
                 known.remove(&hash);
                 Err(Refused::Unknown)
             }
-            Err(_) => known.get(&hash).map(|known| known.owner.clone()).ok_or(Refused::Unavailable),
+            Err(_) => known.get(&hash).cloned().ok_or(Refused::Unavailable),
         }
     }
 
     /// Everybody who has a live key, and since when, in Unix milliseconds (0 for keys of the configuration). Sessions
-    /// of others are to be closed, and those whose key was checked before: that was another key, revoked since. Call
-    /// it when [`Store::changed`] says so.
+    /// of others are to be closed, and those of another key of the same name: it was revoked since. Call it when
+    /// [`Store::changed`] says so.
     pub async fn live_owners(&self) -> Result<HashMap<Owner, i64>, StoreError> {
         let keys = self.store.keys().await;
         self.note(keys.as_ref().err());
@@ -149,9 +150,7 @@ impl Keys {
             .map(|key| (key.name, key.created_at))
             .collect();
         // What is remembered must not outlive its key, nor pass for a newer key of the same name.
-        lock(&self.known).retain(|_, known| {
-            live.get(known.owner.as_str()).is_some_and(|&created_at| created_at < known.checked_at)
-        });
+        lock(&self.known).retain(|_, known| live.get(known.owner.as_str()) == Some(&known.since));
         let live = live.into_iter().map(|(name, since)| (Owner::from(name), since));
         Ok(live.chain(self.fixed.values().map(|owner| (owner.clone(), 0))).collect())
     }
@@ -241,7 +240,7 @@ mod tests {
         fn keys(&self) -> Reply<'_, Vec<KeyRow>> {
             self.check(Store::keys)
         }
-        fn find_key(&self, hash: [u8; 32]) -> Reply<'_, Option<String>> {
+        fn find_key(&self, hash: [u8; 32]) -> Reply<'_, Option<KeyRow>> {
             self.check(|store| store.find_key(hash))
         }
         fn changed(&self) -> Reply<'_, bool> {
@@ -279,7 +278,7 @@ mod tests {
         assert_eq!(ask(&keys, "Bearer nbk_alicia").await, Err(Refused::Unknown));
     }
 
-    /// A key made in the millisecond of a check counts as another key.
+    /// Keys of one name are told apart by the millisecond of their creation.
     fn next_millisecond() {
         let begun = now();
         while now() <= begun {
@@ -317,7 +316,7 @@ mod tests {
         assert!(bob.is_token() && bob.expires_at > Some(now()));
         assert_eq!(keys.authenticate_bearer(&old).await, Err(Refused::Token(TokenError::Expired)));
         assert_eq!(keys.authenticate_bearer("x.y.z").await, Err(Refused::Token(TokenError::Unreadable)));
-        let alice = Ok(Principal::of_key("alice".into()));
+        let alice = Ok(Principal::of_key("alice".into(), 0));
         assert_eq!(keys.authenticate_bearer("nbk_alice").await, alice);
         store.1.store(true, Ordering::Relaxed);
         assert_eq!(keys.authenticate_bearer(&token).await, Ok(bob), "whether the store answers or not");
@@ -341,7 +340,6 @@ mod tests {
         for name in ["seen", "unseen", "revoked", "renewed"] {
             store.create_key(name.into(), hash_key(name)).await.unwrap();
         }
-        next_millisecond();
         for name in ["seen", "revoked", "renewed"] {
             ask(&keys, &format!("Bearer {name}")).await.unwrap();
         }

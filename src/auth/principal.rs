@@ -56,12 +56,15 @@ pub struct Principal {
     pub tunnel: Option<Name>,
     /// When that ends, in Unix milliseconds: a token's `exp`. `None` is a key, which counts until it is revoked.
     pub expires_at: Option<i64>,
+    /// When the key was created, in Unix milliseconds, which tells it from another one of its name; 0: it stands in the
+    /// configuration, or is a token.
+    pub since: i64,
 }
 
 impl Principal {
-    /// Whoever has a key of this owner.
-    pub fn of_key(owner: Owner) -> Self {
-        Self { owner, tunnel: None, expires_at: None }
+    /// Whoever has the key of this owner that was created then, or, if that is 0, stands in the configuration.
+    pub fn of_key(owner: Owner, since: i64) -> Self {
+        Self { owner, tunnel: None, expires_at: None, since }
     }
 
     /// Whether the tunnel of this name may be used, if it is the owner's.
@@ -77,7 +80,7 @@ impl Principal {
 
 impl From<jwt::Claims> for Principal {
     fn from(claims: jwt::Claims) -> Self {
-        Self { owner: claims.owner, tunnel: claims.tunnel, expires_at: Some(claims.expires_at) }
+        Self { owner: claims.owner, tunnel: claims.tunnel, expires_at: Some(claims.expires_at), since: 0 }
     }
 }
 
@@ -87,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_principal_without_a_limit_may_use_every_tunnel() {
-        let all = Principal::of_key("alice".into());
+        let all = Principal::of_key("alice".into(), 0);
         let one = Principal { tunnel: Name::parse("web").ok(), expires_at: Some(1), ..all.clone() };
         assert!(all.may_use("web") && all.may_use("other") && !all.is_token());
         assert!(one.may_use("web") && !one.may_use("other") && !one.may_use("") && one.is_token());

@@ -180,7 +180,8 @@ mod tests {
     async fn a_key_is_printed_alone_and_once() {
         let store = Sqlite::memory().unwrap();
         let key = done(&store, Action::Create("alice".into())).await;
-        assert_eq!(store.find_key(hash_key(key.trim_end())).await, Ok(Some("alice".into())));
+        let found = store.find_key(hash_key(key.trim_end())).await.unwrap();
+        assert_eq!(found.unwrap().name, "alice");
         assert!(key.starts_with("nbk_") && key.len() == 53, "{key}");
         assert!(failed(&store, Action::Create("alice".into())).await.contains("adit key revoke alice"));
         assert!(!done(&store, Action::List { json: true }).await.contains("nbk_"));

@@ -15,6 +15,8 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use crate::stream::descriptors;
+
 /// Exit code for what was typed wrong, as clap has it.
 const USAGE: u8 = 2;
 
@@ -59,6 +61,7 @@ fn with<T: Args>(name: &'static str, about: &'static str) -> Command {
 
 /// Does what the command line asks.
 pub async fn main() -> ExitCode {
+    descriptors::raise();
     let matches = command().get_matches();
     match run(&matches).await {
         Ok(code) => code,

@@ -242,7 +242,8 @@ mod tests {
         let FirstKey::Made(secret) = first_key(&config, &store).await.unwrap() else {
             panic!("no key was made")
         };
-        assert_eq!(store.find_key(hash_key(secret.expose())).await, Ok(Some("default".into())));
+        let found = store.find_key(hash_key(secret.expose())).await.unwrap();
+        assert_eq!(found.unwrap().name, "default");
         let shown = greeting(&config, &secret);
         assert!(
             shown.contains(&format!("ADIT_RELAY=http://127.0.0.1:8080 ADIT_KEY={}", secret.expose())),

@@ -75,12 +75,12 @@ impl Server {
             drop(claim);
             return match claimed {
                 Ok(socket) => self.lend(socket, service).await,
-                Err(error) => tracing::debug!(%error, "connection not taken up"),
+                Err(error) => self.not_claimed(id, &error).await,
             };
         }
         match self.take_up(&id, claim).await {
             Ok((mut socket, dialled)) => self.join(id, &mut socket, dialled).await,
-            Err(NotTaken::Unclaimed(error)) => tracing::debug!(%error, "connection not taken up"),
+            Err(NotTaken::Unclaimed(error)) => self.not_claimed(id, &error).await,
             Err(NotTaken::Unreachable) => tracing::debug!("connection rejected"),
             Err(NotTaken::Cancelled) => tracing::debug!("connection cancelled"),
         }
@@ -164,6 +164,16 @@ impl Server {
         let reject = Reject { id, reason: error.code().to_owned(), message: Some(message) };
         // The queue is as long as its session takes to send; one that has ended needs no answer.
         let _ = timeout(LINGER, self.say.send(ToRelay::Reject(reject))).await;
+    }
+
+    /// A viewer whose data socket cannot even be dialled, as when descriptors have run out, need not wait for it.
+    async fn not_claimed(&self, id: String, error: &SocketError) {
+        tracing::debug!(%error, "connection not taken up");
+        if self.level == Level::Two && matches!(error, SocketError::Dial(_)) {
+            let message = Some("the client cannot open one more connection: try again later".to_owned());
+            let reject = Reject { id, reason: "busy".to_owned(), message };
+            let _ = timeout(LINGER, self.say.send(ToRelay::Reject(reject))).await;
+        }
     }
 
     async fn claim(&self, id: &str) -> Result<DataSocket, SocketError> {

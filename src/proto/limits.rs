@@ -47,7 +47,8 @@ pub struct Limits {
     pub body_bytes: Option<u64>,
     /// Requests still running at a shutdown may go on for this long.
     pub drain: Duration,
-    /// Connections of viewers and clients together; `None` leaves it to the operating system.
+    /// Connections of viewers and clients together, data sockets included; `None` is as many as the process may have
+    /// descriptors, less those that it needs itself. More than that there never are.
     pub connections: Option<usize>,
     /// The same of one address, so that no single peer takes all of them. Trusted proxies are excepted: many viewers
     /// come from one.
@@ -134,6 +135,21 @@ pub mod standby {
     pub const IDLE: Duration = Duration::from_secs(3600);
     /// Messages that may wait for a control socket beside those of waiting viewers.
     pub const SAID_BESIDE: usize = 16;
+}
+
+/// Rules for the last places when connections are as many as there may be.
+pub mod descriptors {
+    /// Descriptors that are no connection of a viewer or client: the database with its log (3), listeners, the runtime,
+    /// signals, probes of the admin listener, a successor that asks.
+    pub const OUR_OWN: usize = 32;
+    /// Connections that are taken however few descriptors there are; then it is accepting that fails, and pauses.
+    pub const LEAST: usize = 16;
+    /// One place in so many is promised to no viewer, so that clients come back.
+    pub const RESERVE: usize = 8;
+    /// With fewer than one place in so many left, no connection of a viewer is kept for a next request.
+    pub const SCARCE: usize = 4;
+    /// One place in so many may be taken by standby sockets, which only save time.
+    pub const STANDBY: usize = 4;
 }
 
 /// Rules for viewers that left while their request was under way.

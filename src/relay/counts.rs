@@ -15,8 +15,6 @@ use crate::sync::Count;
 /// What is counted nowhere else.
 #[derive(Default)]
 pub struct Open {
-    /// Accepted on the public listeners and not closed.
-    pub connections: Count,
     /// Requests that are not answered to the end.
     pub exchanges: Count,
     /// Connections of viewers that the target has switched to another protocol.
@@ -122,7 +120,7 @@ fn count(shared: &Shared, tasks: usize) -> Counts {
         descriptors: descriptors(),
         memory_bytes: memory(),
         tasks,
-        connections: open.connections.get(),
+        connections: shared.room.taken(),
         exchanges: open.exchanges.get(),
         upgraded: open.upgraded.get(),
         viewer_tasks: shared.tasks.len(),

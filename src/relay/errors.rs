@@ -42,6 +42,8 @@ pub enum Cause {
     WaitingOfKey(UsedUp),
     /// The client did not open a data socket in time.
     NotClaimed,
+    /// There are as many connections as there may be.
+    Full,
     /// The relay is about to stop.
     Draining,
     /// The client says that it cannot reach the target.
@@ -133,6 +135,12 @@ impl Cause {
                 "not_claimed",
                 "No answer",
                 "The tunnel's client was notified and did not take up the request in time.",
+            ),
+            Self::Full => (
+                503,
+                "relay_full",
+                "Busy",
+                "The relay has as many connections as it can take. Try again shortly.",
             ),
             Self::Draining => (503, "draining", "Restarting", "The relay restarts. Try again shortly."),
             Self::Rejected(_) => {

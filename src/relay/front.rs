@@ -94,8 +94,9 @@ pub async fn serve(
             cause.page(html, &id).map(Content::Page)
         }
     };
-    // The viewer's next request is for the successor, or for nobody: it learns so before it sends it. HTTP/2 has GOAWAY.
-    if shared.ending.has_begun()
+    // The viewer's next request is for the successor, or for nobody, or shall not keep others out: it learns so before it
+    // sends it. HTTP/2 has GOAWAY.
+    if (shared.ending.has_begun() || shared.room.is_scarce())
         && version < Version::HTTP_2
         && answer.status() != StatusCode::SWITCHING_PROTOCOLS
     {

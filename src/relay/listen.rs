@@ -1,7 +1,7 @@
 //! Accepting connections: each is told apart by its first bytes, served by hyper, and watched.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::crowd::Place;
+use super::room::Place;
 use super::viewer::{Connection, Verdict, ViewerIo, watch};
 use super::{Shared, forward, front};
 use crate::proto::limits::{Limits, viewer};
 use crate::stream::tcp;
-use crate::sync::Held;
 
 /// How every HTTP/2 connection with prior knowledge begins; no HTTP/1 method does.
 const HTTP2_PREFACE: &[u8] = b"PRI ";
@@ -31,13 +30,11 @@ const REQUEST_TIMEOUT: &[u8] =
 /// Accepts until the relay closes.
 pub async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>) {
     loop {
-        let permit = match &shared.connections {
-            None => None,
-            Some(room) => tokio::select! {
-                permit = Arc::clone(room).acquire_owned() => permit.ok(),
-                () = shared.ending.deaf.cancelled() => return,
-            },
+        let permit = tokio::select! {
+            permit = shared.room.enter() => permit,
+            () = shared.ending.deaf.cancelled() => return,
         };
+        let Some(permit) = permit else { return };
         let accepted = tokio::select! {
             biased;
             () = shared.ending.deaf.cancelled() => return,
@@ -45,16 +42,15 @@ pub async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>) {
         };
         match accepted {
             Ok((stream, remote)) => {
+                let stranger = !forward::is_trusted(remote.ip(), &shared.config.trusted_proxies);
                 // Closed at once: an answer would cost what the limit is there to save.
-                let Ok(place) = place(&shared, remote.ip()) else { continue };
+                let Some(place) = shared.room.place(permit, stranger.then_some(remote.ip())) else {
+                    continue;
+                };
                 // Boxed, as each future around another one holds room for it twice.
-                let open = shared.open.connections.hold();
-                let serving = Box::pin(serve(Arc::clone(&shared), stream, remote, open));
+                let serving = Box::pin(serve(Arc::clone(&shared), stream, remote, place));
                 let serving = shared.ending.cut.clone().run_until_cancelled_owned(serving);
-                shared.tasks.spawn(async move {
-                    let _held = (permit, place);
-                    serving.await;
-                });
+                shared.tasks.spawn(serving);
             }
             Err(error) => {
                 if !is_of_the_peer(&error) {
@@ -66,22 +62,12 @@ pub async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>) {
     }
 }
 
-/// The place of one more connection of that address, if it needs one; an error says that there is none.
-fn place(shared: &Shared, address: IpAddr) -> Result<Option<Place>, ()> {
-    match &shared.crowd {
-        Some(crowd) if !forward::is_trusted(address, &shared.config.trusted_proxies) => {
-            crowd.enter(address).map(Some).ok_or(())
-        }
-        _ => Ok(None),
-    }
-}
-
 /// The peer left before it was accepted: the next one may be had at once.
 fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
-async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr, open: Held) {
+async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr, place: Place) {
     tcp::tune(&stream);
     let limits = &shared.config.limits;
     let told_apart = tokio::select! {
@@ -89,7 +75,7 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr, open:
         () = shared.ending.closing.cancelled() => return,
     };
     let Ok(Some(http2)) = told_apart else { return };
-    let connection = Connection::new(stream, remote, http2, open);
+    let connection = Connection::new(stream, remote, http2, place);
     let io = TokioIo::new(ViewerIo(Arc::clone(&connection)));
     let service = {
         let (shared, connection) = (Arc::clone(&shared), Arc::clone(&connection));

@@ -17,6 +17,7 @@ mod listen;
 mod proxy;
 mod reach;
 mod rewrite;
+mod room;
 mod route;
 #[doc(hidden)]
 pub mod sample;
@@ -36,21 +37,21 @@ use http::HeaderValue;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::auth::Keys;
 use crate::link::peer::Predecessor;
 use crate::link::sockets::Pending;
+use crate::proto::limits::descriptors;
 use crate::store::{Store, StoreError};
 use crate::stream::courier::Courier;
 use crate::stream::tcp;
 use crate::tunnel::Registry;
 use config::RelayConfig;
 use counts::Open;
-use crowd::Crowd;
 use ending::Ending;
 use handover::Sockets;
+use room::Room;
 use route::Routes;
 
 /// What all connections share.
@@ -63,10 +64,8 @@ struct Shared {
     http2: http2::Builder<TokioExecutor>,
     /// Names this relay in forwarded requests, so that loops are seen.
     via: HeaderValue,
-    /// Room for connections, where there is a limit.
-    connections: Option<Arc<Semaphore>>,
-    /// Those of each address, where there is a limit.
-    crowd: Option<Arc<Crowd>>,
+    /// Room for connections.
+    room: Arc<Room>,
     /// Connections that wait for their data socket.
     pending: Arc<Pending>,
     keys: Arc<Keys>,
@@ -158,13 +157,16 @@ impl Relay {
     }
 
     async fn serve(
-        config: RelayConfig,
+        mut config: RelayConfig,
         sockets: Sockets,
         predecessor: Option<Courier>,
         keys: Keys,
         store: Arc<dyn Store>,
     ) -> Result<Self, RelayError> {
         let addresses = sockets.addresses()?.listen;
+        let most = room::most(&config.limits);
+        config.limits.standby = config.limits.standby.min(most / descriptors::STANDBY);
+        let room = Arc::new(Room::new(most, config.limits.connections_per_address));
         let registry = Arc::new(Registry::open(store, &config.limits).await?);
         let own = |task| AbortOnDropHandle::new(task);
         let mut tasks = Vec::new();
@@ -190,13 +192,13 @@ impl Relay {
             limits: Arc::new(config.limits.clone()),
             sessions: sessions.clone(),
             open: Arc::clone(&open),
+            room: Arc::clone(&room),
         });
         let via = HeaderValue::from_str(&errors::request_id()).unwrap_or(HeaderValue::from_static("adit"));
         let shared = Arc::new(Shared {
             http1: listen::http1(&config.limits),
             http2: listen::http2(&config.limits),
-            crowd: config.limits.connections_per_address.map(Crowd::new),
-            connections: config.limits.connections.map(|most| Arc::new(Semaphore::new(most))),
+            room,
             config,
             routes,
             registry: Arc::clone(&registry),

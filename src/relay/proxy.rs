@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
+use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 
 use super::Shared;
@@ -262,7 +263,7 @@ impl Fetch<'_> {
             if lane.waited.is_some() && !lane.reused {
                 return Box::pin(self.claimed_head(self.exchange(lane, upload))).await;
             }
-            return first_head(self.exchange(lane, upload), self.idle()).await;
+            return self.first_head(self.exchange(lane, upload)).await;
         };
         let mut exchange = self.exchange(lane, upload);
         match self.watched(&mut exchange, &again).await {
@@ -293,16 +294,51 @@ impl Fetch<'_> {
             Err(_) if exchange.has_input() || exchange.lane.stream.ponged() => {}
             Err(_) => return Err(Cause::NotClaimed),
         }
-        first_head(exchange, self.idle()).await
+        self.first_head(exchange).await
     }
 
     async fn fresh(&self, upload: Upload) -> Fetched {
         let lane = reach::lane(self.shared, self.tunnel, self.ask).await?;
-        first_head(self.exchange(lane, upload), self.idle()).await
+        self.first_head(self.exchange(lane, upload)).await
     }
 
     fn exchange(&self, lane: Lane, upload: Upload) -> Exchange {
         Exchange::new(lane, upload, self.tunnel.quota.meter())
+    }
+
+    async fn first_head(&self, mut exchange: Exchange) -> Fetched {
+        match self.attended(&mut exchange).await {
+            Ok(head) => Ok((exchange, head)),
+            Err(error) => Err(cause_of(error)),
+        }
+    }
+
+    /// The head, for which the target may take its time, as long as the client is there: one of level two is asked for a
+    /// sign of life now and then. Not where a body was sent: a target that does not read it yet holds up the question.
+    async fn attended(&self, exchange: &mut Exchange) -> Result<ResponseHead, NoHead> {
+        let (idle, wait) = (self.idle(), self.shared.config.limits.claim_wait);
+        if !exchange.lane.stream.half_closes() || wait >= idle {
+            return exchange.head(idle).await;
+        }
+        let (end, mut asked) = (Instant::now() + idle, false);
+        loop {
+            match exchange.head(wait).await {
+                Err(NoHead::Silent) => {}
+                head => return head,
+            }
+            if exchange.has_input() || exchange.upload.received > 0 || !exchange.upload.is_done() {
+                return exchange.head(idle).await;
+            }
+            if asked && !exchange.lane.stream.ponged() {
+                return Err(NoHead::Gone);
+            }
+            if Instant::now() >= end {
+                return Err(NoHead::Silent);
+            }
+            exchange.lane.stream.ping();
+            asked = true;
+            let _ = timeout(wait, exchange.lane.stream.flush()).await;
+        }
     }
 
     fn idle(&self) -> Duration {
@@ -326,7 +362,7 @@ impl Fetch<'_> {
                 }
             }
         }
-        Watched::from(exchange.head(self.idle()).await)
+        Watched::from(self.attended(exchange).await)
     }
 }
 
@@ -343,16 +379,9 @@ impl From<Result<ResponseHead, NoHead>> for Watched {
     fn from(head: Result<ResponseHead, NoHead>) -> Self {
         match head {
             Ok(head) => Self::Head(head),
-            Err(NoHead::Nothing) => Self::Dead,
+            Err(NoHead::Nothing | NoHead::Gone) => Self::Dead,
             Err(error) => Self::Failed(cause_of(error)),
         }
-    }
-}
-
-async fn first_head(mut exchange: Exchange, idle: Duration) -> Fetched {
-    match exchange.head(idle).await {
-        Ok(head) => Ok((exchange, head)),
-        Err(error) => Err(cause_of(error)),
     }
 }
 
@@ -361,7 +390,7 @@ fn cause_of(error: NoHead) -> Cause {
     match error {
         NoHead::Nothing | NoHead::Cut(_) => Cause::TargetClosed,
         NoHead::Bad(_) => Cause::BadResponse,
-        NoHead::Silent => Cause::TargetSilent,
+        NoHead::Silent | NoHead::Gone => Cause::TargetSilent,
         NoHead::Rejected(rejection) => Cause::Rejected(rejection),
         NoHead::Upload(UploadError::TooLarge(limit)) => Cause::BodyTooLarge(limit),
         NoHead::Upload(UploadError::Viewer(_)) => {

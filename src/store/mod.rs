@@ -128,7 +128,7 @@ pub enum Put {
 pub struct KeyRow {
     /// Name of the key, which is the owner of its tunnels. A name may occur again once it is revoked.
     pub name: String,
-    /// When it was created, in Unix milliseconds.
+    /// When it was created, in Unix milliseconds. Together with the name it says which key it is.
     pub created_at: i64,
     /// When it was revoked, in Unix milliseconds; `None`: it is live.
     pub revoked_at: Option<i64>,
@@ -153,8 +153,8 @@ pub trait Store: Send + Sync + 'static {
     fn revoke_key(&self, name: String) -> Reply<'_, bool>;
     /// All keys, the revoked ones too, oldest first.
     fn keys(&self) -> Reply<'_, Vec<KeyRow>>;
-    /// Name of the live key with that hash (`auth::keys::hash_key`).
-    fn find_key(&self, hash: [u8; 32]) -> Reply<'_, Option<String>>;
+    /// The live key with that hash (`auth::keys::hash_key`).
+    fn find_key(&self, hash: [u8; 32]) -> Reply<'_, Option<KeyRow>>;
     /// Whether another process has written since the last call, or since the store was opened.
     fn changed(&self) -> Reply<'_, bool>;
     /// Calls that wait for their turn.

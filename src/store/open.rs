@@ -174,6 +174,27 @@ fn at_path(path: &Path, error: StoreError) -> StoreError {
     }
 }
 
+/// Tells a file from another one of its name.
+pub(super) type FileId = (u64, u64);
+
+/// Which file has this name now.
+pub(super) fn identify<P: AsRef<Path>>(path: P) -> Result<(P, FileId), StoreError> {
+    match fs::metadata(path.as_ref()) {
+        #[cfg(unix)]
+        Ok(found) => {
+            use std::os::unix::fs::MetadataExt;
+            Ok((path, (found.dev(), found.ino())))
+        }
+        #[cfg(not(unix))]
+        Ok(_) => Ok((path, (0, 0))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Unavailable(format!(
+            "{} was deleted; put it back, or restart the relay to begin anew",
+            path.as_ref().display()
+        ))),
+        Err(error) => Err(io_error(path.as_ref(), &error)),
+    }
+}
+
 fn io_error(path: &Path, error: &io::Error) -> StoreError {
     StoreError::Unavailable(format!("{}: {error}", path.display()))
 }

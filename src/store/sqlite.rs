@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::open::{self, FILE_NAME, store_error};
+use super::open::{self, FILE_NAME, FileId, store_error};
 use super::{Reply, StoreError};
 use crate::sync::lock;
 
@@ -38,7 +38,7 @@ impl Sqlite {
     /// newer program, is refused. Calls need a tokio runtime with its timer.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let conn = open::open(dir)?;
-        let mut db = Db::new(conn, Some(dir.join(FILE_NAME)))?;
+        let mut db = Db::new(conn, Some(open::identify(dir.join(FILE_NAME))?))?;
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
         let thread = std::thread::Builder::new()
             .name("adit-store".into())
@@ -108,8 +108,8 @@ fn ended() -> StoreError {
 /// The connection and what is known of it.
 pub(super) struct Db {
     pub(super) conn: Connection,
-    /// Of a database on disk.
-    path: Option<PathBuf>,
+    /// Of a database on disk, and which file had that name when it was opened.
+    file: Option<(PathBuf, FileId)>,
     /// `PRAGMA data_version` as last seen.
     pub(super) seen: i64,
     /// Of this process, once its life as a relay has begun.
@@ -120,14 +120,14 @@ pub(super) struct Db {
 }
 
 impl Db {
-    fn new(conn: Connection, path: Option<PathBuf>) -> Result<Self, StoreError> {
+    fn new(conn: Connection, file: Option<(PathBuf, FileId)>) -> Result<Self, StoreError> {
         let seen = data_version(&conn)?;
-        Ok(Self { conn, path, seen, generation: 0, suspect: None })
+        Ok(Self { conn, file, seen, generation: 0, suspect: None })
     }
 
     fn run<T>(&mut self, work: impl FnOnce(&mut Db) -> Result<T, StoreError>) -> Result<T, StoreError> {
         self.reopen();
-        let result = work(self);
+        let result = self.in_place().and_then(|()| work(self));
         // A call that succeeds proves nothing: a connection that can only read is of that kind.
         if let Err(StoreError::Unavailable(_)) = &result {
             self.suspect.get_or_insert_with(Instant::now);
@@ -135,15 +135,28 @@ impl Db {
         result
     }
 
+    /// A file that was deleted or replaced can still be written, and all of that would be gone with this process.
+    fn in_place(&self) -> Result<(), StoreError> {
+        let Some((path, known)) = &self.file else { return Ok(()) };
+        match open::identify(path) {
+            Ok((_, found)) if found == *known => Ok(()),
+            Ok(_) => Err(StoreError::Unavailable(format!("{} is another file now", path.display()))),
+            Err(error) => Err(error),
+        }
+    }
+
     /// After a failure, tries a new connection. The old one is kept unless that succeeds: on a full disk it
     /// can still read, where a new one could not even be opened.
     fn reopen(&mut self) {
         if self.suspect.is_some_and(|since| since.elapsed() >= REOPEN_EVERY)
-            && let Some(path) = &self.path
+            && let Some((path, id)) = &mut self.file
         {
             self.suspect = Some(Instant::now());
-            if let Ok(conn) = open::connect(path) {
+            if let Ok((_, found)) = open::identify(&*path)
+                && let Ok(conn) = open::connect(path)
+            {
                 self.conn = conn;
+                *id = found;
                 self.suspect = None;
                 // What the others wrote meanwhile cannot be told from this number: the next `changed` says
                 // yes.

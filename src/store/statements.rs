@@ -51,6 +51,10 @@ fn tunnel_row(row: &Row<'_>) -> rusqlite::Result<TunnelRow> {
     })
 }
 
+fn key_row(row: &Row<'_>) -> rusqlite::Result<KeyRow> {
+    Ok(KeyRow { name: row.get(0)?, created_at: row.get(1)?, revoked_at: row.get(2)? })
+}
+
 impl Store for Sqlite {
     fn begin(&self) -> Reply<'_, i64> {
         self.call(|db| {
@@ -197,21 +201,20 @@ impl Store for Sqlite {
                 .conn
                 .prepare_cached("SELECT name, created_at, revoked_at FROM keys ORDER BY created_at, id")
                 .map_err(store_error)?;
-            let row = |row: &Row<'_>| {
-                Ok(KeyRow { name: row.get(0)?, created_at: row.get(1)?, revoked_at: row.get(2)? })
-            };
-            let rows = query.query_map([], row).map_err(store_error)?;
+            let rows = query.query_map([], key_row).map_err(store_error)?;
             rows.collect::<Result<_, _>>().map_err(store_error)
         })
     }
 
-    fn find_key(&self, hash: [u8; 32]) -> Reply<'_, Option<String>> {
+    fn find_key(&self, hash: [u8; 32]) -> Reply<'_, Option<KeyRow>> {
         self.call(move |db| {
             let mut query = db
                 .conn
-                .prepare_cached("SELECT name FROM keys WHERE hash = ?1 AND revoked_at IS NULL")
+                .prepare_cached(
+                    "SELECT name, created_at, revoked_at FROM keys WHERE hash = ?1 AND revoked_at IS NULL",
+                )
                 .map_err(store_error)?;
-            query.query_row([hash], |row| row.get(0)).optional().map_err(store_error)
+            query.query_row([hash], key_row).optional().map_err(store_error)
         })
     }
 
@@ -376,7 +379,9 @@ pub(super) mod tests {
         assert_eq!(tool.create_key("alice".into(), [1; 32]).await, Ok(true));
         assert_eq!(relay.changed().await, Ok(true));
         assert_eq!(relay.changed().await, Ok(false));
-        assert_eq!(relay.find_key([1; 32]).await, Ok(Some("alice".into())));
+        let found = relay.find_key([1; 32]).await.unwrap();
+        assert_eq!(found, relay.keys().await.unwrap().pop());
+        assert_eq!(found.unwrap().name, "alice");
         assert_eq!(relay.create_key("alice".into(), [2; 32]).await, Ok(false));
         assert_eq!(relay.changed().await, Ok(false), "its own writes are no news");
 

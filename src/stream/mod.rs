@@ -4,6 +4,8 @@
 pub mod any;
 #[cfg(feature = "relay")]
 pub mod courier;
+#[cfg(feature = "relay")]
+pub mod descriptors;
 pub mod handshake;
 pub mod messages;
 pub mod splice;

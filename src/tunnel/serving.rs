@@ -19,7 +19,7 @@ const EXPIRING_BEFORE: Duration = Duration::from_secs(60);
 /// How the client of a session has shown who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Credential {
-    /// By a key, found good at this time in Unix milliseconds.
+    /// By the key that was created at this time in Unix milliseconds; 0 is one of the configuration.
     Key(i64),
     /// By a token, which no change of the keys revokes.
     Token,
@@ -131,14 +131,13 @@ impl Tunnel {
         }
     }
 
-    /// Ends the session and what runs if its key was revoked: the owner has no live key, or only one that was made
-    /// (`live_since`) after the session's was checked. In the same millisecond counts as after: a session too many
-    /// that connects anew harms less than one that outlives its key.
+    /// Ends the session and what runs if its key was revoked: the owner has no live key, or only another one, made at
+    /// `live_since`. Whoever has a key in the configuration (0) is let in by that.
     pub(super) fn end_if_revoked(&self, live_since: Option<i64>) -> bool {
         let Some(session) = self.session() else { return false };
         match lock(&self.life).credential {
             Credential::Token => return false,
-            Credential::Key(checked_at) if live_since.is_some_and(|since| since < checked_at) => {
+            Credential::Key(since) if live_since.is_some_and(|live| live == since || live == 0) => {
                 return false;
             }
             Credential::Key(_) => {}

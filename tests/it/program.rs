@@ -96,8 +96,7 @@ impl Running {
     }
 
     pub fn signal(&self, name: &str) {
-        let id = self.id().to_string();
-        assert!(std::process::Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+        signal(self.id(), name);
     }
 
     /// Reads on what it says until it ends, or what this gives is dropped; a relay that is not heard stands still.
@@ -142,6 +141,12 @@ impl Running {
         assert!(matches!(status, 200 | 401), "{status}");
         status == 200
     }
+}
+
+/// Sends a signal to a process.
+pub fn signal(id: u32, name: &str) {
+    let id = id.to_string();
+    assert!(std::process::Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
 }
 
 /// Sends a request and reads to the end.

@@ -335,7 +335,11 @@ pub static OPTIONS: &[Opt] = &[
         Duration::ZERO..=seconds(HOUR),
         "Running requests may go on for this long after a stop signal"
     ),
-    count!("connections", connections, "Most connections at the same time, or none for no limit"),
+    count!(
+        "connections",
+        connections,
+        "Most connections at the same time, or none for as many as descriptors allow"
+    ),
     count!(
         "connections-per-address",
         connections_per_address,

@@ -26,6 +26,7 @@ use crate::link::peer::Predecessor;
 use crate::link::sockets::Pending;
 use crate::proto::api::{API_VERSION, Health, Version};
 use crate::proto::limits::Limits;
+use crate::relay::room::Room;
 use crate::tunnel::{Registry, Tunnel};
 
 /// What the handlers need.
@@ -49,6 +50,8 @@ pub struct Api {
     pub sessions: TaskTracker,
     /// What is open.
     pub open: Arc<Open>,
+    /// Room for connections.
+    pub room: Arc<Room>,
 }
 
 impl Api {

@@ -19,8 +19,6 @@ use crate::tunnel::{Credential, Tunnel, drain_session, rfc3339, unix_ms};
 pub struct Begun {
     /// The protocol that it speaks.
     pub level: Level,
-    /// When its key was found good, in Unix milliseconds.
-    pub checked_at: i64,
     /// The session that it had before.
     pub successor_of: Option<Uuid>,
 }
@@ -50,7 +48,7 @@ where
     let now = Instant::now().into_std();
     let mut core = RelayEnd::new(now, level, timing, welcome(&session, limits));
     core.set_token(now, token_end(principal));
-    tunnel.attach(Arc::clone(&session), credential(principal, begun.checked_at), begun.successor_of);
+    tunnel.attach(Arc::clone(&session), credential(principal), begun.successor_of);
     api.registry.look_at_keys();
     if api.ending.has_begun() {
         // It came too late to be told with the others.
@@ -69,8 +67,8 @@ where
     }
 }
 
-fn credential(principal: &Principal, checked_at: i64) -> Credential {
-    if principal.is_token() { Credential::Token } else { Credential::Key(checked_at) }
+fn credential(principal: &Principal) -> Credential {
+    if principal.is_token() { Credential::Token } else { Credential::Key(principal.since) }
 }
 
 /// When the token ends. Only here is it judged by the wall clock: a jump of that ends no session.
@@ -103,7 +101,6 @@ fn judge(api: &Api, tunnel: &Arc<Tunnel>, session: &Arc<Session>) -> Judge {
     Box::new(move |token| {
         let (keys, tunnel, session) = (Arc::clone(&keys), tunnel.clone(), session.clone());
         Box::pin(async move {
-            let checked_at = unix_ms();
             let principal = keys.authenticate_bearer(&token).await.map_err(|error| error.to_string())?;
             let (Some(tunnel), Some(session)) = (tunnel.upgrade(), session.upgrade()) else {
                 return Err("the session is over".to_owned());
@@ -114,7 +111,7 @@ fn judge(api: &Api, tunnel: &Arc<Tunnel>, session: &Arc<Session>) -> Judge {
             if !principal.may_use(&tunnel.name) {
                 return Err(ApiFailure::OtherTunnel.to_string());
             }
-            tunnel.renew(&session, credential(&principal, checked_at));
+            tunnel.renew(&session, credential(&principal));
             Ok(token_end(&principal))
         })
     })

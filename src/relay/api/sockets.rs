@@ -25,7 +25,7 @@ use crate::relay::viewer::ViewerIo;
 use crate::stream::handshake::{self, NotWebSocket};
 use crate::stream::websocket::{Sizes, WebSocket};
 use crate::sync::Count;
-use crate::tunnel::{Tunnel, unix_ms};
+use crate::tunnel::Tunnel;
 
 /// For our 101 to be taken.
 const SWITCH_WAIT: Duration = Duration::from_secs(10);
@@ -45,7 +45,6 @@ pub async fn control(
     Query(query): Query<ControlQuery>,
     mut request: Request,
 ) -> Result<Response, ApiFailure> {
-    let checked_at = unix_ms();
     let principal = api.authenticate(request.headers()).await?;
     if query.tunnel_id.is_empty() {
         return Err(ApiFailure::Missing("tunnel_id"));
@@ -54,7 +53,7 @@ pub async fn control(
     let accept = handshake::check(&request)?;
     let level = if handshake::offers(&request, ADIT_1) { Level::Two } else { Level::Base };
     let on_upgrade = upgrade_of(&mut request)?;
-    let begun = Begun { level, checked_at, successor_of: Uuid::parse_str(&query.successor_of).ok() };
+    let begun = Begun { level, successor_of: Uuid::parse_str(&query.successor_of).ok() };
     let sessions = api.sessions.clone();
     sessions.spawn(async move {
         if let Some((io, already)) = upgraded(on_upgrade, &api.open.control_sockets).await {
@@ -108,6 +107,9 @@ pub async fn data(
     let sizes = Sizes::from(&*api.limits);
     if let Some(principal) = bearer.as_ref().filter(|_| !query.tunnel_id.is_empty()) {
         let tunnel = tunnel_of(&api, principal, &query.tunnel_id).await?;
+        if api.room.is_scarce() {
+            return Err(StandbyError::TooMany(0).into());
+        }
         let admitted = tunnel.session().ok_or(StandbyError::NoSession)?.admit_standby(&query.id)?;
         let on_upgrade = upgrade_of(&mut request)?;
         api.sessions.spawn(async move {

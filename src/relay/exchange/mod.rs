@@ -42,6 +42,9 @@ pub enum NoHead {
     /// The client cannot reach the target.
     #[error("the client cannot reach the target ({})", .0.reason)]
     Rejected(Rejection),
+    /// The client gives no sign of life.
+    #[error("the client does not answer")]
+    Gone,
     /// The viewer is at fault, or gone.
     #[error("{0}")]
     Upload(UploadError),

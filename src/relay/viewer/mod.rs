@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::link::Lane;
+use crate::relay::room::Place;
 use crate::sync::{Count, Held, lock};
 
 /// What a connection is doing; each phase has its own deadline.
@@ -54,8 +55,8 @@ pub struct Connection {
     multiplexed: bool,
     /// A stream of a connection-bound login (NTLM, Negotiate), kept for this viewer alone.
     pinned: Mutex<Option<Pinned>>,
-    /// Counts it among all connections.
-    _open: Held,
+    /// Held as long as the socket is open, whatever is made of it.
+    _place: Place,
     /// Counts it among those of a kind, once it is one.
     kind: OnceLock<Held>,
 }
@@ -73,8 +74,8 @@ pub struct Pinned {
 }
 
 impl Connection {
-    /// Wraps an accepted socket, which `open` counts.
-    pub fn new(stream: TcpStream, remote: SocketAddr, multiplexed: bool, open: Held) -> Arc<Self> {
+    /// Wraps an accepted socket, which has `place`.
+    pub fn new(stream: TcpStream, remote: SocketAddr, multiplexed: bool, place: Place) -> Arc<Self> {
         Arc::new(Self {
             stream: Mutex::new(stream),
             remote,
@@ -88,7 +89,7 @@ impl Connection {
             close_ends_body: AtomicBool::new(false),
             multiplexed,
             pinned: Mutex::new(None),
-            _open: open,
+            _place: place,
             kind: OnceLock::new(),
         })
     }
