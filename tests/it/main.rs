@@ -19,6 +19,7 @@ mod lifecycle;
 mod peers;
 mod process;
 mod program;
+mod records;
 mod rest;
 mod reuse;
 mod rig;
