@@ -200,6 +200,7 @@ async fn whatever_the_relay_refuses_has_one_record() {
 async fn a_target_that_fails_leaves_one_record() {
     let (log, rig, _client, mut targets) =
         with_target(|config| config.limits.idle_exchange = Duration::from_millis(300)).await;
+    let get = GET.replace("Host", "Connection: close\r\nHost");
     for (what, answer, status, cause, sent) in [
         ("no answer", "", 502, "target_closed", None),
         ("nonsense", "s3cret\r\n\r\n", 502, "bad_response", None),
@@ -208,7 +209,7 @@ async fn a_target_that_fails_leaves_one_record() {
         ("cut", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", 200, "target_closed", Some(4)),
         ("a bad chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxs3cret", 200, "bad_response", Some(1)),
     ] {
-        let (mut viewer, mut target) = begun(&rig, &mut targets, GET).await;
+        let (mut viewer, mut target) = begun(&rig, &mut targets, &get).await;
         target.write_all(answer.as_bytes()).await.unwrap();
         drop(target);
         viewer.rest().await;
@@ -217,7 +218,7 @@ async fn a_target_that_fails_leaves_one_record() {
         assert!(sent.is_none_or(|sent| record["bytes_out"] == sent), "{what}: {record:#}");
     }
     for (what, answer, status) in [("silent", "", 504), ("half", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", 200)] {
-        let (mut viewer, mut target) = begun(&rig, &mut targets, GET).await;
+        let (mut viewer, mut target) = begun(&rig, &mut targets, &get).await;
         target.write_all(answer.as_bytes()).await.unwrap();
         viewer.rest().await;
         log.only(what, json!({"status": status, "cause": "target_silent", "complete": status == 504})).await;

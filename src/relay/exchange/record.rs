@@ -94,8 +94,10 @@ impl Record {
 
     /// The relay itself answers, with a page of so many bytes.
     pub fn refuse(mut self: Box<Self>, cause: &Cause, bytes: u64) {
-        (self.status, self.sent, self.complete) = (Some(cause.status().as_u16()), bytes, true);
         self.fail(cause);
+        if *cause != Cause::ViewerLeft {
+            (self.status, self.sent, self.complete) = (Some(cause.status().as_u16()), bytes, true);
+        }
     }
 
     /// Nothing is written: it was no viewer's request.

@@ -36,27 +36,29 @@ pub enum UploadError {
 impl UploadError {
     /// What the viewer is told.
     pub fn cause(&self) -> Cause {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, InvalidData, InvalidInput};
         match self {
-            Self::Viewer(error) if is_of_framing(error) => {
-                Cause::BadRequest("The request body is malformed.")
-            }
-            Self::Viewer(_) => Cause::UploadCut,
+            Self::Viewer(error) => match io_kind(error) {
+                Some(InvalidInput | InvalidData) => Cause::BadRequest("The request body is malformed."),
+                Some(BrokenPipe | ConnectionAborted | ConnectionReset) => Cause::ViewerLeft,
+                _ => Cause::UploadCut,
+            },
             Self::TooLarge(limit) => Cause::BodyTooLarge(*limit),
             Self::Target(_) => Cause::TargetClosed,
         }
     }
 }
 
-/// Whether a body failed by what is written in it, and not by its end.
-fn is_of_framing(error: &hyper::Error) -> bool {
+/// What hyper met when it read a body.
+fn io_kind(error: &hyper::Error) -> Option<io::ErrorKind> {
     let mut source = error.source();
     while let Some(error) = source {
         if let Some(error) = error.downcast_ref::<io::Error>() {
-            return matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);
+            return Some(error.kind());
         }
         source = error.source();
     }
-    error.is_parse()
+    None
 }
 
 /// The head and the body of one request.
