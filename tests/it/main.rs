@@ -16,6 +16,7 @@ mod keys;
 mod level_two;
 mod library;
 mod lifecycle;
+mod logs;
 mod peers;
 mod process;
 mod program;
