@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::process::Child;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -44,23 +44,21 @@ async fn send(address: SocketAddr, request: impl AsRef<[u8]>) -> Answer {
     Answer::parse(&soon(read_all(&mut stream)).await)
 }
 
-/// The real client, which tells all it can.
+/// The real client, which tells all it can, into files: a pipe that nobody reads would stop it.
 fn client(home: &Path, relay: SocketAddr, target: SocketAddr, more: &[&str]) -> Child {
     let (relay, target) = (format!("http://{relay}"), target.to_string());
     let mut command = adit(home, &["http", &target, "--relay", &relay, "--name", "real"]);
     command.args(more).env("ADIT_KEY", ALICE).env("ADIT_LOG_FILTER", "trace");
-    command.spawn().unwrap()
+    let file = |name: &str| std::fs::File::create(home.join(name)).unwrap();
+    command.stdout(file("stdout")).stderr(file("stderr")).spawn().unwrap()
 }
 
 /// Ends it with SIGTERM: stdout and stderr.
-async fn said_by(mut child: Child) -> [String; 2] {
+async fn said_by(mut child: Child, home: &Path) -> [String; 2] {
     let id = child.id().unwrap().to_string();
     assert!(std::process::Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-    soon(async { tokio::join!(stdout.read_to_end(&mut out), stderr.read_to_end(&mut err)) }).await.0.unwrap();
     soon(child.wait()).await.unwrap();
-    [out, err].map(|bytes| String::from_utf8(bytes).unwrap())
+    ["stdout", "stderr"].map(|name| std::fs::read_to_string(home.join(name)).unwrap())
 }
 
 /// A viewer who writes what it can wherever it can, to the tunnel `name`.
@@ -195,7 +193,7 @@ async fn whatever_strangers_send(form: &str, level: &str, more: &[&str]) {
     let (_, tunnel) = relay.create(ALICE, "talker").await;
     talker(address, tunnel["id"].as_str().unwrap()).await;
 
-    let [out, err] = said_by(real).await;
+    let [out, err] = said_by(real, home.path()).await;
     relay.signal("TERM");
     let (_, log) = relay.end().await;
     for known in ["tunnel created", "client connected", "exchange", "bad_response", "rejected", "bad_host"] {
