@@ -42,7 +42,8 @@ impl Drop for Log {
 pub fn init(format: LogFormat) -> anyhow::Result<Log> {
     let filter = filter(std::env::var(FILTER).ok())?;
     // https://no-color.org: set and not empty.
-    let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && io::stderr().is_terminal();
+    let colour =
+        std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && io::stderr().is_terminal();
     let form = match format {
         LogFormat::Json => Form::Json,
         LogFormat::Text if colour => Form::Colour,

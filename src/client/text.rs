@@ -107,7 +107,10 @@ mod tests {
         assert_eq!(visible("/ünïcode ok"), "/ünïcode ok");
         assert_eq!(visible("\x1b[2J\r\n\u{9b}m"), "\\u{1b}[2J\\r\\n\\u{9b}m");
         assert_eq!(visible("a\u{202e}b"), "a\\u{202e}b");
-        assert_eq!(visible_json("{\"a\u{9b}\u{e0041}\":\n\"\u{7f}é\"}"), "{\"a\\u009b\\udb40\\udc41\":\n\"\\u007fé\"}");
+        assert_eq!(
+            visible_json("{\"a\u{9b}\u{e0041}\":\n\"\u{7f}é\"}"),
+            "{\"a\\u009b\\udb40\\udc41\":\n\"\\u007fé\"}"
+        );
     }
 
     #[test]

@@ -74,7 +74,8 @@ async fn by_own_name(request: Request, next: Next) -> Response {
 
 fn is_own(request: &Request) -> bool {
     let named = request.headers().get_all(header::HOST).iter().map(HeaderValue::to_str);
-    let mut asked = request.uri().authority().map(|authority| Ok(authority.as_str())).into_iter().chain(named);
+    let mut asked =
+        request.uri().authority().map(|authority| Ok(authority.as_str())).into_iter().chain(named);
     asked.all(|host| {
         host.ok().and_then(split_host).is_some_and(|(host, _)| {
             let host = host.trim_start_matches('[').trim_end_matches(']');

@@ -149,9 +149,7 @@ impl Cause {
             }
             Self::Loop => (508, "loop", "Loop detected", "The tunnel's target leads back to this relay."),
             Self::SlowHead => (408, "slow_head", "Request timeout", "The request took too long to come."),
-            Self::UploadCut => {
-                (400, "upload_cut", "Bad request", "The request body was cut short.")
-            }
+            Self::UploadCut => (400, "upload_cut", "Bad request", "The request body was cut short."),
             // Never sent; the number is the one that nginx writes.
             Self::ViewerLeft => (499, "viewer_left", "Left", "The viewer left."),
             Self::BrokeOff => (502, "broke_off", "Bad gateway", "The connection broke off."),

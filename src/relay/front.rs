@@ -78,10 +78,8 @@ pub async fn serve(
     let html = wants_html(request.headers());
     let version = request.version();
     let head = request.method() == Method::HEAD;
-    let mut record = shared
-        .config
-        .log_exchanges
-        .then(|| Record::new(&request, connection.remote_text(), &shared.ending));
+    let mut record =
+        shared.config.log_exchanges.then(|| Record::new(&request, connection.remote_text(), &shared.ending));
     let mut answer = match answer(&shared, &connection, request, &mut record).await {
         Ok(response) => response,
         Err(cause) => {
@@ -148,6 +146,10 @@ fn check(request: &Request<Incoming>, shared: &Shared) -> Result<HeaderValue, Ca
     let (uri, headers) = (request.uri(), request.headers());
     if request.method() == Method::CONNECT {
         return Err(Cause::MethodNotAllowed);
+    }
+    // RFC 9112, section 3.2.3: a bare authority is a target of CONNECT alone.
+    if uri.authority().is_some() && uri.scheme().is_none() {
+        return Err(Cause::BadRequest("The request target must be a path or a whole URL."));
     }
     if uri.path_and_query().is_some_and(|target| target.as_str().len() > limits.target_bytes) {
         return Err(Cause::TargetTooLong);

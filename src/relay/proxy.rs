@@ -12,9 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Shared;
 use super::errors::Cause;
-use super::exchange::{
-    Account, Exchange, Finish, NoHead, Record, ResponseBody, Rest, Upload, is_resendable,
-};
+use super::exchange::{Account, Exchange, Finish, NoHead, Record, ResponseBody, Rest, Upload, is_resendable};
 use super::forward::{self, Viewer};
 use super::front::Content;
 use super::reach;
@@ -133,8 +131,14 @@ pub async fn forward(
         *response.headers_mut() = answer.headers;
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().insert(header::UPGRADE, protocol);
-        let splicing =
-            Box::pin(upgrade::splice(on_upgrade, exchange, limits.idle_upgraded, running, Arc::clone(&shared.ending), account));
+        let splicing = Box::pin(upgrade::splice(
+            on_upgrade,
+            exchange,
+            limits.idle_upgraded,
+            running,
+            Arc::clone(&shared.ending),
+            account,
+        ));
         shared.tasks.spawn(shared.ending.cut.clone().run_until_cancelled_owned(splicing));
         return Ok(response);
     }
@@ -147,11 +151,8 @@ pub async fn forward(
     if version == Version::HTTP_10 && matches!(framing, Framing::Chunked | Framing::UntilClose) {
         connection.close_ends_body();
     }
-    let rest = Rest {
-        tasks: shared.tasks.clone(),
-        busy: connection.hold(),
-        ending: Arc::clone(&shared.ending),
-    };
+    let rest =
+        Rest { tasks: shared.tasks.clone(), busy: connection.hold(), ending: Arc::clone(&shared.ending) };
     let account = Account::new(tunnel, answer.status.as_u16(), record.take());
     let body = ResponseBody::new(exchange, framing, finish, limits.idle_exchange, running, rest, account);
     let mut response = Response::new(Content::Target(Box::new(body)));

@@ -36,7 +36,9 @@ async fn under_a_name_that_may_be_a_strangers_only_probes_answer() {
         assert_eq!(get_as(rig.admin, "/other", &host).await.status, 404, "{own}");
     }
     assert_eq!(get_as(rig.admin, "/other", "").await.status, 404, "no browser leaves it out");
-    for strange in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "evil.example:9090", "", "[::1"] {
+    for strange in
+        ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "evil.example:9090", "", "[::1"]
+    {
         let host = format!("Host: {strange}\r\n");
         assert_eq!(get_as(rig.admin, "/other", &host).await.status, 421, "{strange:?}");
         assert_eq!(get_as(rig.admin, "/healthz", &host).await.status, 200, "{strange:?}");

@@ -12,9 +12,18 @@ use crate::program::{RELAY, Running, adit, run};
 use crate::rig::{ALICE, Answer, Rig, target};
 use crate::wire::{Recorder, Viewer, answering, scripted};
 
-const PLACES: &[&str] = &["X-Api-Key: {}", "Cookie: key={}", "Cookie: authorization=Bearer {}", "Proxy-Authorization: Bearer {}",
-    "Sec-WebSocket-Protocol: adit.1, {}", "Authorization: {}", "Authorization: Basic {}", "Authorization: Token {}",
-    "X-Authorization: Bearer {}", "Bearer: {}"];
+const PLACES: &[&str] = &[
+    "X-Api-Key: {}",
+    "Cookie: key={}",
+    "Cookie: authorization=Bearer {}",
+    "Proxy-Authorization: Bearer {}",
+    "Sec-WebSocket-Protocol: adit.1, {}",
+    "Authorization: {}",
+    "Authorization: Basic {}",
+    "Authorization: Token {}",
+    "X-Authorization: Bearer {}",
+    "Bearer: {}",
+];
 
 #[tokio::test]
 async fn a_key_counts_in_the_authorization_header_alone() {
@@ -27,8 +36,7 @@ async fn a_key_counts_in_the_authorization_header_alone() {
         viewer.say(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n")).await;
         viewer.answer().await
     };
-    for (path, headers) in
-        [("/v1/tunnels?".to_owned(), ""), (format!("/ws/control?tunnel_id={id}&"), socket)]
+    for (path, headers) in [("/v1/tunnels?".to_owned(), ""), (format!("/ws/control?tunnel_id={id}&"), socket)]
     {
         for query in ["key", "token", "access_token", "api_key", "authorization", "bearer"] {
             let status = ask(&format!("{path}{query}={ALICE}"), headers).await.status;
@@ -87,7 +95,8 @@ async fn a_client_dials_its_target_alone_whatever_is_asked_of_it() {
     })
     .await;
     let recorder = Recorder::start().await;
-    let tunnel = Tunnel::to(format!("http://{}", rig.address)).key(ALICE).name("web").proxies(Proxies::none());
+    let tunnel =
+        Tunnel::to(format!("http://{}", rig.address)).key(ALICE).name("web").proxies(Proxies::none());
     let _tunnel = tunnel.expose_port(recorder.address.port()).await.unwrap();
     let requests = [
         format!("GET http://{decoy}/t/web/a HTTP/1.1\r\nHost: {decoy}\r\n"),
@@ -98,8 +107,12 @@ async fn a_client_dials_its_target_alone_whatever_is_asked_of_it() {
         format!("GET /?url=http://{decoy}/ HTTP/1.1\r\nHost: web.relay.test\r\n"),
         format!("GET /t/web//{decoy}/ HTTP/1.1\r\nHost: localhost\r\n"),
         format!("GET /t/web/ HTTP/1.1\r\nHost: {decoy}\r\n"),
-        format!("GET / HTTP/1.1\r\nHost: web.relay.test\r\nX-Forwarded-Host: {decoy}\r\nForwarded: host={decoy}\r\n"),
-        format!("GET / HTTP/1.1\r\nHost: web.relay.test\r\nTarget: {decoy}\r\nX-Target: http://{decoy}\r\nX-Original-Url: http://{decoy}/\r\n"),
+        format!(
+            "GET / HTTP/1.1\r\nHost: web.relay.test\r\nX-Forwarded-Host: {decoy}\r\nForwarded: host={decoy}\r\n"
+        ),
+        format!(
+            "GET / HTTP/1.1\r\nHost: web.relay.test\r\nTarget: {decoy}\r\nX-Target: http://{decoy}\r\nX-Original-Url: http://{decoy}/\r\n"
+        ),
     ];
     for (at, request) in requests.iter().enumerate() {
         let answer = rig.raw(format!("{request}Connection: close\r\n\r\n")).await;
@@ -123,10 +136,26 @@ async fn a_client_dials_its_target_alone_whatever_is_asked_of_it() {
 async fn the_relay_itself_redirects_nobody() {
     let rig = Rig::start().await;
     rig.create(ALICE, "web").await;
-    for path in ["//evil.example", "//evil.example/%2f..", "/\\evil.example", "/t", "/t/", "/t/web", "/t//evil.example", "/v1/", "/v1/tunnels/", "/ws"] {
+    for path in [
+        "//evil.example",
+        "//evil.example/%2f..",
+        "/\\evil.example",
+        "/t",
+        "/t/",
+        "/t/web",
+        "/t//evil.example",
+        "/v1/",
+        "/v1/tunnels/",
+        "/ws",
+    ] {
         for host in ["localhost", "relay.test", "evil.example", "web.relay.test"] {
-            let answer = rig.raw(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await;
-            assert!(!(300..400).contains(&answer.status) && answer.status >= 200, "{host} {path}: {}", answer.head);
+            let answer =
+                rig.raw(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await;
+            assert!(
+                !(300..400).contains(&answer.status) && answer.status >= 200,
+                "{host} {path}: {}",
+                answer.head
+            );
             assert_eq!(answer.header("location"), None, "{host} {path}");
         }
     }
@@ -144,12 +173,17 @@ async fn no_value_of_a_cookie_keeps_its_domain_or_its_path() {
     let _client = rig.client(ALICE, "web", scripted(cookies.concat()).await).await;
     for (host, target) in [("web.relay.test", "/"), ("relay.test", "/t/web/")] {
         let mut viewer = Viewer::new(&rig).await;
-        viewer.0.write_all(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).await.unwrap();
+        viewer
+            .0
+            .write_all(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
         let head = viewer.head().await;
         assert_eq!(head.matches("set-cookie: ").count(), 3, "{head}");
         assert!(head.contains("set-cookie: a=é; "), "the value is kept: {head}");
         assert!(!head.contains("domain"), "{host}: {head}");
-        let paths: Vec<_> = head.split("path=").skip(1).map(|path| path.split("\r\n").next().unwrap()).collect();
+        let paths: Vec<_> =
+            head.split("path=").skip(1).map(|path| path.split("\r\n").next().unwrap()).collect();
         match host {
             "relay.test" => assert_eq!(paths, ["/t/web/", "/t/web/x", "/t/web/"]),
             _ => assert_eq!(paths, ["/", "/x"]),
@@ -159,8 +193,14 @@ async fn no_value_of_a_cookie_keeps_its_domain_or_its_path() {
 
 #[tokio::test]
 async fn a_target_reached_by_path_does_not_speak_for_the_whole_origin() {
-    const HEADERS: [&str; 6] =
-        ["strict-transport-security", "alt-svc", "nel", "report-to", "clear-site-data", "service-worker-allowed"];
+    const HEADERS: [&str; 6] = [
+        "strict-transport-security",
+        "alt-svc",
+        "nel",
+        "report-to",
+        "clear-site-data",
+        "service-worker-allowed",
+    ];
     let rig = Rig::start().await;
     let lines = HEADERS.map(|name| format!("{name}: x\r\n")).concat();
     let answer = format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: 0\r\n\r\n");

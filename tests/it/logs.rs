@@ -14,7 +14,8 @@ use crate::program::{RELAY, Running, adit, keys};
 use crate::rig::{ALICE, Answer, read_all, read_head, read_request, soon, target};
 
 /// Everything that steers a terminal, breaks a line, or writes backwards.
-const STEERING: &str = "\u{1b}[2J\u{1b}]0;t\u{7}\r\n\u{9b}31m\u{85}\u{7f}\u{202e}\u{2066}\u{2028}\u{200b}\u{0}";
+const STEERING: &str =
+    "\u{1b}[2J\u{1b}]0;t\u{7}\r\n\u{9b}31m\u{85}\u{7f}\u{202e}\u{2066}\u{2028}\u{200b}\u{0}";
 /// In every place that may hold a secret.
 const CANARY: &str = "s3cr3t";
 const BASIC: &str = "YW5uOnMzY3IzdC1wYXNzd29yZA==";
@@ -66,10 +67,20 @@ async fn viewer(address: SocketAddr, name: &str) {
     let head = format!(
         "Host: localhost\r\nConnection: close\r\nAuthorization: Basic {BASIC}\r\nCookie: {CANARY}\r\nX-{CANARY}: {CANARY}\r\n"
     );
-    for path in ["a", "a\u{9b}31m\u{85}\u{202e}\u{2028}b", "%1b%5b2J%0a", &format!("{}\u{9b}", "x".repeat(9000))] {
+    for path in
+        ["a", "a\u{9b}31m\u{85}\u{202e}\u{2028}b", "%1b%5b2J%0a", &format!("{}\u{9b}", "x".repeat(9000))]
+    {
         send(address, format!("GET /t/{name}/{path}?{CANARY} HTTP/1.1\r\n{head}\r\n")).await;
-        send(address, format!("GET http://localhost/t/{name}/{path}?{CANARY}#{CANARY} HTTP/1.1\r\n{head}\r\n")).await;
-        send(address, format!("POST /t/{name}/{path}?{CANARY} HTTP/1.1\r\n{head}Content-Length: 6\r\n\r\n{CANARY}")).await;
+        send(
+            address,
+            format!("GET http://localhost/t/{name}/{path}?{CANARY}#{CANARY} HTTP/1.1\r\n{head}\r\n"),
+        )
+        .await;
+        send(
+            address,
+            format!("POST /t/{name}/{path}?{CANARY} HTTP/1.1\r\n{head}Content-Length: 6\r\n\r\n{CANARY}"),
+        )
+        .await;
     }
     for request in [
         format!("GET /t/{name}/{STEERING}{CANARY} HTTP/1.1\r\n{head}\r\n"),
@@ -100,7 +111,9 @@ async fn viewer_of_http2(address: SocketAddr, name: &str) {
 
 /// Whoever calls the API, with a key or with a wrong one.
 async fn caller(address: SocketAddr, key: &str) {
-    let head = format!("Host: localhost\r\nConnection: close\r\nCookie: {CANARY}\r\nAuthorization: Bearer {key}\r\n");
+    let head = format!(
+        "Host: localhost\r\nConnection: close\r\nCookie: {CANARY}\r\nAuthorization: Bearer {key}\r\n"
+    );
     let hostile = steering() + CANARY;
     for body in [
         json!({"local_port": 1, "name": format!("{STEERING}{CANARY}")}).to_string(),
@@ -112,12 +125,19 @@ async fn caller(address: SocketAddr, key: &str) {
         format!("{STEERING}{CANARY}"),
     ] {
         let length = body.len();
-        let request = format!("POST /v1/tunnels?{CANARY} HTTP/1.1\r\n{head}Content-Length: {length}\r\n\r\n{body}");
+        let request =
+            format!("POST /v1/tunnels?{CANARY} HTTP/1.1\r\n{head}Content-Length: {length}\r\n\r\n{body}");
         send(address, request).await;
     }
-    for path in ["/v1/tunnels/s3cr3t\u{9b}\u{202e}", "/v1/\u{9b}s3cr3t", "/ws/data?id=s3cr3t", "/ws/control?tunnel_id=s3cr3t"] {
+    for path in [
+        "/v1/tunnels/s3cr3t\u{9b}\u{202e}",
+        "/v1/\u{9b}s3cr3t",
+        "/ws/data?id=s3cr3t",
+        "/ws/control?tunnel_id=s3cr3t",
+    ] {
         send(address, format!("GET {path} HTTP/1.1\r\n{head}\r\n")).await;
-        send(address, handshake(path, Some(key)).replace("Upgrade: w", "Connection: close\r\nUpgrade: w")).await;
+        send(address, handshake(path, Some(key)).replace("Upgrade: w", "Connection: close\r\nUpgrade: w"))
+            .await;
     }
 }
 
@@ -129,7 +149,10 @@ async fn talker(address: SocketAddr, id: &str) {
     stream.write_all(ask.as_bytes()).await.unwrap();
     assert_eq!(Answer::parse(&soon(read_head(&mut stream)).await.unwrap()).status, 101);
     let mut control = Raw(stream);
-    let waiting = tokio::spawn(send(address, format!("GET /t/talker/?{CANARY} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")));
+    let waiting = tokio::spawn(send(
+        address,
+        format!("GET /t/talker/?{CANARY} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
+    ));
     let mut connection = Value::Null;
     while connection["type"] != "connection" {
         connection = serde_json::from_slice(&control.next(TEXT).await.unwrap()).unwrap();
@@ -159,8 +182,12 @@ async fn bad_target() -> SocketAddr {
             let answer = match number % 4 {
                 0 => format!("HTTP/1.1 200 {STEERING}{CANARY}\r\n\r\n"),
                 1 => format!("{STEERING}{CANARY}\r\n\r\n"),
-                2 => format!("HTTP/1.1 200 \u{9b}\r\nSet-Cookie: {CANARY}\r\nContent-Length: 6\r\n\r\n{CANARY}"),
-                _ => format!("HTTP/1.1 200 OK\r\nLocation: /?{CANARY}\u{9b}\r\nContent-Length: 9\r\n\r\n{CANARY}"),
+                2 => format!(
+                    "HTTP/1.1 200 \u{9b}\r\nSet-Cookie: {CANARY}\r\nContent-Length: 6\r\n\r\n{CANARY}"
+                ),
+                _ => format!(
+                    "HTTP/1.1 200 OK\r\nLocation: /?{CANARY}\u{9b}\r\nContent-Length: 9\r\n\r\n{CANARY}"
+                ),
             };
             let _ = stream.write_all(answer.as_bytes()).await;
             if number % 4 != 2 {
@@ -180,7 +207,10 @@ async fn whatever_strangers_send(form: &str, level: &str, more: &[&str]) {
     let real = client(home.path(), address, bad_target().await, more);
     soon(async {
         // With a client, an answer is the target's or the relay's word on it.
-        while send(address, "GET /t/real/up HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.status > 502
+        while send(address, "GET /t/real/up HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .await
+            .status
+            > 502
             || relay.create(ALICE, "real").await.1["connected"] != json!(true)
         {}
     })
@@ -283,11 +313,15 @@ async fn a_hostile_relay_steers_no_terminal_and_floods_no_log() {
         let home = tempfile::tempdir().unwrap();
         let relay = hostile_relay(last).await;
         let more: &[&str] = if form.is_empty() { &[] } else { &[form] };
-        let mut command = adit(home.path(), &["http", "1", "--relay", &format!("http://{relay}"), "--name", "real", "--exit-on-disconnect"]);
+        let mut command = adit(
+            home.path(),
+            &["http", "1", "--relay", &format!("http://{relay}"), "--name", "real", "--exit-on-disconnect"],
+        );
         command.args(more).env("ADIT_KEY", ALICE).env("ADIT_LOG_FILTER", "trace");
         let (_, out, err) = crate::program::run(&mut command).await;
         assert!(!(out.clone() + &err).is_empty());
-        let parsed = out.lines().filter(|_| !form.is_empty()).all(|line| serde_json::from_str::<Value>(line).is_ok());
+        let parsed =
+            out.lines().filter(|_| !form.is_empty()).all(|line| serde_json::from_str::<Value>(line).is_ok());
         assert!(parsed, "{last}: {out}");
         for (what, said) in [("stdout", &out), ("stderr", &err)] {
             let long = if form.is_empty() { said.clone() } else { said.replace("é", "") };
@@ -319,7 +353,9 @@ async fn a_flood_fills_no_log_and_what_was_left_out_is_told() {
             assert!(soon(read_request(&mut stream)).await.is_some());
         }
     }
-    for nonsense in ["\u{0}\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nx\r\n\r\n"] {
+    for nonsense in
+        ["\u{0}\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nx\r\n\r\n"]
+    {
         for _ in 0..20 {
             send(address, nonsense).await;
         }

@@ -58,7 +58,8 @@ impl Running {
                     return;
                 }
                 if line.contains("listening") {
-                    let (_, address) = line.split_once("\"address\":\"").or(line.split_once("address=")).unwrap();
+                    let (_, address) =
+                        line.split_once("\"address\":\"").or(line.split_once("address=")).unwrap();
                     relay.addresses.push(address.split(['"', ' ']).next().unwrap().parse().unwrap());
                 }
             }

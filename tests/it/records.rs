@@ -165,7 +165,8 @@ async fn whatever_the_relay_refuses_has_one_record() {
     rig.api(ALICE, "POST", "/v1/tunnels", &password.to_string()).await;
     rig.create(ALICE, "offline").await;
     let _silent = rig.control(ALICE, "silent").await;
-    let to = |name: &str, rest: &str| format!("GET /a?s3cret HTTP/1.1\r\nHost: {name}.relay.test\r\n{rest}\r\n");
+    let to =
+        |name: &str, rest: &str| format!("GET /a?s3cret HTTP/1.1\r\nHost: {name}.relay.test\r\n{rest}\r\n");
     let chunked = "Transfer-Encoding: chunked\r\n\r\nc8\r\n";
     for (request, status, cause, tunnel) in [
         (to("none", ""), 404, "no_such_tunnel", None),
@@ -174,8 +175,18 @@ async fn whatever_the_relay_refuses_has_one_record() {
         (to("silent", ""), 504, "not_claimed", Some("silent")),
         (to("offline", "Content-Length: 101\r\n"), 413, "body_too_large", Some("offline")),
         (to("offline", "Host: s3cret\r\n"), 400, "bad_host", None),
-        (to("offline", "").replace("GET", "CONNECT").replace("/a?s3cret", "a:1"), 405, "method_not_allowed", None),
-        (to("offline", "").replace("/a", &format!("/a?{}", "s3cret".repeat(4000))), 414, "target_too_long", None),
+        (
+            to("offline", "").replace("GET", "CONNECT").replace("/a?s3cret", "a:1"),
+            405,
+            "method_not_allowed",
+            None,
+        ),
+        (
+            to("offline", "").replace("/a", &format!("/a?{}", "s3cret".repeat(4000))),
+            414,
+            "target_too_long",
+            None,
+        ),
         (to("offline", &format!("X: {}\r\n", "s3cret ".repeat(20_000))), 431, "head_too_large", None),
         (to("offline", "s3cret\r\n"), 400, "bad_request", None),
         ("GET /a?s3cret HTTP/1.1\r\nHost: s3cret".to_owned(), 408, "slow_head", None),
@@ -185,14 +196,16 @@ async fn whatever_the_relay_refuses_has_one_record() {
         let _ = viewer.0.write_all(request.as_bytes()).await;
         let head = viewer.head().await;
         assert!(head.starts_with(&format!("http/1.1 {status} ")), "{cause}: {head}");
-        let expected = json!({"tunnel": tunnel, "status": status, "cause": cause, "complete": true, "bytes_in": 0});
+        let expected =
+            json!({"tunnel": tunnel, "status": status, "cause": cause, "complete": true, "bytes_in": 0});
         log.only(cause, expected).await;
     }
     let _client = rig.client(ALICE, "web", crate::rig::echo_target().await).await;
     let mut viewer = Viewer::new(&rig).await;
     viewer.say(to("web", chunked).trim_end_matches("\r\n").to_owned() + "\r\n" + &"x".repeat(200)).await;
     assert!(viewer.head().await.starts_with("http/1.1 413 "));
-    log.only("too large as it comes", json!({"status": 413, "cause": "body_too_large", "tunnel": "web"})).await;
+    log.only("too large as it comes", json!({"status": 413, "cause": "body_too_large", "tunnel": "web"}))
+        .await;
     log.end(rig).await;
 }
 
@@ -204,10 +217,28 @@ async fn a_target_that_fails_leaves_one_record() {
     for (what, answer, status, cause, sent) in [
         ("no answer", "", 502, "target_closed", None),
         ("nonsense", "s3cret\r\n\r\n", 502, "bad_response", None),
-        ("lengths that differ", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 502, "bad_response", None),
-        ("a switch", "HTTP/1.1 101 s3cret\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", 502, "bad_response", None),
+        (
+            "lengths that differ",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            502,
+            "bad_response",
+            None,
+        ),
+        (
+            "a switch",
+            "HTTP/1.1 101 s3cret\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+            502,
+            "bad_response",
+            None,
+        ),
         ("cut", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", 200, "target_closed", Some(4)),
-        ("a bad chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxs3cret", 200, "bad_response", Some(1)),
+        (
+            "a bad chunk",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxs3cret",
+            200,
+            "bad_response",
+            Some(1),
+        ),
     ] {
         let (mut viewer, mut target) = begun(&rig, &mut targets, &get).await;
         target.write_all(answer.as_bytes()).await.unwrap();
@@ -217,7 +248,9 @@ async fn a_target_that_fails_leaves_one_record() {
         let record = log.only(what, expected).await;
         assert!(sent.is_none_or(|sent| record["bytes_out"] == sent), "{what}: {record:#}");
     }
-    for (what, answer, status) in [("silent", "", 504), ("half", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", 200)] {
+    for (what, answer, status) in
+        [("silent", "", 504), ("half", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", 200)]
+    {
         let (mut viewer, mut target) = begun(&rig, &mut targets, &get).await;
         target.write_all(answer.as_bytes()).await.unwrap();
         viewer.rest().await;

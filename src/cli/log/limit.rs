@@ -103,7 +103,8 @@ mod tests {
     #[test]
     fn nothing_is_left_out_in_silence() {
         let mut limit = Limit::default();
-        let written: u32 = (0..50).map(|second| flood(&mut limit, 1, 1000, second * Duration::from_secs(1))).sum();
+        let written: u32 =
+            (0..50).map(|second| flood(&mut limit, 1, 1000, second * Duration::from_secs(1))).sum();
         assert_eq!(written, PER_KIND);
         assert_eq!(limit.left_out(60 * MOMENT + 5 * WINDOW, false), told(u64::from(50_000 - written)));
     }

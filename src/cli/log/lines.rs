@@ -57,8 +57,7 @@ impl<'a> MakeWriter<'a> for Lines {
         // Finer levels are for somebody who looks for something, and wants to see all of it.
         let limited = *of.level() <= Level::INFO && !UNLIMITED.contains(&of.target());
         let place = || format!("{}:{}", of.target(), of.line().unwrap_or_default());
-        let wanted =
-            !limited || lock(&self.0.limit).admit(of.callsite(), self.0.began.elapsed(), place);
+        let wanted = !limited || lock(&self.0.limit).admit(of.callsite(), self.0.began.elapsed(), place);
         Record(wanted.then_some(self.0.form))
     }
 }
@@ -101,7 +100,8 @@ fn coloured(record: &str) -> String {
     while let Some(at) = rest.find("\x1b[") {
         let (before, sequence) = rest.split_at(at);
         line += &visible(before);
-        let parameters = sequence[2..].find(|c: char| !c.is_ascii_digit() && c != ';').map_or(0, |end| end + 2);
+        let parameters =
+            sequence[2..].find(|c: char| !c.is_ascii_digit() && c != ';').map_or(0, |end| end + 2);
         let end = if sequence[parameters..].starts_with('m') { parameters + 1 } else { 2 };
         match end {
             2 => line += &visible(&sequence[..2]),
@@ -163,8 +163,12 @@ mod tests {
     fn only_colours_are_kept_of_escape_sequences() {
         let kept = "\x1b[2m12:00\x1b[0m \x1b[1;32mINFO\x1b[0m ok\n";
         assert_eq!(line(Form::Colour, kept), kept);
-        for (sequence, shown) in [("\x1b[2Jx", "\\u{1b}[2Jx"), ("\x1b[", "\\u{1b}["), ("\x1b[1;2", "\\u{1b}[1;2"), ("\x1b]0;t\x07", "\\u{1b}]0;t\\u{7}")]
-        {
+        for (sequence, shown) in [
+            ("\x1b[2Jx", "\\u{1b}[2Jx"),
+            ("\x1b[", "\\u{1b}["),
+            ("\x1b[1;2", "\\u{1b}[1;2"),
+            ("\x1b]0;t\x07", "\\u{1b}]0;t\\u{7}"),
+        ] {
             assert_eq!(line(Form::Colour, sequence), format!("{shown}\n"));
         }
     }
