@@ -93,7 +93,7 @@ impl Record {
     }
 
     /// The relay itself answers, with a page of so many bytes.
-    pub fn refuse(mut self: Box<Self>, cause: &Cause, bytes: u64) {
+    pub fn refuse(mut self, cause: &Cause, bytes: u64) {
         self.fail(cause);
         if *cause != Cause::ViewerLeft {
             (self.status, self.sent, self.complete) = (Some(cause.status().as_u16()), bytes, true);
@@ -101,7 +101,7 @@ impl Record {
     }
 
     /// Nothing is written: it was no viewer's request.
-    pub fn discard(mut self: Box<Self>) {
+    pub fn discard(mut self) {
         self.silent = true;
     }
 }
