@@ -35,10 +35,11 @@ semver:
 	@command -v cargo-semver-checks >/dev/null || $(CARGO) install --locked --quiet cargo-semver-checks
 	$(CARGO) semver-checks --baseline-rev $(BASE)
 
-# The whole table into docs/speed.md; BENCH=--quick only prints a rough one.
+# The tables into docs/speed.md and docs/resilience.md; BENCH=--quick only prints rough ones.
 bench:
 	@deploy/setup.sh $(BENCH_PACKAGES)
 	$(CARGO) bench --bench compare -- --nginx-streams $(or $(BENCH),--write docs/speed.md)
+	$(CARGO) bench --bench fairness -- $(or $(BENCH),--write docs/resilience.md)
 
 # Each target for SECONDS; needs a nightly toolchain.
 SECONDS ?= 30

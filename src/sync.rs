@@ -1,5 +1,7 @@
-//! The one way in which a mutex is taken here, and in which those who wait are counted.
+//! The one way in which a mutex is taken here, and in which those who wait, or are open, are counted.
 
+#[cfg(feature = "relay")]
+use std::sync::Arc;
 #[cfg(feature = "relay")]
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -27,5 +29,29 @@ impl<'a> Counted<'a> {
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How many there are of something: as many as it gave guards that are not dropped.
+#[cfg(feature = "relay")]
+#[derive(Default)]
+pub(crate) struct Count(Arc<()>);
+
+/// One of those that a [`Count`] counts, until dropped.
+#[cfg(feature = "relay")]
+pub(crate) struct Held {
+    _one: Arc<()>,
+}
+
+#[cfg(feature = "relay")]
+impl Count {
+    /// One more.
+    pub(crate) fn hold(&self) -> Held {
+        Held { _one: Arc::clone(&self.0) }
+    }
+
+    /// How many there are.
+    pub(crate) fn get(&self) -> usize {
+        Arc::strong_count(&self.0) - 1
     }
 }

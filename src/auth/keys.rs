@@ -156,6 +156,11 @@ impl Keys {
         Ok(live.chain(self.fixed.values().map(|owner| (owner.clone(), 0))).collect())
     }
 
+    /// Stored keys that are remembered.
+    pub(crate) fn remembered(&self) -> usize {
+        lock(&self.known).len()
+    }
+
     fn note(&self, error: Option<&StoreError>) {
         let was_down = self.down.swap(error.is_some(), Ordering::Relaxed);
         match error {

@@ -1,8 +1,8 @@
 //! User and password of a tunnel (basic authentication, RFC 7617), hashed slowly and once per credential.
 
 use std::collections::VecDeque;
-use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use aws_lc_rs::{constant_time, pbkdf2};
 use http::HeaderValue;
@@ -82,8 +82,6 @@ pub struct BasicAuth {
     hash: Vec<u8>,
     /// SHA-256 of accepted header values, the latest last.
     accepted: Mutex<VecDeque<[u8; 32]>>,
-    /// One slow hash at a time: guessing at one tunnel takes one core at most.
-    turn: Arc<Semaphore>,
     room: Semaphore,
 }
 
@@ -102,8 +100,8 @@ impl BasicAuth {
         if rounds.get() > MAX_ROUNDS {
             return Err(PasswordError::Text);
         }
-        let (accepted, turn, room) = (Mutex::default(), Arc::new(Semaphore::new(1)), Semaphore::new(WAITING));
-        Ok(Self { rounds, salt, hash, accepted, turn, room })
+        let (accepted, room) = (Mutex::default(), Semaphore::new(WAITING));
+        Ok(Self { rounds, salt, hash, accepted, room })
     }
 
     /// What [`hash`] wrote.
@@ -164,9 +162,14 @@ impl BasicAuth {
         good
     }
 
-    /// Both checks for an async caller: the slow one on a thread for blocking work, one at a time per tunnel.
-    /// Answers [`Verdict::Unchecked`] when too many wait for it already; that is a 503.
-    pub async fn verify(self: &Arc<Self>, authorization: Option<&HeaderValue>) -> Verdict {
+    /// Viewers that wait for the slow hash, and the one whose turn it is.
+    pub fn waiting(&self) -> usize {
+        WAITING - self.room.available_permits()
+    }
+
+    /// Both checks for an async caller: the slow one when it is its `turn`. Answers [`Verdict::Unchecked`] when too many
+    /// wait for it already; that is a 503.
+    pub async fn verify(self: &Arc<Self>, authorization: Option<&HeaderValue>, turn: &Turn) -> Verdict {
         let (verdict, Some(value)) = (self.check(authorization), authorization) else {
             return Verdict::Refused;
         };
@@ -176,25 +179,44 @@ impl BasicAuth {
         let Ok(_room) = self.room.try_acquire() else {
             return Verdict::Unchecked;
         };
-        let Ok(turn) = Arc::clone(&self.turn).acquire_owned().await else {
-            return Verdict::Unchecked;
-        };
-        // A page asks for many files at once: the first has found the answer for all.
-        if self.check(Some(value)) == Verdict::Accepted {
-            return Verdict::Accepted;
-        }
         let (this, value) = (Arc::clone(self), value.clone());
-        // The turn goes along: a viewer that leaves does not stop the hash, and must not make room for
-        // another.
-        let slow = move || {
-            let _turn = turn;
-            this.verify_slow(&value)
-        };
-        match tokio::task::spawn_blocking(slow).await {
-            Ok(true) => Verdict::Accepted,
-            Ok(false) => Verdict::Refused,
-            Err(_) => Verdict::Unchecked,
+        // A page asks for many files at once: the first has found the answer for all.
+        let slow = move || this.check(Some(&value)) == Verdict::Accepted || this.verify_slow(&value);
+        match turn.run(slow).await {
+            Some(true) => Verdict::Accepted,
+            Some(false) => Verdict::Refused,
+            None => Verdict::Unchecked,
         }
+    }
+}
+
+/// Slow hashes of all owners together. Each takes a core for a while, and some cores are for everything else.
+static CORES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    Arc::new(Semaphore::new((cores / 2).max(1)))
+});
+
+/// The turns of one owner: one slow hash at a time, so that guessing at its tunnels, or creating many, takes one core at
+/// most, and its next one comes after those of others.
+pub struct Turn(Arc<Semaphore>);
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
+impl Turn {
+    /// Runs `slow` on a thread for blocking work when it is its turn; `None`: it panicked.
+    pub async fn run<T: Send + 'static>(&self, slow: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let turn = Arc::clone(&self.0).acquire_owned().await.ok()?;
+        let core = Arc::clone(&CORES).acquire_owned().await.ok()?;
+        // They go along: a caller that leaves does not stop the hash, and must not make room for another.
+        let slow = move || {
+            let _held = (turn, core);
+            slow()
+        };
+        tokio::task::spawn_blocking(slow).await.ok()
     }
 }
 
@@ -289,15 +311,40 @@ mod tests {
     #[tokio::test]
     async fn many_requests_at_once_cost_one_slow_check() {
         let auth = auth();
-        let good = header(GOOD);
+        let (good, turn) = (header(GOOD), Turn::default());
         // Polled in order on one thread: the first takes the turn, the others wait for it.
-        let all = futures_util::future::join_all((0..40).map(|_| auth.verify(Some(&good)))).await;
+        let all = futures_util::future::join_all((0..40).map(|_| auth.verify(Some(&good), &turn))).await;
         assert!(all.iter().all(|verdict| *verdict == Verdict::Accepted));
         assert_eq!(auth.accepted.lock().unwrap().len(), 1);
-        assert_eq!(auth.verify(Some(&header(WRONG[0]))).await, Verdict::Refused);
+        assert_eq!(auth.verify(Some(&header(WRONG[0])), &turn).await, Verdict::Refused);
         let _all = auth.room.try_acquire_many(64).unwrap();
-        assert_eq!(auth.verify(Some(&header(WRONG[0]))).await, Verdict::Unchecked);
-        assert_eq!(auth.verify(None).await, Verdict::Refused);
+        assert_eq!(auth.verify(Some(&header(WRONG[0])), &turn).await, Verdict::Unchecked);
+        assert_eq!(auth.verify(None, &turn).await, Verdict::Refused);
+    }
+
+    #[tokio::test]
+    async fn one_owners_many_hashes_do_not_hold_up_anothers() {
+        let (alice, bob) = (Turn::default(), Turn::default());
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let mut wait = Some(wait);
+        let mut calls = Vec::new();
+        for owner in ["alice"; 10].into_iter().chain(["bob"]) {
+            let (order, first) = (Arc::clone(&order), wait.take());
+            let turn = if owner == "bob" { &bob } else { &alice };
+            calls.push(turn.run(move || {
+                if let Some(first) = first {
+                    first.recv().unwrap();
+                }
+                lock(&order).push(owner);
+            }));
+        }
+        // Polled in order on one thread: all of them have asked before the first one ends.
+        let all = futures_util::future::join_all(calls);
+        tokio::join!(all, async { go.send(()).unwrap() });
+        let order = lock(&order);
+        let bobs = order.iter().position(|owner| *owner == "bob").unwrap();
+        assert!(bobs <= 2, "{order:?}");
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl Failure {
             Self::Call(error) => {
                 let code = match error {
                     CallError::Unauthorised { .. } => 77,
-                    CallError::Refused { .. } => 1,
+                    CallError::Refused { .. } | CallError::TooSoon { .. } => 1,
                     CallError::Unreachable(_) => 69,
                 };
                 let hint = if code == 77 { "; check ADIT_KEY or --key" } else { "" };

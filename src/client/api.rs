@@ -1,7 +1,9 @@
 //! The REST calls of a client, each over a connection of its own and within 15 seconds.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -40,6 +42,14 @@ pub enum CallError {
         /// The relay's words.
         message: String,
     },
+    /// 429: it is too soon for another call.
+    #[error("the relay wants us to wait: {message}")]
+    TooSoon {
+        /// The relay's words.
+        message: String,
+        /// Its `Retry-After`, if it gave seconds.
+        wait: Option<Duration>,
+    },
     /// There was no answer, or none that can be read.
     #[error("{0}")]
     Unreachable(String),
@@ -54,12 +64,12 @@ impl CallError {
                 status.is_redirection()
                     || (status.is_client_error() && !matches!(status.as_u16(), 408 | 425 | 429))
             }
-            Self::Unreachable(_) => false,
+            Self::TooSoon { .. } | Self::Unreachable(_) => false,
         }
     }
 
     /// The error that a status other than success stands for; `body` may be our JSON, another's, or any text.
-    pub(super) fn of_answer(status: StatusCode, body: &[u8]) -> Self {
+    pub(super) fn of_answer(status: StatusCode, wait: Option<Duration>, body: &[u8]) -> Self {
         let json = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
         let field = |name: &str| json.get(name).and_then(|value| value.as_str());
         let text = String::from_utf8_lossy(body);
@@ -69,6 +79,7 @@ impl CallError {
         };
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Unauthorised { status, message },
+            StatusCode::TOO_MANY_REQUESTS => Self::TooSoon { message, wait },
             _ => Self::Refused { status, code: field("code").unwrap_or_default().to_owned(), message },
         }
     }
@@ -78,7 +89,9 @@ impl From<super::connector::SocketError> for CallError {
     fn from(error: super::connector::SocketError) -> Self {
         use super::connector::SocketError::Handshake;
         match error {
-            Handshake(ConnectError::Refused { status, body }) => Self::of_answer(status, body.as_bytes()),
+            Handshake(ConnectError::Refused { status, body }) => {
+                Self::of_answer(status, None, body.as_bytes())
+            }
             error => Self::Unreachable(error.to_string()),
         }
     }
@@ -151,8 +164,9 @@ impl Connector {
             let wait = REST_WAIT.as_secs();
             CallError::Unreachable(format!("{} did not answer within {wait} seconds", self.relay()))
         };
-        let (status, body) = timeout(REST_WAIT, self.exchange(method, path, body)).await.map_err(late)??;
-        if status.is_success() { Ok(body) } else { Err(CallError::of_answer(status, &body)) }
+        let (status, wait, body) =
+            timeout(REST_WAIT, self.exchange(method, path, body)).await.map_err(late)??;
+        if status.is_success() { Ok(body) } else { Err(CallError::of_answer(status, wait, &body)) }
     }
 
     async fn exchange(
@@ -160,7 +174,7 @@ impl Connector {
         method: Method,
         path: &str,
         body: Option<Vec<u8>>,
-    ) -> Result<(StatusCode, Bytes), CallError> {
+    ) -> Result<(StatusCode, Option<Duration>, Bytes), CallError> {
         let failed = |error: &dyn std::fmt::Display| {
             CallError::Unreachable(format!("the call to {} failed: {error}", self.relay()))
         };
@@ -181,8 +195,9 @@ impl Connector {
         let answer = async {
             let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
             let status = response.status();
+            let wait = response.headers().get(header::RETRY_AFTER).and_then(seconds);
             let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-            Ok((status, body.map_err(|error| failed(&error))?.to_bytes()))
+            Ok((status, wait, body.map_err(|error| failed(&error))?.to_bytes()))
         };
         // Driven here, so that the connection ends with the call.
         tokio::pin!(connection, answer);
@@ -191,6 +206,11 @@ impl Connector {
             _ = &mut connection => answer.await,
         }
     }
+}
+
+/// `Retry-After` in seconds; a date, which nobody uses for this, is passed over.
+fn seconds(value: &HeaderValue) -> Option<Duration> {
+    value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 fn one(id: &str, action: &str) -> String {
@@ -203,7 +223,7 @@ mod tests {
 
     #[test]
     fn only_what_trying_again_cannot_mend_is_final() {
-        let of = |status: u16| CallError::of_answer(StatusCode::from_u16(status).unwrap(), b"");
+        let of = |status: u16| CallError::of_answer(StatusCode::from_u16(status).unwrap(), None, b"");
         for (status, last) in [
             (301, true),
             (400, true),
@@ -224,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_words_of_any_relay_or_web_server_are_shown() {
-        let text = |body: &str| CallError::of_answer(StatusCode::CONFLICT, body.as_bytes()).to_string();
+        let text = |body: &str| CallError::of_answer(StatusCode::CONFLICT, None, body.as_bytes()).to_string();
         assert!(text(r#"{"error":"taken","code":"name_taken"}"#).ends_with(": taken"));
         assert!(text("name in use\n").ends_with(": name in use"));
         assert!(text("").ends_with(": no reason given"));

@@ -12,7 +12,7 @@ use super::event::End;
 use super::session::Options;
 use super::text::percent_encode;
 use crate::proto::api::{CreateTunnel, Tunnel};
-use crate::proto::limits::client::CONNECT_WAIT;
+use crate::proto::limits::client::{CONNECT_WAIT, RETRY_AFTER};
 use crate::stream::handshake::ConnectError;
 use crate::sync::lock;
 
@@ -23,6 +23,8 @@ pub(super) const DELETE_WAIT: Duration = Duration::from_secs(3);
 pub(super) enum Failure {
     /// Trying again may help.
     Passing(String),
+    /// Trying again helps after this time.
+    Later(String, Duration),
     /// It cannot.
     Final(End),
 }
@@ -148,6 +150,10 @@ impl Attempt {
                 format!("{relay} sends us elsewhere ({status}): check --relay; perhaps it is https://")
             }
             CallError::Refused { status, message, .. } => format!("the relay refuses ({status}): {message}"),
+            CallError::TooSoon { wait: Some(wait), .. } => {
+                return Failure::Later(error.to_string(), (*wait).min(RETRY_AFTER));
+            }
+            CallError::TooSoon { .. } => error.to_string(),
             CallError::Unreachable(message) => message.clone(),
         };
         if last { Failure::Final(End::Refused(text)) } else { Failure::Passing(text) }

@@ -118,6 +118,7 @@ fn describe(error: &MessagesError) -> String {
         MessagesError::Broken(_) => "the connection broke".into(),
         MessagesError::Stuck => "the relay does not read any more".into(),
         MessagesError::TooBig => "the relay breaks the protocol: a message is too large".into(),
+        MessagesError::NotText => "the relay breaks the protocol: a text is no UTF-8".into(),
         MessagesError::Protocol(error) => format!("the relay breaks the protocol: {error}"),
     }
 }

@@ -202,7 +202,8 @@ impl Runner {
                 None
             }
             Err(Failure::Final(end)) => Some(end),
-            Err(Failure::Passing(reason)) => self.again(reason),
+            Err(Failure::Passing(reason)) => self.again(reason, Duration::ZERO),
+            Err(Failure::Later(reason, wait)) => self.again(reason, wait),
         }
     }
 
@@ -270,21 +271,23 @@ impl Runner {
             Ended::Stopped => Some(End::Stopped),
             // Its successor has reached the relay, and is about to hear so.
             Ended::Succeeded if self.trying.is_some() => None,
-            Ended::Succeeded => self.again("another session of this client has taken over".into()),
-            Ended::Lost(reason) => self.again(reason),
+            Ended::Succeeded => {
+                self.again("another session of this client has taken over".into(), Duration::ZERO)
+            }
+            Ended::Lost(reason) => self.again(reason, Duration::ZERO),
         }
     }
 
     /// There is no session where there should be one: when the next try comes. Its user need not know as long as the
-    /// session before is there.
-    fn again(&mut self, reason: String) -> Option<End> {
+    /// session before is there. `least` is what the relay asks to wait.
+    fn again(&mut self, reason: String, least: Duration) -> Option<End> {
         let there = !self.alive.is_empty();
         if !there && self.options.exit_on_disconnect {
             return Some(End::Unreachable(reason));
         }
         if self.trying.is_none() && (!there || self.next_try.is_none()) {
             // A session that drained may have set a time already, and was lost before it.
-            let retry_in = self.retry.next();
+            let retry_in = least + self.retry.next();
             self.next_try = Some(Instant::now() + retry_in);
         }
         if there {

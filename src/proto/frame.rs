@@ -95,6 +95,8 @@ pub enum Event {
     Data(Bytes),
     /// A message of total length zero has ended.
     EmptyMessage,
+    /// A message whose payload has come before has ended, by a fragment without any.
+    End,
     /// To be answered by a pong with these bytes.
     Ping(Bytes),
     /// The answer to a ping.
@@ -163,9 +165,8 @@ impl Decoder {
             self.in_message = true;
             if self.remaining == 0 && self.last {
                 self.in_message = false;
-                if self.message_bytes == 0 {
-                    return Ok(Some(Event::EmptyMessage));
-                }
+                let empty = self.message_bytes == 0;
+                return Ok(Some(if empty { Event::EmptyMessage } else { Event::End }));
             }
         }
     }
@@ -382,7 +383,7 @@ mod tests {
         assert_eq!(decode_all(Role::Client, &[&[0x82, 0x00]]), Ok(vec![Event::EmptyMessage]));
         assert_eq!(
             decode_all(Role::Client, &[&[0x02, 0x01, b'a', 0x80, 0x00]]),
-            Ok(vec![Event::Data(Bytes::from_static(b"a"))])
+            Ok(vec![Event::Data(Bytes::from_static(b"a")), Event::End])
         );
         assert_eq!(
             decode_all(Role::Client, &[&[0x02, 0x00, 0x00, 0x00, 0x80, 0x00]]),

@@ -49,8 +49,20 @@ pub struct Limits {
     pub drain: Duration,
     /// Connections of viewers and clients together; `None` leaves it to the operating system.
     pub connections: Option<usize>,
+    /// The same of one address, so that no single peer takes all of them. Trusted proxies are excepted: many viewers
+    /// come from one.
+    pub connections_per_address: Option<usize>,
     /// Tunnels of one key; `None` is no quota.
     pub tunnels_per_key: Option<usize>,
+    /// Exchanges and upgraded connections under way at the same time through all tunnels of one key; the next viewer
+    /// gets 503 with Retry-After.
+    pub viewers_per_key: Option<usize>,
+    /// Viewers that wait for a client, or for a claim, at all tunnels of one key; the next one gets 503 with Retry-After.
+    pub waiting_per_key: Option<usize>,
+    /// New tunnels of one key in a minute, which may all come at once; beyond it 429 with Retry-After.
+    pub creations_per_key: Option<usize>,
+    /// Bytes a second through all tunnels of one key, both directions together. Beyond it streams slow down.
+    pub bandwidth_per_key: Option<u64>,
 }
 
 impl Default for Limits {
@@ -77,7 +89,12 @@ impl Default for Limits {
             body_bytes: None,
             drain: Duration::from_secs(30),
             connections: None,
+            connections_per_address: None,
             tunnels_per_key: None,
+            viewers_per_key: None,
+            waiting_per_key: None,
+            creations_per_key: None,
+            bandwidth_per_key: None,
         }
     }
 }
@@ -132,6 +149,12 @@ pub mod viewer {
     pub const EXPECT_WAIT: Duration = Duration::from_secs(1);
     /// HTTP/2 streams a viewer may have open on one connection.
     pub const H2_STREAMS: u32 = 100;
+    /// HTTP/2 streams that a viewer has reset before they were looked at; one more ends the connection (rapid reset).
+    /// Whoever leaves a page resets what is under way once, and the relay looks at streams as they come.
+    pub const H2_PENDING_RESETS: usize = 20;
+    /// HTTP/2 streams of one connection that the relay had to reset as a frame broke a rule; one more ends it. Few are
+    /// seen of viewers that only send on after an early answer; a flood of them costs a frame to write each.
+    pub const H2_ERROR_RESETS: usize = 1024;
 }
 
 /// How long a name stays its key's after it was last in use.
@@ -197,6 +220,8 @@ pub mod client {
     pub const EARLY_RETRY: Duration = Duration::from_secs(10);
     /// Tries are at most this far apart after the first minute.
     pub const LATE_RETRY: Duration = Duration::from_secs(30);
+    /// A relay that says when to come back is believed up to this.
+    pub const RETRY_AFTER: Duration = Duration::from_secs(300);
     /// Connecting to the relay, TLS and the WebSocket handshake together.
     pub const CONNECT_WAIT: Duration = Duration::from_secs(10);
     /// One REST call.

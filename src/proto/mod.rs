@@ -16,4 +16,6 @@ pub mod limits;
 pub mod message;
 pub mod name;
 #[doc(hidden)]
+pub mod pace;
+#[doc(hidden)]
 pub mod pending;

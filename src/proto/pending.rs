@@ -138,6 +138,11 @@ impl<S, R> Table<S, R> {
         self.entries.values().filter(|entry| entry.waiting.is_some()).count()
     }
 
+    /// Connections in the table.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Whether the table holds nothing.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

@@ -1,4 +1,4 @@
-//! The admin listener: probes for orchestrators.
+//! The admin listener: probes for orchestrators, and counts of what is held.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::Shared;
-use super::ending::Ending;
+use super::counts::counts;
 use super::route::split_host;
 
 /// After a failed accept (out of descriptors), so that the loop does not spin.
@@ -27,9 +27,10 @@ pub async fn serve(listener: Arc<TcpListener>, shared: Arc<Shared>) {
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route("/counts", get(counts))
         .layer(from_fn(by_own_name))
-        .layer(from_fn_with_state(Arc::clone(&shared.ending), last_of_its_connection))
-        .with_state(Arc::clone(&shared.ending));
+        .layer(from_fn_with_state(Arc::clone(&shared), last_of_its_connection))
+        .with_state(Arc::clone(&shared));
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(shared.config.limits.head_wait);
     let mut connections = JoinSet::new();
@@ -47,15 +48,19 @@ pub async fn serve(listener: Arc<TcpListener>, shared: Arc<Shared>) {
         };
         let service = TowerToHyperService::new(router.clone());
         let serving = http.serve_connection(TokioIo::new(stream), service);
-        connections.spawn(async move { drop(serving.await) });
+        let counted = shared.open.admin.hold();
+        connections.spawn(async move {
+            let _counted = counted;
+            drop(serving.await);
+        });
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
 }
 
 /// 200 while requests are taken, by this relay or by its successor; 503 from the moment a shutdown begins.
-async fn ready(State(ending): State<Arc<Ending>>) -> (StatusCode, &'static str) {
-    if ending.is_stopping() {
+async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) {
+    if shared.ending.is_stopping() {
         (StatusCode::SERVICE_UNAVAILABLE, "closing\n")
     } else {
         (StatusCode::OK, "ready\n")
@@ -85,9 +90,9 @@ fn is_own(request: &Request) -> bool {
 }
 
 /// Whoever keeps a connection is led to the successor.
-async fn last_of_its_connection(State(ending): State<Arc<Ending>>, request: Request, next: Next) -> Response {
+async fn last_of_its_connection(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    if ending.has_begun() {
+    if shared.ending.has_begun() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
 use crate::link::{OpenError, Rejection};
+use crate::tunnel::UsedUp;
 
 /// Every reason why the relay itself answers a viewer. The same name stands in the page, the log and the metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,10 @@ pub enum Cause {
     ClientGone,
     /// As many viewers wait as may.
     TooManyWaiting,
+    /// The owner has as many viewers as it may.
+    ViewersOfKey(UsedUp),
+    /// As many viewers wait at the owner's tunnels as may.
+    WaitingOfKey(UsedUp),
     /// The client did not open a data socket in time.
     NotClaimed,
     /// The relay is about to stop.
@@ -119,6 +124,18 @@ impl Cause {
                 "Busy",
                 "Too many requests are waiting for this tunnel. Try again shortly.",
             ),
+            Self::ViewersOfKey(_) => (
+                503,
+                "viewers_per_key",
+                "Busy",
+                "The owner of this tunnel has as many viewers at the same time as it may.",
+            ),
+            Self::WaitingOfKey(_) => (
+                503,
+                "waiting_per_key",
+                "Busy",
+                "As many requests are waiting for clients of this tunnel's owner as may.",
+            ),
             Self::NotClaimed => (
                 504,
                 "not_claimed",
@@ -173,6 +190,11 @@ impl Cause {
         let text = self.text();
         let detail = match self {
             Self::BodyTooLarge(limit) => format!("{} It is {limit} bytes.", text.detail),
+            Self::ViewersOfKey(UsedUp(most)) | Self::WaitingOfKey(UsedUp(most)) => format!(
+                "{} The limit ({}) is {most}; the operator of this relay can raise it. Try again shortly.",
+                text.detail,
+                text.label.replace('_', "-")
+            ),
             Self::Rejected(Rejection { message: Some(message), .. }) => message.clone(),
             _ => text.detail.to_owned(),
         };

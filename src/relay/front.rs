@@ -19,11 +19,13 @@ use super::proxy;
 use super::reach;
 use super::route::{Route, is_valid_host};
 use super::viewer::{Busy, Connection};
+use crate::sync::Held;
 
 /// A response body of any origin; the connection counts as busy until it is dropped.
 pub struct Reply {
     content: Content,
     _busy: Option<Busy>,
+    _exchange: Held,
 }
 
 /// Where a response body comes from.
@@ -74,7 +76,7 @@ pub async fn serve(
     connection: Arc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, Infallible> {
-    let busy = connection.begin();
+    let (busy, exchange) = (connection.begin(), shared.open.exchanges.hold());
     let html = wants_html(request.headers());
     let version = request.version();
     let head = request.method() == Method::HEAD;
@@ -106,7 +108,7 @@ pub async fn serve(
     {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(answer.map(|content| Reply { content, _busy: Some(busy) }))
+    Ok(answer.map(|content| Reply { content, _busy: Some(busy), _exchange: exchange }))
 }
 
 async fn answer(
@@ -147,9 +149,9 @@ fn check(request: &Request<Incoming>, shared: &Shared) -> Result<HeaderValue, Ca
     if request.method() == Method::CONNECT {
         return Err(Cause::MethodNotAllowed);
     }
-    // RFC 9112, section 3.2.3: a bare authority is a target of CONNECT alone.
+    // The authority form is for CONNECT alone (RFC 9112, section 3.2.3).
     if uri.authority().is_some() && uri.scheme().is_none() {
-        return Err(Cause::BadRequest("The request target must be a path or a whole URL."));
+        return Err(Cause::BadRequest("The request target is neither a path nor a URL."));
     }
     if uri.path_and_query().is_some_and(|target| target.as_str().len() > limits.target_bytes) {
         return Err(Cause::TargetTooLong);

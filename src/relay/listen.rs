@@ -1,7 +1,7 @@
 //! Accepting connections: each is told apart by its first bytes, served by hyper, and watched.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::crowd::Place;
 use super::errors::Cause;
 use super::exchange::Record;
 use super::viewer::{Connection, Verdict, ViewerIo, watch};
-use super::{Shared, front};
+use super::{Shared, forward, front};
 use crate::proto::limits::{Limits, viewer};
 use crate::stream::tcp;
+use crate::sync::Held;
 
 /// How every HTTP/2 connection with prior knowledge begins; no HTTP/1 method does.
 const HTTP2_PREFACE: &[u8] = b"PRI ";
@@ -45,11 +47,14 @@ pub async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>) {
         };
         match accepted {
             Ok((stream, remote)) => {
+                // Closed at once: an answer would cost what the limit is there to save.
+                let Ok(place) = place(&shared, remote.ip()) else { continue };
                 // Boxed, as each future around another one holds room for it twice.
-                let serving = Box::pin(serve(Arc::clone(&shared), stream, remote));
+                let open = shared.open.connections.hold();
+                let serving = Box::pin(serve(Arc::clone(&shared), stream, remote, open));
                 let serving = shared.ending.cut.clone().run_until_cancelled_owned(serving);
                 shared.tasks.spawn(async move {
-                    let _permit = permit;
+                    let _held = (permit, place);
                     serving.await;
                 });
             }
@@ -63,12 +68,22 @@ pub async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>) {
     }
 }
 
+/// The place of one more connection of that address, if it needs one; an error says that there is none.
+fn place(shared: &Shared, address: IpAddr) -> Result<Option<Place>, ()> {
+    match &shared.crowd {
+        Some(crowd) if !forward::is_trusted(address, &shared.config.trusted_proxies) => {
+            crowd.enter(address).map(Some).ok_or(())
+        }
+        _ => Ok(None),
+    }
+}
+
 /// The peer left before it was accepted: the next one may be had at once.
 fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
-async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr) {
+async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr, open: Held) {
     tcp::tune(&stream);
     let limits = &shared.config.limits;
     let told_apart = tokio::select! {
@@ -76,7 +91,7 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr) {
         () = shared.ending.closing.cancelled() => return,
     };
     let Ok(Some(http2)) = told_apart else { return };
-    let connection = Connection::new(stream, remote, http2);
+    let connection = Connection::new(stream, remote, http2, open);
     let io = TokioIo::new(ViewerIo(Arc::clone(&connection)));
     let service = {
         let (shared, connection) = (Arc::clone(&shared), Arc::clone(&connection));
@@ -188,6 +203,8 @@ pub fn http2(limits: &Limits) -> http2::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .auto_date_header(false)
         .max_concurrent_streams(viewer::H2_STREAMS)
+        .max_pending_accept_reset_streams(viewer::H2_PENDING_RESETS)
+        .max_local_error_reset_streams(viewer::H2_ERROR_RESETS)
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(u32::try_from(limits.in_flight_bytes).unwrap_or(1 << 20))
         .max_send_buf_size(256 * 1024)

@@ -4,6 +4,8 @@ pub mod config;
 
 mod admin;
 mod api;
+mod counts;
+mod crowd;
 mod drain;
 mod ending;
 mod errors;
@@ -45,6 +47,8 @@ use crate::stream::courier::Courier;
 use crate::stream::tcp;
 use crate::tunnel::Registry;
 use config::RelayConfig;
+use counts::Open;
+use crowd::Crowd;
 use ending::Ending;
 use handover::Sockets;
 use route::Routes;
@@ -61,9 +65,14 @@ struct Shared {
     via: HeaderValue,
     /// Room for connections, where there is a limit.
     connections: Option<Arc<Semaphore>>,
+    /// Those of each address, where there is a limit.
+    crowd: Option<Arc<Crowd>>,
     /// Connections that wait for their data socket.
     pending: Arc<Pending>,
+    keys: Arc<Keys>,
     ending: Arc<Ending>,
+    /// What is open.
+    open: Arc<Open>,
     /// The process whose listeners we have, while it lives.
     predecessor: Predecessor,
     /// Connections of viewers and what was upgraded from them.
@@ -156,7 +165,7 @@ impl Relay {
         store: Arc<dyn Store>,
     ) -> Result<Self, RelayError> {
         let addresses = sockets.addresses()?.listen;
-        let registry = Arc::new(Registry::open(store, config.limits.tunnels_per_key).await?);
+        let registry = Arc::new(Registry::open(store, &config.limits).await?);
         let own = |task| AbortOnDropHandle::new(task);
         let mut tasks = Vec::new();
         let mut before = Predecessor::none();
@@ -170,7 +179,7 @@ impl Relay {
         let (keys, pending) = (Arc::new(keys), Arc::new(Pending::default()));
         let ending = Arc::new(Ending::default());
         let routes = Routes::new(&config, addresses.first().copied());
-        let sessions = TaskTracker::new();
+        let (sessions, open) = (TaskTracker::new(), Arc::new(Open::default()));
         let api = api::router(api::Api {
             registry: Arc::clone(&registry),
             keys: Arc::clone(&keys),
@@ -180,11 +189,13 @@ impl Relay {
             routes: routes.clone(),
             limits: Arc::new(config.limits.clone()),
             sessions: sessions.clone(),
+            open: Arc::clone(&open),
         });
         let via = HeaderValue::from_str(&errors::request_id()).unwrap_or(HeaderValue::from_static("adit"));
         let shared = Arc::new(Shared {
             http1: listen::http1(&config.limits),
             http2: listen::http2(&config.limits),
+            crowd: config.limits.connections_per_address.map(Crowd::new),
             connections: config.limits.connections.map(|most| Arc::new(Semaphore::new(most))),
             config,
             routes,
@@ -192,7 +203,9 @@ impl Relay {
             api,
             via,
             pending,
+            keys: Arc::clone(&keys),
             ending,
+            open,
             predecessor: before,
             tasks: TaskTracker::new(),
             sessions,

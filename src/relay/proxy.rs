@@ -45,6 +45,7 @@ pub async fn forward(
     // Taken before the look at the tunnel's state: a suspension after it ends this request.
     let running = tunnel.running();
     admit(&tunnel, &spec, &request, &shared.via).await?;
+    let viewing = tunnel.quota.view().map_err(Cause::ViewersOfKey)?;
     tunnel.traffic.request();
 
     let wanted = forward::wanted_upgrade(request.headers()).filter(|_| request.version() == Version::HTTP_11);
@@ -107,7 +108,7 @@ pub async fn forward(
     bound |= forward::binds_connection(&answer.headers);
     let framing = answer.framing(&parts.method).map_err(|_| Cause::BadResponse)?;
     let finish = may_serve_again(&answer, framing, &spec)
-        .map(|keep| finish(connection, &tunnel, bound, version, keep));
+        .map(|keep| finish(shared, connection, &tunnel, bound, version, keep));
     let switched = answer.status == StatusCode::SWITCHING_PROTOCOLS;
     let protocols = answer.headers.get(header::UPGRADE).cloned();
     let address = Address {
@@ -125,7 +126,8 @@ pub async fn forward(
         if !upgrade::is_among(&wanted, &protocol) || !exchange.upload.is_done() {
             return Err(Cause::BadResponse);
         }
-        let account = Account::new(tunnel, answer.status.as_u16(), record.take());
+        let account = Account::new(tunnel, viewing, answer.status.as_u16(), record.take());
+        connection.becomes(&shared.open.upgraded);
         let mut response = Response::new(Content::Page(Default::default()));
         *response.status_mut() = answer.status;
         *response.headers_mut() = answer.headers;
@@ -153,7 +155,7 @@ pub async fn forward(
     }
     let rest =
         Rest { tasks: shared.tasks.clone(), busy: connection.hold(), ending: Arc::clone(&shared.ending) };
-    let account = Account::new(tunnel, answer.status.as_u16(), record.take());
+    let account = Account::new(tunnel, viewing, answer.status.as_u16(), record.take());
     let body = ResponseBody::new(exchange, framing, finish, limits.idle_exchange, running, rest, account);
     let mut response = Response::new(Content::Target(Box::new(body)));
     *response.status_mut() = answer.status;
@@ -191,7 +193,7 @@ async fn admit(
         return Err(Cause::Suspended);
     }
     let Some(auth) = &spec.auth else { return Ok(()) };
-    match auth.verify(request.headers().get(header::AUTHORIZATION)).await {
+    match auth.verify(request.headers().get(header::AUTHORIZATION), &tunnel.quota.hashing).await {
         Verdict::Accepted => Ok(()),
         Verdict::Refused => Err(Cause::AuthRequired),
         Verdict::Unchecked => Err(Cause::AuthBusy),
@@ -223,6 +225,7 @@ fn may_serve_again(answer: &ResponseHead, framing: Framing, spec: &Spec) -> Opti
 
 /// Where the lane goes after the response. One that carries a connection-bound login stays with its viewer.
 fn finish(
+    shared: &Arc<Shared>,
     connection: &Arc<Connection>,
     tunnel: &Tunnel,
     bound: bool,
@@ -233,7 +236,10 @@ fn finish(
     match (bound, version) {
         (false, _) => Box::new(move |lane: Lane| lane.give_back(keep)),
         (true, Version::HTTP_11) => {
-            Box::new(move |lane| connection.pin(Pinned { tunnel, until: Instant::now() + keep, lane }))
+            let _counted = shared.open.pinned.hold();
+            Box::new(move |lane| {
+                connection.pin(Pinned { tunnel, until: Instant::now() + keep, lane, _counted })
+            })
         }
         (true, _) => Box::new(drop),
     }
@@ -254,11 +260,11 @@ impl Fetch<'_> {
         let Some(lane) = waiting else { return self.fresh(upload).await };
         let Some(again) = again else {
             if lane.waited.is_some() && !lane.reused {
-                return Box::pin(self.claimed_head(Exchange::new(lane, upload))).await;
+                return Box::pin(self.claimed_head(self.exchange(lane, upload))).await;
             }
-            return first_head(Exchange::new(lane, upload), self.idle()).await;
+            return first_head(self.exchange(lane, upload), self.idle()).await;
         };
-        let mut exchange = Exchange::new(lane, upload);
+        let mut exchange = self.exchange(lane, upload);
         match self.watched(&mut exchange, &again).await {
             Watched::Head(head) => {
                 exchange.lane.answered(true);
@@ -292,7 +298,11 @@ impl Fetch<'_> {
 
     async fn fresh(&self, upload: Upload) -> Fetched {
         let lane = reach::lane(self.shared, self.tunnel, self.ask).await?;
-        first_head(Exchange::new(lane, upload), self.idle()).await
+        first_head(self.exchange(lane, upload), self.idle()).await
+    }
+
+    fn exchange(&self, lane: Lane, upload: Upload) -> Exchange {
+        Exchange::new(lane, upload, self.tunnel.quota.meter())
     }
 
     fn idle(&self) -> Duration {

@@ -22,6 +22,7 @@ pub async fn tunnel(shared: &Shared, name: &str) -> Option<Arc<Tunnel>> {
 /// A fresh lane to the client of `tunnel`. One that is away, or goes away before it has claimed, is waited for: nothing of
 /// the request was sent yet.
 pub async fn lane(shared: &Shared, tunnel: &Tunnel, ask: Ask) -> Result<Lane, Cause> {
+    let _waiting = tunnel.quota.wait().map_err(Cause::WaitingOfKey)?;
     let (mut until, mut without) = (None, Cause::ClientOffline);
     loop {
         // Boxed: what is rare must not make every request's future larger.

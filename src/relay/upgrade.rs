@@ -17,6 +17,7 @@ use super::exchange::{Account, Exchange};
 use super::viewer::ViewerIo;
 use crate::stream::handshake;
 use crate::stream::splice::{HalfClose, Moved, splice as copy};
+use crate::stream::throttle::Metered;
 
 /// For the goodbye to the target.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
@@ -48,17 +49,23 @@ pub async fn splice(
     let mut viewer = parts.io.into_inner();
     let early = handshake::left_over(&parts.read_buf);
     drop(parts.read_buf);
-    let mut stream = exchange.lane.stream;
+    let (input, mut stream, mut meter) = exchange.into_parts();
     let half_close = if stream.half_closes() { HalfClose::Kept } else { HalfClose::EndsBoth };
     let mut moved = Moved::default();
     let copying = async {
         // What came right behind the two heads was read along with them.
-        viewer.write_all(&exchange.input).await?;
+        viewer.write_all(&input).await?;
         if !early.is_empty() {
             stream.write_all(&early).await?;
             stream.flush().await?;
         }
-        copy(&mut viewer, stream.as_mut(), half_close, idle, &mut moved).await
+        match &mut meter {
+            None => copy(&mut viewer, stream.as_mut(), half_close, idle, &mut moved).await,
+            Some(meter) => {
+                let mut stream = Metered::new(stream.as_mut(), meter);
+                copy(&mut viewer, &mut stream, half_close, idle, &mut moved).await
+            }
+        }
     };
     let ended = tokio::select! {
         ended = copying => ended.map_err(|error| {
@@ -67,7 +74,7 @@ pub async fn splice(
         }),
         () = running.cancelled() => Err((ending.why_stopped(), io::Error::other("the tunnel has ended"))),
     };
-    account.upgraded(early.len() as u64 + moved.inward, exchange.input.len() as u64 + moved.outward);
+    account.upgraded(early.len() as u64 + moved.inward, input.len() as u64 + moved.outward);
     if ended.is_ok() {
         account.complete();
     }

@@ -157,4 +157,8 @@ pub trait Store: Send + Sync + 'static {
     fn find_key(&self, hash: [u8; 32]) -> Reply<'_, Option<String>>;
     /// Whether another process has written since the last call, or since the store was opened.
     fn changed(&self) -> Reply<'_, bool>;
+    /// Calls that wait for their turn.
+    fn waiting(&self) -> usize {
+        0
+    }
 }

@@ -56,6 +56,14 @@ impl Sqlite {
         Ok(Self(Backend::InPlace(Mutex::new(Db::new(open::memory()?, None)?))))
     }
 
+    /// Calls that wait for the thread.
+    pub(super) fn queued(&self) -> usize {
+        match &self.0 {
+            Backend::Thread { jobs: Some(jobs), .. } => jobs.max_capacity() - jobs.capacity(),
+            _ => 0,
+        }
+    }
+
     /// Does `work` on the database and answers what it returns.
     pub(super) fn call<T: Send + 'static>(
         &self,

@@ -221,6 +221,10 @@ impl Store for Sqlite {
             Ok(std::mem::replace(&mut db.seen, version) != version)
         })
     }
+
+    fn waiting(&self) -> usize {
+        self.queued()
+    }
 }
 
 /// SQLite's integers have a sign; a total beyond them is not to be met.

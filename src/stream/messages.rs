@@ -44,6 +44,9 @@ pub enum MessagesError {
     /// A message was over the limit.
     #[error("the other end sent a message over the limit")]
     TooBig,
+    /// A text message was no UTF-8.
+    #[error("the other end sent a text that is no UTF-8")]
+    NotText,
     /// The framing rules were broken.
     #[error("the other end breaks the protocol: {0}")]
     Protocol(String),
@@ -63,6 +66,7 @@ impl From<Error> for MessagesError {
                 ProtocolError::ResetWithoutClosingHandshake | ProtocolError::SendAfterClosing,
             ) => Self::Broken(None),
             Error::Capacity(_) => Self::TooBig,
+            Error::Utf8(_) => Self::NotText,
             error => Self::Protocol(error.to_string()),
         }
     }

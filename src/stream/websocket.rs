@@ -106,6 +106,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         &self.io
     }
 
+    /// The next bytes; none of them where a message ends by a fragment without payload. `None` is the end.
     fn next_event(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         for _ in 0..EMPTY_AT_ONCE {
             if self.read_ended {
@@ -121,6 +122,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                     }
                 }
                 Ok(Some(Event::EmptyMessage)) => {}
+                Ok(Some(Event::End)) => return Poll::Ready(Ok(Some(Bytes::new()))),
                 // Only the newest ping is answered (RFC 6455, section 5.5.3), so a flood of them stays bounded.
                 Ok(Some(Event::Ping(payload))) => self.pong_due = Some(payload),
                 Ok(Some(Event::Pong(payload))) => {
@@ -318,7 +320,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for WebSocket<S> {
         if !self.leftover.is_empty() {
             return Poll::Ready(Ok(Some(std::mem::take(&mut self.leftover))));
         }
-        self.next_event(cx)
+        loop {
+            match ready!(self.next_event(cx))? {
+                Some(data) if data.is_empty() => {}
+                data => return Poll::Ready(Ok(data)),
+            }
+        }
     }
 
     fn poll_fill(

@@ -37,8 +37,20 @@ pub enum CreateError {
     #[error("the name '{0}' belongs to another key; choose another")]
     Taken(String),
     /// The key has as many tunnels as it may.
-    #[error("this key may have {0} tunnels; close one first")]
+    #[error(
+        "this key may have {0} tunnels (tunnels-per-key); close one first, or ask the relay's operator for more"
+    )]
     TooMany(usize),
+    /// The key has created as many tunnels as it may for now.
+    #[error(
+        "this key may create {most} tunnels a minute (creations-per-key); the relay's operator can raise that"
+    )]
+    TooOften {
+        /// In a minute.
+        most: usize,
+        /// Until the next one.
+        wait: Duration,
+    },
     /// Nothing can be written now.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -151,6 +163,11 @@ impl Spec {
             generation: 0,
         }
     }
+}
+
+/// As `Retry-After` has it: whole seconds, after which it is time.
+pub fn seconds(wait: &Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
 fn filled(text: &Option<String>) -> Option<&str> {

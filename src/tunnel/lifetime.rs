@@ -29,6 +29,7 @@ impl Registry {
                     tunnel.tend();
                 }
             }
+            self.quotas.tend();
             self.learn().await;
             if self.news.take_keys() && !self.end_revoked(&keys).await {
                 self.news.put_back_keys();

@@ -3,11 +3,13 @@
 mod create;
 mod lifetime;
 mod news;
+mod quota;
 mod registry;
 mod serving;
 mod traffic;
 
-pub use create::{CreateError, Spec};
+pub use create::{CreateError, Spec, seconds};
+pub use quota::{Quota, UsedUp, Viewing};
 pub use registry::{Registry, drain_session};
 pub use serving::{Credential, TooMany};
 pub use traffic::Traffic;
@@ -30,6 +32,7 @@ use crate::proto::api::NEVER;
 use crate::proto::limits::reservation;
 use crate::store::{Activity, TunnelRow};
 use crate::sync::lock;
+use quota::Quotas;
 use traffic::Counters;
 
 /// One tunnel. Its id changes when it is created anew after its end; its name stays.
@@ -40,6 +43,8 @@ pub struct Tunnel {
     pub name: String,
     /// The key that owns it.
     pub owner: Owner,
+    /// What all tunnels of its owner may take.
+    pub quota: Arc<Quota>,
     /// Unix milliseconds.
     pub created_at: i64,
     /// What went through it.
@@ -94,6 +99,7 @@ impl Tunnel {
         id: Uuid,
         name: String,
         owner: Owner,
+        quota: Arc<Quota>,
         created_at: i64,
         spec: Spec,
         expires_at: Option<i64>,
@@ -110,6 +116,7 @@ impl Tunnel {
             id,
             name,
             owner,
+            quota,
             created_at,
             traffic: Traffic::default(),
             spec: RwLock::new(Arc::new(spec)),
@@ -121,10 +128,11 @@ impl Tunnel {
         }
     }
 
-    fn from_row(row: &TunnelRow) -> Result<Self, PasswordError> {
+    fn from_row(row: &TunnelRow, quotas: &Quotas) -> Result<Self, PasswordError> {
         let spec = Spec::from_row(row)?;
         let owner = Owner::from(row.owner.as_str());
-        let tunnel = Self::new(row.id, row.name.clone(), owner, row.created_at, spec, row.expires_at);
+        let quota = quotas.of(&owner);
+        let tunnel = Self::new(row.id, row.name.clone(), owner, quota, row.created_at, spec, row.expires_at);
         tunnel.set_suspended(row.suspended);
         tunnel.traffic.learn(row);
         Ok(tunnel)

@@ -58,7 +58,7 @@ impl Registry {
                 Some(tunnel) => self.take_up_row(&tunnel, &row),
                 // One of our own that is not here has ended.
                 None if row.generation == self.generation || !is_live(&row) => {}
-                None => match Tunnel::from_row(&row) {
+                None => match Tunnel::from_row(&row, &self.quotas) {
                     Ok(tunnel) => self.insert(Arc::new(tunnel)),
                     Err(error) => tracing::error!(tunnel = row.name, %error, "tunnel not taken up"),
                 },
@@ -88,11 +88,13 @@ mod tests {
     use super::*;
     use crate::auth::Owner;
     use crate::proto::api::CreateTunnel;
+    use crate::proto::limits::Limits;
     use crate::store::{Sqlite, Store};
+    use crate::tunnel::quota::Quotas;
 
     async fn registry(dir: &std::path::Path) -> Registry {
         let store: Arc<dyn Store> = Arc::new(Sqlite::open(dir).unwrap());
-        Registry::open(store, None).await.unwrap()
+        Registry::open(store, &Limits::default()).await.unwrap()
     }
 
     async fn create(registry: &Registry, name: &str, port: i64) -> Arc<Tunnel> {
@@ -159,7 +161,8 @@ mod tests {
         let spec =
             crate::tunnel::Spec::check(&CreateTunnel { local_port: 1, ..CreateTunnel::default() }, None);
         let (id, owner) = (uuid::Uuid::new_v4(), Owner::from("alice"));
-        let tunnel = Tunnel::new(id, "web".into(), owner, 0, spec.unwrap().0, None);
+        let quota = Quotas::new(&Limits::default()).of(&owner);
+        let tunnel = Tunnel::new(id, "web".into(), owner, quota, 0, spec.unwrap().0, None);
         tunnel.traffic.request();
         let lost = tunnel.take_activity();
         tunnel.traffic.request();

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
+use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
 use super::news::News;
+use super::quota::{Quota, Quotas};
 use super::{CreateError, Spec, Tunnel, unix_ms};
 use crate::auth::Owner;
 use crate::link::sockets::{End, Session};
 use crate::proto::api::CreateTunnel;
-use crate::proto::limits::drain;
+use crate::proto::limits::{Limits, drain};
 use crate::proto::message::{Drain, Level};
 use crate::proto::name::Name;
 use crate::store::{Put, Store, StoreError, TunnelRow};
@@ -21,7 +23,7 @@ pub struct Registry {
     pub(super) by_name: DashMap<String, Arc<Tunnel>>,
     by_id: DashMap<Uuid, Arc<Tunnel>>,
     pub(super) store: Arc<dyn Store>,
-    per_key: Option<usize>,
+    pub(super) quotas: Quotas,
     /// Of this process: rows of another one were written by somebody else.
     pub(super) generation: i64,
     /// Held from the look at what an owner has to the new tunnel, so that of two creations at once the second sees the
@@ -32,20 +34,20 @@ pub struct Registry {
 
 impl Registry {
     /// Loads what the store has: known tunnels answer 503 until their clients are back.
-    pub async fn open(store: Arc<dyn Store>, per_key: Option<usize>) -> Result<Self, StoreError> {
+    pub async fn open(store: Arc<dyn Store>, limits: &Limits) -> Result<Self, StoreError> {
         let generation = store.begin().await?;
         let rows = store.load_tunnels().await?;
         let registry = Self {
             by_name: DashMap::new(),
             by_id: DashMap::new(),
             store,
-            per_key,
+            quotas: Quotas::new(limits),
             generation,
             writing: Default::default(),
             news: News::default(),
         };
         for row in rows.iter().filter(|row| is_live(row)) {
-            let tunnel = Tunnel::from_row(row)
+            let tunnel = Tunnel::from_row(row, &registry.quotas)
                 .map_err(|error| StoreError::Corrupt(format!("tunnel {}: {error}", row.name)))?;
             registry.insert(Arc::new(tunnel));
         }
@@ -79,6 +81,16 @@ impl Registry {
         self.by_name.iter().map(|tunnel| Arc::clone(&tunnel)).collect()
     }
 
+    /// How many there are, by name and by id.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.by_name.len(), self.by_id.len())
+    }
+
+    /// Calls that wait for the store.
+    pub fn unstored(&self) -> usize {
+        self.store.waiting()
+    }
+
     /// Creates a tunnel, or takes up the caller's own of that name; `true` says that it is new. A name that belongs to
     /// the caller is had again whatever became of its tunnel, and is never counted as one more.
     pub async fn create(
@@ -87,43 +99,68 @@ impl Registry {
         request: CreateTunnel,
     ) -> Result<(Arc<Tunnel>, bool), CreateError> {
         let wanted = request.name.as_deref().map(str::trim).map(str::to_ascii_lowercase).unwrap_or_default();
-        let known = self.by_name(&wanted).filter(|tunnel| tunnel.owner == *owner);
-        let before = known.as_ref().map(|tunnel| tunnel.spec());
-        let checked = tokio::task::spawn_blocking(move || Spec::check(&request, before.as_deref()));
-        let (spec, name) = checked.await.map_err(|error| StoreError::Other(error.to_string()))??;
-        if let Some(tunnel) = known {
-            return self.take_up(tunnel, spec).await.map(|tunnel| (tunnel, false));
-        }
-        let writing = self.writing.lock().await;
-        if let Some(tunnel) = self.by_name(&wanted).filter(|tunnel| tunnel.owner == *owner) {
-            drop(writing);
-            return self.take_up(tunnel, spec).await.map(|tunnel| (tunnel, false));
-        }
-        if let Some(most) = self.per_key
-            && self.owned_by(owner).len() >= most
+        let before = self.owned(owner, &wanted).map(|tunnel| tunnel.spec());
+        let quota = self.quotas.of(owner);
+        let hashes = request.auth_pass.is_some();
+        let check = move || Spec::check(&request, before.as_deref());
+        // Only a password takes long.
+        let (spec, name) = if hashes {
+            let failed = || Err(StoreError::Other("a task has failed".to_owned()).into());
+            quota.hashing.run(check).await.unwrap_or_else(failed)?
+        } else {
+            check()?
+        };
+        let _writing = loop {
+            if let Some(tunnel) = self.owned(owner, &wanted)
+                && self.take_up(&tunnel, spec.clone()).await?
+            {
+                return Ok((tunnel, false));
+            }
+            let writing = self.writing(&quota).await;
+            // Another request may have made it meanwhile.
+            if self.owned(owner, &wanted).is_none() {
+                break writing;
+            }
+        };
+        if let Some(most) = self.quotas.tunnels()
+            && self.by_name.iter().filter(|tunnel| tunnel.owner == *owner).count() >= most
         {
             return Err(CreateError::TooMany(most));
         }
+        quota.create().map_err(|(most, wait)| CreateError::TooOften { most, wait })?;
         match name {
             Some(name) => {
-                let tunnel = self.add(owner, &name, spec).await?;
+                let tunnel = self.add(owner, &quota, &name, spec).await?;
                 tunnel.map(|tunnel| (tunnel, true)).ok_or_else(|| CreateError::Taken(name.to_string()))
             }
             None => loop {
-                if let Some(tunnel) = self.add(owner, &generated(), spec.clone()).await? {
+                if let Some(tunnel) = self.add(owner, &quota, &generated(), spec.clone()).await? {
                     return Ok((tunnel, true));
                 }
             },
         }
     }
 
-    async fn take_up(&self, tunnel: Arc<Tunnel>, mut spec: Spec) -> Result<Arc<Tunnel>, CreateError> {
+    fn owned(&self, owner: &Owner, name: &str) -> Option<Arc<Tunnel>> {
+        self.by_name(name).filter(|tunnel| tunnel.owner == *owner)
+    }
+
+    /// Whether the tunnel has not ended: a row of one that has is never written as open again.
+    fn is_there(&self, tunnel: &Arc<Tunnel>) -> bool {
+        self.by_uuid(tunnel.id).is_some_and(|current| Arc::ptr_eq(&current, tunnel))
+    }
+
+    /// `false`: it has ended meanwhile.
+    async fn take_up(&self, tunnel: &Arc<Tunnel>, mut spec: Spec) -> Result<bool, CreateError> {
         // A client that comes back with the name we made up for it does not thereby choose it.
         spec.chosen = tunnel.spec().chosen;
         let unchanged = *tunnel.spec() == spec;
         // Without a change nothing needs writing, so that clients come back even while the disk is full.
         let writes = !unchanged || spec.ttl.is_some() || tunnel.expires_at().is_some();
-        let _writing = if writes { Some(self.writing.lock().await) } else { None };
+        let _writing = if writes { Some(self.writing(&tunnel.quota).await) } else { None };
+        if !self.is_there(tunnel) {
+            return Ok(false);
+        }
         if unchanged {
             // A client that comes back must not undo an extension.
             tunnel.expire_no_earlier(spec.ttl);
@@ -132,18 +169,25 @@ impl Registry {
         }
         tunnel.set_spec(spec);
         if writes {
-            match self.write(&tunnel, false).await {
+            match self.write(tunnel, false).await {
                 Ok(()) => {}
                 Err(StoreError::Unavailable(_) | StoreError::Superseded) if unchanged => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(tunnel)
+        Ok(true)
     }
 
-    async fn add(&self, owner: &Owner, name: &Name, spec: Spec) -> Result<Option<Arc<Tunnel>>, CreateError> {
+    async fn add(
+        &self,
+        owner: &Owner,
+        quota: &Arc<Quota>,
+        name: &Name,
+        spec: Spec,
+    ) -> Result<Option<Arc<Tunnel>>, CreateError> {
         let ttl = spec.ttl;
-        let tunnel = Tunnel::new(Uuid::new_v4(), name.to_string(), owner.clone(), unix_ms(), spec, None);
+        let (owner, quota) = (owner.clone(), Arc::clone(quota));
+        let tunnel = Tunnel::new(Uuid::new_v4(), name.to_string(), owner, quota, unix_ms(), spec, None);
         tunnel.expire_after(ttl);
         let tunnel = Arc::new(tunnel);
         // The store decides between two who want a name at once.
@@ -155,6 +199,13 @@ impl Registry {
                 Ok(Some(tunnel))
             }
         }
+    }
+
+    /// The right to write. Of one owner only one call at a time waits among those of others, so that however many it
+    /// makes, theirs wait for no more than one of them.
+    async fn writing<'a>(&'a self, quota: &'a Quota) -> (MutexGuard<'a, ()>, MutexGuard<'a, ()>) {
+        let turn = quota.writing.lock().await;
+        (self.writing.lock().await, turn)
     }
 
     /// Writes a tunnel that is ours.
@@ -179,30 +230,41 @@ impl Registry {
         self.by_name.remove_if(&tunnel.name, |_, current| Arc::ptr_eq(current, tunnel));
     }
 
-    /// Ends a tunnel for good; its client is told to stop. The name stays reserved.
-    pub async fn delete(&self, tunnel: &Arc<Tunnel>) -> Result<(), StoreError> {
-        let _writing = self.writing.lock().await;
+    /// Ends a tunnel for good; its client is told to stop. The name stays reserved. `false`: it had ended before.
+    pub async fn delete(&self, tunnel: &Arc<Tunnel>) -> Result<bool, StoreError> {
+        let _writing = self.writing(&tunnel.quota).await;
+        if !self.is_there(tunnel) {
+            return Ok(false);
+        }
         self.write(tunnel, true).await?;
         self.remove(tunnel);
         tunnel.end(End::Deleted);
-        Ok(())
+        Ok(true)
     }
 
-    /// Turns viewers away, or lets them in again.
-    pub async fn suspend(&self, tunnel: &Arc<Tunnel>, suspended: bool) -> Result<(), StoreError> {
-        let _writing = self.writing.lock().await;
+    /// Turns viewers away, or lets them in again. `false`: the tunnel has ended.
+    pub async fn suspend(&self, tunnel: &Arc<Tunnel>, suspended: bool) -> Result<bool, StoreError> {
+        let _writing = self.writing(&tunnel.quota).await;
+        if !self.is_there(tunnel) {
+            return Ok(false);
+        }
         let before = tunnel.is_suspended();
         tunnel.set_suspended(suspended);
-        self.write(tunnel, false).await.inspect_err(|_| tunnel.set_suspended(before))
+        self.write(tunnel, false).await.inspect_err(|_| tunnel.set_suspended(before))?;
+        Ok(true)
     }
 
-    /// Sets the end of a tunnel to `ttl` from now; `None` is never.
-    pub async fn extend(&self, tunnel: &Arc<Tunnel>, ttl: Option<Duration>) -> Result<(), StoreError> {
-        let _writing = self.writing.lock().await;
+    /// Sets the end of a tunnel to `ttl` from now; `None` is never. `false`: the tunnel has ended.
+    pub async fn extend(&self, tunnel: &Arc<Tunnel>, ttl: Option<Duration>) -> Result<bool, StoreError> {
+        let _writing = self.writing(&tunnel.quota).await;
+        if !self.is_there(tunnel) {
+            return Ok(false);
+        }
         let before = tunnel.expire_after(ttl);
         self.write(tunnel, false).await.inspect_err(|_| {
             tunnel.expire_at(before);
-        })
+        })?;
+        Ok(true)
     }
 
     /// Forgets a tunnel whose time is over. The store lets go of the name when its reservation ends.
@@ -256,4 +318,59 @@ fn generated() -> Name {
     let bytes = Uuid::new_v4().into_bytes();
     // The bytes of a v4 UUID that carry no version or variant bits.
     Name::generated([bytes[0], bytes[1], bytes[2], bytes[3], bytes[10], bytes[11]])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::Pin;
+    use std::sync::Mutex;
+    use std::task::Poll;
+
+    use super::*;
+    use crate::store::Sqlite;
+
+    #[tokio::test]
+    async fn one_owners_many_writes_do_not_hold_up_anothers() {
+        let registry = Registry::open(Arc::new(Sqlite::memory().unwrap()), &Limits::default()).await.unwrap();
+        let order = Mutex::new(Vec::new());
+        let create = async |owner: &'static str| {
+            let wanted = CreateTunnel { local_port: 1, ..CreateTunnel::default() };
+            registry.create(&Owner::from(owner), wanted).await.unwrap();
+            order.lock().unwrap().push(owner);
+        };
+        let held = registry.writing.lock().await;
+        let mut calls: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = Vec::new();
+        for owner in ["alice"; 20].into_iter().chain(["bob"]) {
+            calls.push(Box::pin(create(owner)));
+        }
+        // All of them wait now.
+        poll_fn(|cx| {
+            assert!(calls.iter_mut().all(|call| call.as_mut().poll(cx).is_pending()));
+            Poll::Ready(())
+        })
+        .await;
+        drop(held);
+        futures_util::future::join_all(calls).await;
+        let order = order.into_inner().unwrap();
+        let bobs = order.iter().position(|owner| *owner == "bob").unwrap();
+        assert!(bobs <= 1, "{order:?}");
+    }
+
+    #[tokio::test]
+    async fn a_change_that_comes_after_the_end_does_not_open_the_tunnel_again() {
+        let store: Arc<dyn Store> = Arc::new(Sqlite::memory().unwrap());
+        let registry = Registry::open(Arc::clone(&store), &Limits::default()).await.unwrap();
+        let wanted = CreateTunnel { local_port: 1, name: Some("web".into()), ..CreateTunnel::default() };
+        let (tunnel, _) = registry.create(&Owner::from("alice"), wanted.clone()).await.unwrap();
+        assert_eq!(registry.delete(&tunnel).await, Ok(true));
+        assert_eq!(registry.delete(&tunnel).await, Ok(false));
+        assert_eq!(registry.suspend(&tunnel, true).await, Ok(false));
+        assert_eq!(registry.extend(&tunnel, Some(Duration::from_secs(60))).await, Ok(false));
+        let spec = (*tunnel.spec()).clone();
+        assert!(!registry.take_up(&tunnel, spec).await.unwrap());
+        assert!(Registry::open(store, &Limits::default()).await.unwrap().all().is_empty());
+        let (again, is_new) = registry.create(&Owner::from("alice"), wanted).await.unwrap();
+        assert!(is_new && again.id != tunnel.id);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
@@ -47,6 +48,11 @@ impl Tunnel {
                 return Ok(None);
             }
         }
+    }
+
+    /// Viewers that wait for a session.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Makes `session` the one that serves the tunnel; the newest wins, and an older one is told. `successor_of` is the

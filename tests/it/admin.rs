@@ -1,9 +1,11 @@
-//! The admin listener: probes, and nothing else of the relay's.
+//! The admin listener: probes and counts, and nothing else of the relay's.
 
+use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::rig::{Answer, Rig, read_all, soon};
+use crate::rig::{ALICE, Answer, PATIENCE, Rig, echo_target, read_all, soon};
+use crate::wire::Viewer;
 
 async fn get(address: std::net::SocketAddr, path: &str) -> Answer {
     get_as(address, path, "Host: localhost\r\n").await
@@ -48,4 +50,52 @@ async fn under_a_name_that_may_be_a_strangers_only_probes_answer() {
     assert_eq!(get_as(rig.admin, "http://evil.example/other", "Host: localhost\r\n").await.status, 421);
     let answer = get_as(rig.admin, "/readyz", "Host: localhost\r\nOrigin: https://evil.example\r\n").await;
     assert_eq!(answer.header("access-control-allow-origin"), None);
+}
+
+/// What `/counts` says.
+async fn counts(rig: &Rig) -> serde_json::Map<String, serde_json::Value> {
+    let answer = get(rig.admin, "/counts").await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+    serde_json::from_slice(&answer.body).unwrap()
+}
+
+#[tokio::test]
+async fn counts_show_what_is_held_in_numbers_alone() {
+    let rig = Rig::start().await;
+    let before = counts(&rig).await;
+    assert!(before.values().all(|value| value.is_u64()), "{before:?}");
+    assert!(before["memory_bytes"].as_u64() > Some(1 << 20) && before["descriptors"].as_u64() > Some(3));
+    assert_eq!((&before["connections"], &before["admin_connections"]), (&json!(0), &json!(1)));
+    assert_eq!(get(rig.address, "/counts").await.status, 404);
+
+    let client = rig.client(ALICE, "web", echo_target().await).await;
+    let mut viewer = Viewer::new(&rig).await;
+    assert_eq!(viewer.get("web", "/").await.status, 200);
+    let mut waiting = rig.viewer().await;
+    let held = rig.control(ALICE, "held").await;
+    waiting.write_all(b"GET / HTTP/1.1\r\nHost: held.relay.test\r\n\r\n").await.unwrap();
+    let expected = json!({
+        "connections": 5, "exchanges": 1, "sessions": 2, "control_sockets": 2, "tunnels": 2, "tunnels_by_id": 2,
+        "idle_data_sockets": 1, "data_sockets_in_use": 0, "pending": 1, "waiting": 1, "viewer_tasks": 2,
+        "client_tasks": 2, "unsent_messages": 0, "upgraded": 0, "waiting_for_client": 0,
+    });
+    settles(&rig, expected).await;
+    drop((client, viewer, waiting, held));
+    settles(&rig, json!({"connections": 0, "exchanges": 0, "sessions": 0, "client_tasks": 0, "pending": 0}))
+        .await;
+}
+
+/// Until the counts are those of `expected`.
+async fn settles(rig: &Rig, expected: serde_json::Value) {
+    let expected = expected.as_object().unwrap();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let counts = counts(rig).await;
+        let differ: Vec<_> = expected.iter().filter(|(name, value)| counts[*name] != **value).collect();
+        if differ.is_empty() {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "expected {differ:?} of {counts:?}");
+        tokio::task::yield_now().await;
+    }
 }

@@ -87,6 +87,14 @@ async fn nonsense_on_a_control_socket_closes_it_with_1002_and_no_other() {
 }
 
 #[tokio::test]
+async fn text_that_is_no_utf_8_on_a_control_socket_closes_it_with_1007() {
+    let rig = Rig::start().await;
+    let mut control = Raw::control(&rig, ALICE, "web").await;
+    control.send(TEXT, b"\xff").await;
+    assert_eq!(control.close_code().await, Some(1007));
+}
+
+#[tokio::test]
 async fn a_flood_of_empty_fragments_is_passed_over() {
     let rig = Rig::start().await;
     let mut control = Raw::control(&rig, ALICE, "web").await;
@@ -181,6 +189,25 @@ async fn a_handshake_of_five_megabytes_is_refused_at_its_limit() {
     // The relay stops reading before the end of it.
     let _ = soon(stream.write_all(request.as_bytes())).await;
     assert_eq!(Answer::parse(&soon(read_all(&mut stream)).await).status, 431);
+}
+
+#[tokio::test]
+async fn no_extension_is_ever_agreed_to() {
+    let rig = Rig::start().await;
+    let mut control = rig.control(ALICE, "web").await;
+    let (_viewer, id) = waiting(&rig, &mut control).await;
+    for path in [format!("/ws/data?id={id}"), format!("/ws/control?tunnel_id={}", control.id)] {
+        let mut socket = Viewer::new(&rig).await;
+        socket
+            .say(handshake(&path, Some(ALICE)).replace(
+                "\r\n\r\n",
+                "\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits, x-webkit-deflate-frame\r\n\r\n",
+            ))
+            .await;
+        let head = socket.head().await;
+        assert!(head.starts_with("http/1.1 101 "), "{head}");
+        assert!(!head.contains("sec-websocket-extensions"), "{head}");
+    }
 }
 
 #[tokio::test]

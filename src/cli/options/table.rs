@@ -336,7 +336,35 @@ pub static OPTIONS: &[Opt] = &[
         "Running requests may go on for this long after a stop signal"
     ),
     count!("connections", connections, "Most connections at the same time, or none for no limit"),
+    count!(
+        "connections-per-address",
+        connections_per_address,
+        "Most connections from one address (of IPv6, one /64 network), or none for no limit; trusted proxies are excepted"
+    ),
     count!("tunnels-per-key", tunnels_per_key, "Most tunnels of one key, or none for no limit"),
+    count!(
+        "viewers-per-key",
+        viewers_per_key,
+        "Most requests and upgraded connections at the same time through all tunnels of one key, or none; beyond it 503"
+    ),
+    count!(
+        "waiting-per-key",
+        waiting_per_key,
+        "Most viewers that wait for a client at all tunnels of one key, or none; beyond it 503"
+    ),
+    count!(
+        "creations-per-key",
+        creations_per_key,
+        "Most new tunnels of one key in a minute, which may come at once, or none; beyond it 429"
+    ),
+    option(
+        "bandwidth-per-key",
+        "SIZE",
+        "Most bytes a second through all tunnels of one key, both directions together, or none; beyond it streams slow \
+         down",
+        |config, values| put(&mut config.limits.bandwidth_per_key, size_or_none(one(values)?)),
+        |config| show_or_none(config.limits.bandwidth_per_key, show_size),
+    ),
 ];
 
 impl Opt {

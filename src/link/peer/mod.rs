@@ -68,6 +68,11 @@ impl Predecessor {
         self.0.as_ref().is_some_and(|inner| !inner.questions.is_closed())
     }
 
+    /// Questions that are not on their way yet.
+    pub fn unasked(&self) -> usize {
+        self.0.as_ref().map_or(0, |inner| inner.questions.max_capacity() - inner.questions.capacity())
+    }
+
     /// Until it does not live any more.
     pub async fn ended(&self) {
         if let Some(inner) = &self.0 {

@@ -27,6 +27,7 @@ impl From<MessagesError> for Ended {
             MessagesError::Broken(_) => Self::ByClient,
             MessagesError::Stuck => Self::Silent,
             MessagesError::TooBig => Self::TooBig,
+            MessagesError::NotText => Self::NotText,
             MessagesError::Protocol(_) => Self::Protocol,
         }
     }

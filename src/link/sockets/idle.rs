@@ -47,6 +47,10 @@ impl IdleLanes {
         None
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
     /// Drops what is over, dead or has spoken out of turn; pings the rest.
     pub(super) fn tend(&mut self) {
         let now = Instant::now();

@@ -25,7 +25,7 @@ use crate::proto::limits::{Limits, standby::SAID_BESIDE};
 use crate::proto::message::{Connection, Drain, Level, Reject, ToClient};
 use crate::proto::pending::Addressee;
 use crate::stream::Duplex;
-use crate::sync::{Counted, lock};
+use crate::sync::{Counted, Held, lock};
 use idle::IdleLanes;
 use pending::Ticket;
 use standby::Standby;
@@ -76,6 +76,8 @@ pub struct Session {
     reuse: AtomicU8,
     claim_wait: Duration,
     waiting_most: usize,
+    /// Counts it among all sessions.
+    _counted: Held,
 }
 
 impl Session {
@@ -100,6 +102,7 @@ impl Session {
             end: Mutex::new(None),
             ending: CancellationToken::new(),
             gone: CancellationToken::new(),
+            _counted: pending.sessions.hold(),
             pending,
             waiting: AtomicUsize::new(0),
             idle: Mutex::new(IdleLanes::default()),
@@ -142,6 +145,16 @@ impl Session {
         lock(&self.standby).drain();
         self.ask_standby();
         self.say(ToClient::Drain(drain));
+    }
+
+    /// Data sockets that wait to be used again.
+    pub fn idle_lanes(&self) -> usize {
+        lock(&self.idle).len()
+    }
+
+    /// Messages that the client has not been sent yet.
+    pub fn unsaid(&self) -> usize {
+        self.say.max_capacity() - self.say.capacity()
     }
 
     /// Whether the control socket is gone, or about to be.

@@ -1,7 +1,7 @@
 //! Where notified connections wait for their data socket: the one rendezvous of the protocol.
 
 use std::pin::Pin;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::proto::pending::{Addressee, Table};
 pub use crate::proto::pending::{Bearer, ClaimError};
 use crate::stream::Duplex;
 use crate::stream::websocket::{Sizes, WebSocket};
-use crate::sync::lock;
+use crate::sync::{Count, lock};
 
 type Stream = Result<Box<dyn Duplex>, Rejection>;
 
@@ -30,6 +30,8 @@ pub struct Pending {
     table: Mutex<Table<oneshot::Sender<Stream>, oneshot::Sender<Rejection>>>,
     /// Standby sockets of all sessions.
     pub(super) standby: AtomicUsize,
+    /// Sessions, also those that serve no tunnel any more.
+    pub(super) sessions: Count,
 }
 
 impl Pending {
@@ -96,6 +98,21 @@ impl Pending {
     /// Connections that were announced and not claimed yet.
     pub fn waiting(&self) -> usize {
         lock(&self.table).waiting()
+    }
+
+    /// Connections that were announced and are not answered yet, claimed or not.
+    pub fn announced(&self) -> usize {
+        lock(&self.table).len()
+    }
+
+    /// Standby sockets of all sessions, with those whose handshake is under way.
+    pub fn standby(&self) -> usize {
+        self.standby.load(Ordering::Relaxed)
+    }
+
+    /// Sessions, also those that serve no tunnel any more.
+    pub fn sessions(&self) -> usize {
+        self.sessions.get()
     }
 
     /// From now on nothing can be claimed anew, as nobody could come in.

@@ -78,6 +78,8 @@ pub enum Ended {
     Silent,
     /// The client broke RFC 6455.
     Protocol,
+    /// A text message of the client was no UTF-8.
+    NotText,
     /// A message of the client was over the limit.
     TooBig,
 }
@@ -94,6 +96,7 @@ impl Ended {
             Self::ByClient => (close::GOING_AWAY, "", None),
             Self::Silent => (close::GOING_AWAY, "no pong", Some(ClosedReason::Stale)),
             Self::Protocol => (close::PROTOCOL_ERROR, "protocol error", Some(ClosedReason::ProtocolError)),
+            Self::NotText => (close::NOT_TEXT, "text that is no UTF-8", Some(ClosedReason::ProtocolError)),
             Self::TooBig => (close::TOO_BIG, "message too big", Some(ClosedReason::MessageTooBig)),
         }
     }

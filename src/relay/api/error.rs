@@ -14,7 +14,7 @@ use crate::proto::api::ApiError;
 use crate::relay::ending::Ending;
 use crate::store::StoreError;
 use crate::stream::handshake::NotWebSocket;
-use crate::tunnel::CreateError;
+use crate::tunnel::{CreateError, seconds};
 
 /// Why the API refused or failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +88,7 @@ impl ApiFailure {
                 CreateError::HostHeader => (StatusCode::BAD_REQUEST, "invalid_host_header"),
                 CreateError::Taken(_) => (StatusCode::CONFLICT, "name_taken"),
                 CreateError::TooMany(_) => (StatusCode::FORBIDDEN, "too_many_tunnels"),
+                CreateError::TooOften { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_creations"),
                 CreateError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
             },
             Self::NoTunnel => (StatusCode::NOT_FOUND, "tunnel_not_found"),
@@ -129,6 +130,9 @@ impl IntoResponse for ApiFailure {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
             }
             _ => {}
+        }
+        if let Self::Create(CreateError::TooOften { wait, .. }) = &self {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(wait)));
         }
         let error = ApiError { error: self.to_string(), code: code.to_owned(), request_id: String::new() };
         response.extensions_mut().insert(Pending(error));

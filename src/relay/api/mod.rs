@@ -18,6 +18,7 @@ use http::HeaderMap;
 use tokio_util::task::TaskTracker;
 use utoipa::OpenApi;
 
+use super::counts::Open;
 use super::ending::Ending;
 use super::route::Routes;
 use crate::auth::{Keys, Principal, Refused};
@@ -46,6 +47,8 @@ pub struct Api {
     pub limits: Arc<Limits>,
     /// Control sockets under way.
     pub sessions: TaskTracker,
+    /// What is open.
+    pub open: Arc<Open>,
 }
 
 impl Api {

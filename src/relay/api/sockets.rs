@@ -24,6 +24,7 @@ use crate::relay::handover::{self, Claimed};
 use crate::relay::viewer::ViewerIo;
 use crate::stream::handshake::{self, NotWebSocket};
 use crate::stream::websocket::{Sizes, WebSocket};
+use crate::sync::Count;
 use crate::tunnel::{Tunnel, unix_ms};
 
 /// For our 101 to be taken.
@@ -56,7 +57,7 @@ pub async fn control(
     let begun = Begun { level, checked_at, successor_of: Uuid::parse_str(&query.successor_of).ok() };
     let sessions = api.sessions.clone();
     sessions.spawn(async move {
-        if let Some((io, already)) = upgraded(on_upgrade).await {
+        if let Some((io, already)) = upgraded(on_upgrade, &api.open.control_sockets).await {
             let serving = session::begin(&api, tunnel, &principal, begun, (io, already.to_vec()));
             // A task of its own: this one holds room for the handshake, and the API, as long as it lives.
             api.sessions.spawn(serving);
@@ -110,7 +111,7 @@ pub async fn data(
         let admitted = tunnel.session().ok_or(StandbyError::NoSession)?.admit_standby(&query.id)?;
         let on_upgrade = upgrade_of(&mut request)?;
         api.sessions.spawn(async move {
-            if let Some((io, already)) = upgraded(on_upgrade).await {
+            if let Some((io, already)) = upgraded(on_upgrade, &api.open.data_sockets).await {
                 let socket = WebSocket::new(io, Role::Server, already, sizes).with_half_close();
                 admitted.deliver(Box::new(socket));
             }
@@ -124,7 +125,7 @@ pub async fn data(
     });
     let claim = handover::claim(&api.pending, &api.predecessor, &query.id, bearer).await?;
     api.sessions.spawn(async move {
-        let Some((io, already)) = upgraded(on_upgrade).await else { return };
+        let Some((io, already)) = upgraded(on_upgrade, &api.open.data_sockets).await else { return };
         match claim {
             Claimed::Here(claim) => claim.deliver(io, already, sizes),
             Claimed::There(claim) => {
@@ -141,9 +142,11 @@ fn upgrade_of(request: &mut Request) -> Result<OnUpgrade, ApiFailure> {
     request.extensions_mut().remove::<OnUpgrade>().ok_or(ApiFailure::NotWebSocket(NotWebSocket::NoUpgrade))
 }
 
-/// The socket, and what was read behind the handshake.
-async fn upgraded(on_upgrade: OnUpgrade) -> Option<(ViewerIo, BytesMut)> {
+/// The socket, which `kind` counts from now on, and what was read behind the handshake.
+async fn upgraded(on_upgrade: OnUpgrade, kind: &Count) -> Option<(ViewerIo, BytesMut)> {
     let upgraded = timeout(SWITCH_WAIT, on_upgrade).await.ok()?;
     let parts = upgraded.ok()?.downcast::<TokioIo<ViewerIo>>().ok()?;
-    Some((parts.io.into_inner(), handshake::left_over(&parts.read_buf)))
+    let io = parts.io.into_inner();
+    io.0.becomes(kind);
+    Some((io, handshake::left_over(&parts.read_buf)))
 }

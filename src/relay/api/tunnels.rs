@@ -41,7 +41,8 @@ pub async fn list(State(api): State<Api>, headers: HeaderMap) -> Answer<Json<Vec
         (status = 400, description = "A field cannot be used; `code` says which", body = ApiError),
         (status = 403, description = "The key has as many tunnels as it may, or the token is for another name", body = ApiError),
         (status = 409, description = "The name is another key's", body = ApiError),
-        (status = 413, description = "The body is over 64 KiB", body = ApiError), Refusals))]
+        (status = 413, description = "The body is over 64 KiB", body = ApiError),
+        (status = 429, description = "The key has created as many tunnels as it may for now; `Retry-After` says for how long", body = ApiError), Refusals))]
 pub async fn create(
     State(api): State<Api>,
     headers: HeaderMap,
@@ -79,7 +80,7 @@ pub async fn delete(
     Path(id): Path<String>,
 ) -> Answer<StatusCode> {
     let tunnel = find(&api, &headers, &id).await?;
-    api.registry.delete(&tunnel).await?;
+    still_there(api.registry.delete(&tunnel).await?)?;
     tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), "tunnel deleted");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -96,7 +97,7 @@ pub async fn suspend(
 ) -> Answer<Json<Suspended>> {
     let tunnel = find(&api, &headers, &id).await?;
     let Suspend { suspended } = read(body)?;
-    api.registry.suspend(&tunnel, suspended).await?;
+    still_there(api.registry.suspend(&tunnel, suspended).await?)?;
     let status = if suspended { "suspended" } else { "resumed" };
     tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), status, "tunnel suspension");
     Ok(Json(Suspended { status: status.to_owned(), suspended: suspended.to_string() }))
@@ -116,7 +117,7 @@ pub async fn extend(
     let tunnel = find(&api, &headers, &id).await?;
     let Extend { ttl } = read(body)?;
     let ttl = duration::parse(&ttl).map_err(CreateError::from)?;
-    api.registry.extend(&tunnel, Some(ttl).filter(|ttl| !ttl.is_zero())).await?;
+    still_there(api.registry.extend(&tunnel, Some(ttl).filter(|ttl| !ttl.is_zero())).await?)?;
     Ok(Json(show(&api, &tunnel)))
 }
 
@@ -155,6 +156,11 @@ async fn find(api: &Api, headers: &HeaderMap, id: &str) -> Answer<Arc<Tunnel>> {
     let principal = api.authenticate(headers).await?;
     let own = |tunnel: &Arc<Tunnel>| tunnel.owner == principal.owner && principal.may_use(&tunnel.name);
     api.tunnel(id).await.filter(own).ok_or(ApiFailure::NoTunnel)
+}
+
+/// A tunnel that ended between being found and being changed is not found.
+fn still_there(changed: bool) -> Answer<()> {
+    if changed { Ok(()) } else { Err(ApiFailure::NoTunnel) }
 }
 
 /// A token for one tunnel creates no other; where no name is given, its own is meant.

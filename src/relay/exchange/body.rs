@@ -20,7 +20,7 @@ use crate::relay::ending::Ending;
 use crate::relay::errors::Cause;
 use crate::relay::forward::strip_trailers;
 use crate::relay::viewer::Busy;
-use crate::tunnel::Tunnel;
+use crate::tunnel::{Tunnel, Viewing};
 
 /// What becomes of the lane after a complete response.
 pub type Finish = Box<dyn FnOnce(Lane) + Send + Sync>;
@@ -88,7 +88,7 @@ impl ResponseBody {
         self.account.complete();
         let Some(exchange) = self.exchange.take() else { return };
         self.account.bytes_in(exchange.upload.received);
-        let Some(finish) = self.finish.take().filter(|_| exchange.input.is_empty()) else {
+        let Some(finish) = self.finish.take().filter(|_| !exchange.has_input()) else {
             return exchange.lane.dismiss();
         };
         if exchange.upload.is_done() {
@@ -99,9 +99,10 @@ impl ResponseBody {
             let (tunnel, busy) = (Arc::clone(&self.account.tunnel), self.rest.busy.hold());
             let record = self.account.record.take();
             let (idle, running) = (self.idle, self.running.clone());
+            let viewing = self.account.viewing.take();
             self.rest.tasks.spawn(async move {
                 finish_upload(exchange, finish, idle, running, tunnel).await;
-                drop((busy, record));
+                drop((busy, viewing, record));
             });
         } else {
             exchange.lane.dismiss();
@@ -136,7 +137,7 @@ impl ResponseBody {
                     return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::InvalidData, error))));
                 }
             }
-            match exchange.lane.stream.poll_chunk(cx) {
+            match exchange.poll_chunk(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(Some(chunk))) => exchange.input = chunk,
                 // The end of the stream is the end of the body only where the framing says so; never a clean end
@@ -246,17 +247,19 @@ impl Body for ResponseBody {
 pub struct Account {
     /// The tunnel that served it.
     pub tunnel: Arc<Tunnel>,
+    /// Counts the viewer; taken by what outlasts the response.
+    viewing: Option<Viewing>,
     /// If records are wanted.
     record: Option<Box<Record>>,
 }
 
 impl Account {
     /// An account of a response with `status`.
-    pub fn new(tunnel: Arc<Tunnel>, status: u16, mut record: Option<Box<Record>>) -> Self {
+    pub fn new(tunnel: Arc<Tunnel>, viewing: Viewing, status: u16, mut record: Option<Box<Record>>) -> Self {
         if let Some(record) = &mut record {
             record.answer(status);
         }
-        Self { tunnel, record }
+        Self { tunnel, viewing: Some(viewing), record }
     }
 
     /// Counts what an upgraded connection moved.

@@ -20,6 +20,8 @@ use tokio::time::timeout;
 use crate::link::{Lane, Rejection};
 use crate::proto::http1::{HeadError, ResponseHead};
 use crate::proto::limits::viewer;
+use crate::stream::Duplex;
+use crate::stream::throttle::{Meter, Metered};
 
 /// Bytes of a response head; targets with larger ones are broken.
 const HEAD_LIMIT: usize = 256 * 1024;
@@ -57,12 +59,14 @@ pub struct Exchange {
     pub input: Bytes,
     /// The target takes no more of the upload.
     write_failed: bool,
+    /// Where the owner's bandwidth is limited. Boxed: it is rare.
+    meter: Option<Box<Meter>>,
 }
 
 impl Exchange {
     /// Begins `upload` on `lane`; nothing happens before [`Exchange::head`] is polled.
-    pub fn new(lane: Lane, upload: Upload) -> Self {
-        Self { lane, upload, input: Bytes::new(), write_failed: false }
+    pub fn new(lane: Lane, upload: Upload, meter: Option<Box<Meter>>) -> Self {
+        Self { lane, upload, input: Bytes::new(), write_failed: false, meter }
     }
 
     /// Sends the request and waits for the final response head, also while the body is still being sent. 1xx responses
@@ -86,7 +90,19 @@ impl Exchange {
 
     /// Whether anything of a response has come.
     pub fn has_input(&self) -> bool {
-        !self.input.is_empty()
+        !self.input.is_empty() || self.meter.as_ref().is_some_and(|meter| meter.holds())
+    }
+
+    /// What of the upgraded connection has come, and the stream that it goes on with.
+    pub fn into_parts(self) -> (Bytes, Box<dyn Duplex>, Option<Box<Meter>>) {
+        (self.input, self.lane.stream, self.meter)
+    }
+
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        match &mut self.meter {
+            None => self.lane.stream.poll_chunk(cx),
+            Some(meter) => Metered::new(self.lane.stream.as_mut(), meter).poll_chunk(cx),
+        }
     }
 
     /// Sends what is left of the request after a complete response; `false` if the target stops taking it or speaks
@@ -97,7 +113,8 @@ impl Exchange {
             let sending = poll_fn(|cx| {
                 if self.poll_upload(cx).is_err()
                     || self.write_failed
-                    || self.lane.stream.poll_chunk(cx).is_ready()
+                    || self.has_input()
+                    || self.poll_chunk(cx).is_ready()
                 {
                     return Poll::Ready(false);
                 }
@@ -114,7 +131,7 @@ impl Exchange {
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, NoHead>> {
         loop {
             self.poll_upload(cx).map_err(NoHead::Upload)?;
-            let chunk = match self.lane.stream.poll_chunk(cx) {
+            let chunk = match self.poll_chunk(cx) {
                 Poll::Pending => {
                     let Some(rejected) = &mut self.lane.rejected else { return Poll::Pending };
                     return rejected.as_mut().poll(cx).map(|rejection| Err(NoHead::Rejected(rejection)));
@@ -149,7 +166,11 @@ impl Exchange {
         if self.write_failed {
             return Ok(());
         }
-        match self.upload.poll(cx, self.lane.stream.as_mut()) {
+        let sent = match &mut self.meter {
+            None => self.upload.poll(cx, self.lane.stream.as_mut()),
+            Some(meter) => self.upload.poll(cx, &mut Metered::new(self.lane.stream.as_mut(), meter)),
+        };
+        match sent {
             Poll::Ready(Err(UploadError::Target(_))) => {
                 self.write_failed = true;
                 Ok(())

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::link::Lane;
-use crate::sync::lock;
+use crate::sync::{Count, Held, lock};
 
 /// What a connection is doing; each phase has its own deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +54,10 @@ pub struct Connection {
     multiplexed: bool,
     /// A stream of a connection-bound login (NTLM, Negotiate), kept for this viewer alone.
     pinned: Mutex<Option<Pinned>>,
+    /// Counts it among all connections.
+    _open: Held,
+    /// Counts it among those of a kind, once it is one.
+    kind: OnceLock<Held>,
 }
 
 /// A lane that only its viewer may use, and the tunnel it belongs to.
@@ -64,11 +68,13 @@ pub struct Pinned {
     pub until: Instant,
     /// The stream.
     pub lane: Lane,
+    /// Counts it.
+    pub _counted: Held,
 }
 
 impl Connection {
-    /// Wraps an accepted socket.
-    pub fn new(stream: TcpStream, remote: SocketAddr, multiplexed: bool) -> Arc<Self> {
+    /// Wraps an accepted socket, which `open` counts.
+    pub fn new(stream: TcpStream, remote: SocketAddr, multiplexed: bool, open: Held) -> Arc<Self> {
         Arc::new(Self {
             stream: Mutex::new(stream),
             remote,
@@ -82,7 +88,14 @@ impl Connection {
             close_ends_body: AtomicBool::new(false),
             multiplexed,
             pinned: Mutex::new(None),
+            _open: open,
+            kind: OnceLock::new(),
         })
+    }
+
+    /// From now on it is no longer HTTP but one of those that `kind` counts.
+    pub fn becomes(&self, kind: &Count) {
+        let _ = self.kind.set(kind.hold());
     }
 
     /// The peer's address without its port, an IPv4 one that came mapped into IPv6 as IPv4.

@@ -108,3 +108,21 @@ async fn an_end_inside_a_frame_is_an_error_and_between_messages_is_not() {
         assert_eq!(got, b"abc");
     }
 }
+
+#[tokio::test]
+async fn a_message_that_ends_in_an_empty_fragment_is_whole_and_not_part_of_the_next() {
+    let (io, mut raw) = duplex(100);
+    raw.write_all(b"\x01\x03one\x80\x00\x81\x03two\x02\x00\x00\x03six\x80\x00").await.unwrap();
+    let mut socket = WebSocket::new(io, Role::Client, BytesMut::new(), Sizes { buffer: 8192, message: 8192 });
+    let mut part = BytesMut::new();
+    for message in ["one", "two", "six"] {
+        let came = std::future::poll_fn(|cx| socket.poll_message(cx, &mut part, 100));
+        let came = tokio::time::timeout(std::time::Duration::from_secs(5), came).await;
+        assert_eq!(came.unwrap().unwrap().unwrap(), message);
+    }
+    raw.write_all(b"\x01\x01a\x80\x00\x81\x01b").await.unwrap();
+    drop(raw);
+    let mut bytes = Vec::new();
+    socket.read_to_end(&mut bytes).await.unwrap();
+    assert_eq!(bytes, b"ab", "an empty fragment is no end");
+}
