@@ -19,7 +19,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("client", &["sync", "proto", "stream", "auth"]),
     ("bridge", &["proto", "stream", "link", "store", "auth", "tunnel"]),
     ("conform", &["proto", "stream", "link", "store", "auth", "tunnel", "relay", "client", "bridge"]),
-    ("cli", &["proto", "stream", "link", "store", "auth", "tunnel", "relay", "client", "bridge", "conform"]),
+    (
+        "cli",
+        &[
+            "sync", "proto", "stream", "link", "store", "auth", "tunnel", "relay", "client", "bridge",
+            "conform",
+        ],
+    ),
 ];
 
 /// A crate, and the files and directories that may name it: to replace it, only these are touched.

@@ -1,28 +1,77 @@
 //! Log records on stderr, as text or JSON, chosen by `ADIT_LOG_FILTER`.
 
+mod limit;
+mod lines;
+
 use std::io::{self, IsTerminal};
 
 use anyhow::{Context, anyhow};
-use tracing_subscriber::EnvFilter;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Metadata;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt};
 
+use crate::proto::limits::log::WINDOW;
 use crate::relay::config::LogFormat;
+use limit::LeftOut;
+use lines::{Form, Lines};
 
 /// The variable that says which records are written, in the notation of tracing-subscriber's `EnvFilter`.
 pub const FILTER: &str = "ADIT_LOG_FILTER";
 
-/// Begins to write log records. To be called once in a process.
-pub fn init(format: LogFormat) -> anyhow::Result<()> {
+/// Target of the records that tell how many others were left out.
+const LEFT_OUT: &str = "adit::log";
+
+/// Records are written as long as this lives; it tells of what was left out, the last time when it is dropped.
+#[must_use]
+pub struct Log {
+    lines: Lines,
+    _telling: AbortOnDropHandle<()>,
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        tell(&self.lines, true);
+    }
+}
+
+/// Begins to write log records. To be called once in a process, within a tokio runtime.
+pub fn init(format: LogFormat) -> anyhow::Result<Log> {
     let filter = filter(std::env::var(FILTER).ok())?;
-    let set = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    let done = match format {
-        LogFormat::Json => set.json().flatten_event(true).try_init(),
-        LogFormat::Text => {
-            // https://no-color.org: set and not empty.
-            let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            set.with_ansi(colour && io::stderr().is_terminal()).try_init()
-        }
+    // https://no-color.org: set and not empty.
+    let colour =
+        std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && io::stderr().is_terminal();
+    let form = match format {
+        LogFormat::Json => Form::Json,
+        LogFormat::Text if colour => Form::Colour,
+        LogFormat::Text => Form::Text,
     };
-    done.map_err(|error| anyhow!("log records are already being written: {error}"))
+    let lines = Lines::new(form);
+    let layer = fmt::layer().with_ansi(form == Form::Colour).with_writer(lines.clone());
+    let registry = tracing_subscriber::registry().with(filter).with(filter_fn(is_presentable));
+    let done = match form {
+        Form::Json => registry.with(layer.json().flatten_event(true)).try_init(),
+        Form::Text | Form::Colour => registry.with(layer).try_init(),
+    };
+    done.map_err(|error| anyhow!("log records are already being written: {error}"))?;
+    let told = lines.clone();
+    let telling = tokio::spawn(async move {
+        let mut windows = tokio::time::interval(WINDOW / 2);
+        loop {
+            windows.tick().await;
+            tell(&told, false);
+        }
+    });
+    Ok(Log { lines, _telling: AbortOnDropHandle::new(telling) })
+}
+
+fn tell(lines: &Lines, at_the_end: bool) {
+    for LeftOut { place, count } in lines.left_out(at_the_end) {
+        tracing::warn!(target: LEFT_OUT, count, place, "more records of this kind were left out");
+    }
 }
 
 fn filter(value: Option<String>) -> anyhow::Result<EnvFilter> {
@@ -30,8 +79,15 @@ fn filter(value: Option<String>) -> anyhow::Result<EnvFilter> {
     let filter = EnvFilter::builder().parse(&value).with_context(|| {
         format!("environment {FILTER}: {value:?}: expected for example info or adit::relay=debug")
     })?;
-    // At finer levels it writes out what is sent, and the ids of connections are secrets.
-    Ok(filter.add_directive("tungstenite=warn".parse()?))
+    // Whatever is chosen: a gap in the log must show.
+    Ok(filter.add_directive(format!("{LEFT_OUT}=warn").parse()?))
+}
+
+/// At finer levels other crates write out what is sent and received: keys, cookies, and the ids of connections, which are
+/// secrets.
+fn is_presentable(of: &Metadata<'_>) -> bool {
+    let ours = of.target() == "adit" || of.target().starts_with("adit::");
+    ours || *of.level() <= LevelFilter::INFO
 }
 
 #[cfg(test)]
@@ -42,7 +98,7 @@ mod tests {
     fn the_filter_is_info_unless_another_is_given() {
         for (value, directives) in [(None, "info"), (Some(""), "info"), (Some("adit=debug"), "adit=debug")] {
             let filter = filter(value.map(str::to_owned)).unwrap().to_string();
-            assert!(filter.split(',').eq(["tungstenite=warn", directives]), "{filter}");
+            assert!(filter.split(',').eq(["adit::log=warn", directives]), "{filter}");
         }
         let error = filter(Some("adit=loud".into())).unwrap_err().to_string();
         assert!(error.contains("ADIT_LOG_FILTER") && error.contains("adit=loud"), "{error}");

@@ -82,9 +82,10 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         _ => {}
     }
     // The terminal belongs to the tunnels; log records are for who asks for them.
-    if std::env::var_os(log::FILTER).is_some() {
-        log::init(crate::relay::config::LogFormat::Text)?;
-    }
+    let _log = match std::env::var_os(log::FILTER) {
+        Some(_) => Some(log::init(crate::relay::config::LogFormat::Text)?),
+        None => None,
+    };
     match name {
         "http" => http::run(args(matches)?).await,
         "up" => up::run(args(matches)?).await,

@@ -66,7 +66,7 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let config = resolved.config;
-    log::init(config.log)?;
+    let _log = log::init(config.log)?;
     // Before anything is opened: what is refused leaves the running relay alone.
     let inheritance = if matches.get_flag("take-over") {
         match take_over(&config).await {

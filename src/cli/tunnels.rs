@@ -9,7 +9,7 @@ use serde_json::json;
 use super::http::{RelayArgs, ttl, usage};
 use crate::client::Connector;
 use crate::client::api::CallError;
-use crate::client::text::visible;
+use crate::client::text::{visible, visible_json};
 use crate::proto::api::{NEVER, Tunnel};
 
 /// `adit ls`.
@@ -223,7 +223,7 @@ fn ends(tunnel: &Tunnel) -> String {
 }
 
 fn pretty(value: &serde_json::Value) -> String {
-    format!("{value:#}\n")
+    visible_json(&format!("{value:#}\n")).into_owned()
 }
 
 /// A reader that went away is no error.

@@ -17,7 +17,7 @@ use crate::stream::handshake::ConnectError;
 
 /// Bytes of the longest answer: a list of tens of thousands of tunnels.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
-/// Characters of a body that is no error of ours, such as a web server's page, that are shown.
+/// Characters that are shown of an error, or of a body that is none of ours, such as a web server's page.
 const MAX_SHOWN: usize = 300;
 
 /// Why a call failed.
@@ -74,9 +74,8 @@ impl CallError {
         let field = |name: &str| json.get(name).and_then(|value| value.as_str());
         let text = String::from_utf8_lossy(body);
         let message = match (field("error"), text.trim()) {
-            (Some(error), _) => error.to_owned(),
             (None, "") => "no reason given".to_owned(),
-            (None, text) => text.chars().take(MAX_SHOWN).collect(),
+            (Some(text), _) | (None, text) => text.chars().take(MAX_SHOWN).collect(),
         };
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Unauthorised { status, message },
@@ -250,5 +249,6 @@ mod tests {
         assert!(text("name in use\n").ends_with(": name in use"));
         assert!(text("").ends_with(": no reason given"));
         assert!(text(&"x".repeat(9999)).len() < 400);
+        assert!(text(&format!(r#"{{"error":"{}"}}"#, "x".repeat(9999))).len() < 400);
     }
 }

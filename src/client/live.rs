@@ -17,8 +17,10 @@ use crate::proto::control::client::duration;
 use crate::proto::limits::client::{DRAIN_MARGIN, STANDBY};
 use crate::proto::message::{AuthResult, Drain, Expiring, Level, Reject, ToRelay};
 
-/// What ends soon is not told more often than this.
-const EXPIRING_EVERY: Duration = Duration::from_secs(1);
+/// What ends soon is not told more often than this, nor is what the relay could not read.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+/// Characters of the relay's words in a log record.
+const MAX_WORDS: usize = 300;
 /// Bytes of a connection's id; a UUID has 36.
 const MAX_ID: usize = 128;
 /// Characters of a session's name: it becomes part of a URL.
@@ -51,6 +53,7 @@ pub(super) struct Live {
     /// When a draining session is over, whatever the relay does.
     until: watch::Sender<Option<Instant>>,
     expiring: Option<Instant>,
+    error: Option<Instant>,
 }
 
 impl Live {
@@ -63,8 +66,8 @@ impl Live {
         notes: mpsc::Sender<(u64, Note)>,
     ) -> Self {
         let (want, until) = (watch::Sender::new(0), watch::Sender::new(None));
-        let (claims, expiring) = (Claims::default(), None);
-        Self { server, streams, leaving, claims, number, notes, want, until, expiring }
+        let (claims, expiring, error) = (Claims::default(), None, None);
+        Self { server, streams, leaving, claims, number, notes, want, until, expiring, error }
     }
 
     /// Serves until the session ends.
@@ -105,7 +108,7 @@ impl Live {
     fn hear(&mut self, heard: Heard) {
         match heard {
             Heard::Welcome(welcome) => {
-                tracing::debug!(relay = %visible(&welcome.relay), "level two");
+                tracing::debug!(relay = words(&welcome.relay), "level two");
                 if welcome.session.len() <= MAX_SESSION {
                     self.note(Note::Named(welcome.session.clone()));
                 }
@@ -121,16 +124,16 @@ impl Live {
             }
             Heard::Drain(drain) => self.drain(drain),
             Heard::Expiring(expiring) => {
-                if self.expiring.is_none_or(|told| told.elapsed() >= EXPIRING_EVERY) {
-                    self.expiring = Some(Instant::now());
+                if is_due(&mut self.expiring) {
                     self.note(Note::Expiring(expiring));
                 }
             }
             Heard::Auth(result) => self.note(Note::Auth(result)),
             Heard::Closed(reason) => tracing::debug!(?reason, "the relay closes the session"),
-            Heard::Error(message) => {
-                tracing::warn!(message = %visible(&message), "the relay could not read a message of ours");
+            Heard::Error(message) if is_due(&mut self.error) => {
+                tracing::warn!(error = words(&message), "the relay could not read a message of ours");
             }
+            Heard::Error(_) => {}
         }
     }
 
@@ -163,6 +166,20 @@ impl Live {
     fn note(&self, note: Note) {
         let _ = self.notes.try_send((self.number, note));
     }
+}
+
+/// Whether it is time to tell again; if so, it is told now.
+fn is_due(told: &mut Option<Instant>) -> bool {
+    let due = told.is_none_or(|told| told.elapsed() >= TOLD_EVERY);
+    if due {
+        *told = Some(Instant::now());
+    }
+    due
+}
+
+/// The relay's words for a log.
+fn words(text: &str) -> String {
+    visible(text).chars().take(MAX_WORDS).collect()
 }
 
 /// A viewer for whom there is no room gets to know it, where that can be said.

@@ -10,8 +10,10 @@ use tokio::time::Instant;
 
 use super::event::{End, Event, Exchange};
 use super::target::Target;
-use super::text::{elapsed, size, visible};
+use super::text::{elapsed, size, visible, visible_json};
 
+/// Characters of one text of the relay's.
+const MOST_SHOWN: usize = 1000;
 /// A relay that stays away is mentioned again after this.
 const SAME_REASON_EVERY: Duration = Duration::from_secs(60);
 
@@ -87,7 +89,7 @@ impl Report {
             Event::Online { url, again, .. } => {
                 // Where one control session takes over from another nobody was without service.
                 let silent = self.offline.take().is_none() && *again;
-                let url = visible(url);
+                let url = shown(url);
                 let mut shown = match quiet || silent {
                     true => Output::default(),
                     false if *again => self.line(&format!("{}: {url}", self.paint("32", "online again"))),
@@ -102,7 +104,7 @@ impl Report {
             Event::Request(exchange) if !quiet => self.line(&self.request(exchange)),
             Event::TargetDown { error, at_start } if !quiet => {
                 let after = if *at_start { " The tunnel is open and waits for it." } else { "" };
-                let text = format!("{}. {}{after}", visible(&error.to_string()), error.fix());
+                let text = format!("{}. {}{after}", shown(&error.to_string()), error.fix());
                 self.line(&format!("{}: {text}", self.paint("33", "target")))
             }
             Event::Expiring { what, left, name } if !quiet => {
@@ -115,13 +117,13 @@ impl Report {
             }
             Event::Auth { accepted: false, error, .. } => {
                 let error = error.as_deref().unwrap_or("no reason given");
-                let text = format!("the relay does not take the fresh one: {}", visible(error));
+                let text = format!("the relay does not take the fresh one: {}", shown(error));
                 self.line(&format!("{}: {text}", self.paint("31", "token")))
             }
             Event::Ended(end) if end.exit_code() != 0 => {
-                self.line(&format!("{}: {}", self.paint("31", "adit"), visible(&end.to_string())))
+                self.line(&format!("{}: {}", self.paint("31", "adit"), shown(&end.to_string())))
             }
-            Event::Ended(end) if !quiet => self.line(&visible(&end.to_string())),
+            Event::Ended(end) if !quiet => self.line(&shown(&end.to_string())),
             _ => Output::default(),
         }
     }
@@ -136,7 +138,7 @@ impl Report {
             0 => "trying again at once".to_owned(),
             seconds => format!("trying again in {seconds}s"),
         };
-        self.line(&format!("{}: {}; {next}", self.paint("33", "offline"), visible(reason)))
+        self.line(&format!("{}: {}; {next}", self.paint("33", "offline"), shown(reason)))
     }
 
     fn request(&self, exchange: &Exchange) -> String {
@@ -159,14 +161,14 @@ impl Report {
             (_, true) => size(*bytes_out),
         };
         // A request's line must stay one line, and readable.
-        let path: String = visible(path).chars().take(200).collect();
+        let path: String = visible(without_query(path)).chars().take(200).collect();
         let method: String = visible(method).chars().take(20).collect();
         format!("{method:<6} {path:<34} {status} {:>7}    {end}", elapsed(*duration))
     }
 
     fn line(&self, text: &str) -> Output {
         let stderr = match &self.label {
-            Some(label) => format!("[{}] {text}\n", visible(label)),
+            Some(label) => format!("[{}] {text}\n", shown(label)),
             None => format!("{text}\n"),
         };
         Output { stdout: String::new(), stderr }
@@ -189,7 +191,7 @@ impl Report {
             Event::Request(exchange) => {
                 let Exchange { method, path, status, duration, bytes_in, bytes_out, whole } = exchange;
                 let fields = json!({
-                    "method": method, "path": path, "status": status, "duration_ms": millis(*duration),
+                    "method": method, "path": without_query(path), "status": status, "duration_ms": millis(*duration),
                     "bytes_in": bytes_in, "bytes_out": bytes_out, "whole": whole,
                 });
                 self.object("request", fields)
@@ -232,17 +234,27 @@ impl Report {
         if let Some(label) = &self.label {
             fields["tunnel"] = label.as_str().into();
         }
-        Output { stdout: format!("{fields}\n"), stderr: String::new() }
+        Output { stdout: visible_json(&format!("{fields}\n")).into_owned(), stderr: String::new() }
     }
+}
+
+/// The words of a stranger, not too many of them.
+fn shown(text: &str) -> String {
+    visible(text).chars().take(MOST_SHOWN).collect()
+}
+
+/// Queries hold tokens and words of viewers, and what is shown here ends up in files.
+fn without_query(path: &str) -> &str {
+    path.split(['?', '#']).next().unwrap_or_default()
 }
 
 /// What ends when, and what to do about it.
 fn expiring(what: &str, left: Duration, name: &str) -> String {
     let seconds = left.as_secs();
     match what {
-        "tunnel" => format!("the tunnel ends in {seconds} s: `adit extend {} 1h`", visible(name)),
+        "tunnel" => format!("the tunnel ends in {seconds} s: `adit extend {} 1h`", shown(name)),
         "token" => format!("the token ends in {seconds} s, and the session with it unless a fresh one comes"),
-        what => format!("the {} ends in {seconds} s", visible(what)),
+        what => format!("the {} ends in {seconds} s", shown(what)),
     }
 }
 
@@ -316,6 +328,18 @@ mod tests {
         );
         let mut colourful = report(Style { colour: true, ..PLAIN }, None);
         assert!(colourful.lines(&exchange("/", Some(500))).stderr.contains("\x1b[31m500\x1b[0m"));
+    }
+
+    #[test]
+    fn no_query_is_shown_and_no_end_of_words() {
+        let asked = exchange("/a?token=s3cret#s3cret", Some(200));
+        let mut plain = report(PLAIN, None);
+        let json = report(Style { json: true, ..PLAIN }, None);
+        let shown = [plain.lines(&asked).stderr, json.json(&asked).stdout];
+        assert!(shown.iter().all(|shown| shown.contains("/a") && !shown.contains("s3cret")), "{shown:?}");
+        let reason = "x".repeat(1 << 20);
+        let offline = Event::Offline { reason, retry_in: Duration::ZERO };
+        assert!(plain.lines(&offline).stderr.len() < 2 * MOST_SHOWN);
     }
 
     #[test]

@@ -4,26 +4,47 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// `text` with everything escaped that could steer a terminal: control characters, and those that turn the direction
-/// of writing or have no width.
+/// Whether a character could steer a terminal, or hide something from a reader: control characters, and those that turn
+/// the direction of writing or have no width.
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// `text` with everything escaped that could steer a terminal.
 pub fn visible(text: &str) -> Cow<'_, str> {
-    let steers = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    if !text.contains(steers) {
+    escaped(text, steers, |safe, c| safe.extend(c.escape_default()))
+}
+
+/// The same for a text that is JSON, and stays so: serde leaves most of these characters as they are. Line ends between
+/// its values are kept.
+pub fn visible_json(json: &str) -> Cow<'_, str> {
+    escaped(
+        json,
+        |c| c != '\n' && steers(c),
+        |safe, c| {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(safe, "\\u{unit:04x}");
+            }
+        },
+    )
+}
+
+fn escaped(text: &str, which: fn(char) -> bool, escape: fn(&mut String, char)) -> Cow<'_, str> {
+    if !text.contains(which) {
         return Cow::Borrowed(text);
     }
-    text.chars()
-        .fold(String::new(), |mut safe, c| {
-            if steers(c) {
-                safe.extend(c.escape_default());
-            } else {
-                safe.push(c);
-            }
-            safe
-        })
-        .into()
+    let mut safe = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if which(c) {
+            escape(&mut safe, c);
+        } else {
+            safe.push(c);
+        }
+    }
+    safe.into()
 }
 
 /// `text` for HTML, in content and in quoted attributes.
@@ -86,6 +107,10 @@ mod tests {
         assert_eq!(visible("/ünïcode ok"), "/ünïcode ok");
         assert_eq!(visible("\x1b[2J\r\n\u{9b}m"), "\\u{1b}[2J\\r\\n\\u{9b}m");
         assert_eq!(visible("a\u{202e}b"), "a\\u{202e}b");
+        assert_eq!(
+            visible_json("{\"a\u{9b}\u{e0041}\":\n\"\u{7f}é\"}"),
+            "{\"a\\u009b\\udb40\\udc41\":\n\"\\u007fé\"}"
+        );
     }
 
     #[test]

@@ -196,6 +196,23 @@ pub mod drain {
     pub const SPREAD_MOST: Duration = Duration::from_secs(3);
 }
 
+/// What a log takes, so that strangers fill neither it nor a disk.
+#[doc(hidden)]
+pub mod log {
+    use std::time::Duration;
+
+    /// Records of one kind (one place in the program) within [`WINDOW`]: some 20 kB, so 200 MB a day at the worst. Those
+    /// beyond are counted. The closing records of exchanges, which are asked for, and those finer than info have no limit.
+    pub const PER_KIND: u32 = 100;
+    /// After this, what was left out is told, and records of the kind are written again.
+    pub const WINDOW: Duration = Duration::from_secs(10);
+    /// Bytes of one record, before what is not printable is escaped; values of longer ones are cut. Tools that collect
+    /// logs take 16 KiB and less.
+    pub const LINE_BYTES: usize = 8 * 1024;
+    /// Characters of a viewer's path in the closing record of its exchange.
+    pub const PATH_CHARS: usize = 1024;
+}
+
 /// What a client does to notice a dead relay and to come back.
 #[doc(hidden)]
 pub mod client {

@@ -1,12 +1,13 @@
 //! The admin listener: probes for orchestrators, and counts of what is held.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderValue, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,6 +17,7 @@ use tokio::task::JoinSet;
 
 use super::Shared;
 use super::counts::counts;
+use super::route::split_host;
 
 /// After a failed accept (out of descriptors), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -26,6 +28,7 @@ pub async fn serve(listener: Arc<TcpListener>, shared: Arc<Shared>) {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/counts", get(counts))
+        .layer(from_fn(by_own_name))
         .layer(from_fn_with_state(Arc::clone(&shared), last_of_its_connection))
         .with_state(Arc::clone(&shared));
     let mut http = hyper::server::conn::http1::Builder::new();
@@ -62,6 +65,28 @@ async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) 
     } else {
         (StatusCode::OK, "ready\n")
     }
+}
+
+/// A page in the operator's browser may let its own name lead to this address, and would then read what is here: only
+/// addresses and `localhost` can be nobody else's names. Probes say nothing that is worth it, and come under any name.
+async fn by_own_name(request: Request, next: Next) -> Response {
+    if !matches!(request.uri().path(), "/healthz" | "/readyz") && !is_own(&request) {
+        let text = "ask by address, or as localhost\n";
+        return (StatusCode::MISDIRECTED_REQUEST, text).into_response();
+    }
+    next.run(request).await
+}
+
+fn is_own(request: &Request) -> bool {
+    let named = request.headers().get_all(header::HOST).iter().map(HeaderValue::to_str);
+    let mut asked =
+        request.uri().authority().map(|authority| Ok(authority.as_str())).into_iter().chain(named);
+    asked.all(|host| {
+        host.ok().and_then(split_host).is_some_and(|(host, _)| {
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
+        })
+    })
 }
 
 /// Whoever keeps a connection is led to the successor.

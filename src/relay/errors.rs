@@ -58,6 +58,14 @@ pub enum Cause {
     TunnelEnded,
     /// The request has come through this relay before.
     Loop,
+    /// The head of the request took too long.
+    SlowHead,
+    /// The request body ended before its end.
+    UploadCut,
+    /// The viewer left; there is nobody to be told.
+    ViewerLeft,
+    /// An upgraded connection broke off, on either side.
+    BrokeOff,
     /// The relay itself failed.
     Internal,
 }
@@ -165,6 +173,11 @@ impl Cause {
                 (503, "tunnel_ended", "Closed", "The tunnel was closed while this request was under way.")
             }
             Self::Loop => (508, "loop", "Loop detected", "The tunnel's target leads back to this relay."),
+            Self::SlowHead => (408, "slow_head", "Request timeout", "The request took too long to come."),
+            Self::UploadCut => (400, "upload_cut", "Bad request", "The request body was cut short."),
+            // Never sent; the number is the one that nginx writes.
+            Self::ViewerLeft => (499, "viewer_left", "Left", "The viewer left."),
+            Self::BrokeOff => (502, "broke_off", "Bad gateway", "The connection broke off."),
             Self::Internal => (500, "internal", "Internal error", "The relay failed."),
         };
         Text { status, label, title, detail }

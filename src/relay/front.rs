@@ -14,7 +14,7 @@ use tower_service::Service;
 
 use super::Shared;
 use super::errors::{Cause, request_id, wants_html};
-use super::exchange::ResponseBody;
+use super::exchange::{Record, ResponseBody};
 use super::proxy;
 use super::reach;
 use super::route::{Route, is_valid_host};
@@ -79,7 +79,10 @@ pub async fn serve(
     let (busy, exchange) = (connection.begin(), shared.open.exchanges.hold());
     let html = wants_html(request.headers());
     let version = request.version();
-    let mut answer = match answer(&shared, &connection, request).await {
+    let head = request.method() == Method::HEAD;
+    let mut record =
+        shared.config.log_exchanges.then(|| Record::new(&request, connection.remote_text(), &shared.ending));
+    let mut answer = match answer(&shared, &connection, request, &mut record).await {
         Ok(response) => response,
         Err(cause) => {
             let id = request_id();
@@ -91,7 +94,11 @@ pub async fn serve(
             );
             // What was sent along with the request may be on its way still.
             connection.leave_unread();
-            cause.page(html, &id).map(Content::Page)
+            let page = cause.page(html, &id);
+            if let Some(record) = record {
+                record.refuse(&cause, page.body().size_hint().exact().filter(|_| !head).unwrap_or(0));
+            }
+            page.map(Content::Page)
         }
     };
     // The viewer's next request is for the successor, or for nobody, or shall not keep others out: it learns so before it
@@ -109,6 +116,7 @@ async fn answer(
     shared: &Arc<Shared>,
     connection: &Arc<Connection>,
     request: Request<Incoming>,
+    record: &mut Option<Box<Record>>,
 ) -> Result<Response<Content>, Cause> {
     let host = check(&request, shared)?;
     let text = host.to_str().map_err(|_| Cause::BadHost)?;
@@ -116,15 +124,21 @@ async fn answer(
     let uri = request.uri().clone();
     match shared.routes.route(text, uri.path()) {
         Route::Host(_) | Route::Path(_) if shared.ending.is_stopping() => Err(Cause::Draining),
-        Route::Own => Ok(Box::pin(own(shared, connection, request)).await),
+        Route::Own => {
+            // Calls of clients are no exchanges of viewers, and one of them is behind each of these.
+            if let Some(record) = record.take() {
+                record.discard();
+            }
+            Ok(Box::pin(own(shared, connection, request)).await)
+        }
         Route::Nobody => Err(Cause::NoSuchTunnel),
         Route::Host(name) => {
             let tunnel = reach::tunnel(shared, &name).await.ok_or(Cause::NoSuchTunnel)?;
-            proxy::forward(shared, connection, tunnel, None, &host, request).await
+            proxy::forward(shared, connection, tunnel, None, &host, request, record).await
         }
         Route::Path(name) => {
             let tunnel = reach::tunnel(shared, &name).await.ok_or(Cause::NoSuchTunnel)?;
-            proxy::forward(shared, connection, tunnel, Some(name.len()), &host, request).await
+            proxy::forward(shared, connection, tunnel, Some(name.len()), &host, request, record).await
         }
     }
 }

@@ -13,6 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::errors::Cause;
+use super::exchange::Record;
 use super::room::Place;
 use super::viewer::{Connection, Verdict, ViewerIo, watch};
 use super::{Shared, forward, front};
@@ -126,7 +128,14 @@ async fn drive<C>(
                 served = &mut serving => {
                     match served {
                         // hyper has answered by itself, and the viewer may be sending still.
-                        Err(error) if error.is_parse() => connection.leave_unread(),
+                        Err(error) if error.is_parse() => {
+                            let cause = match error.is_parse_too_large() {
+                                true => Cause::HeadTooLarge,
+                                false => Cause::BadRequest(""),
+                            };
+                            unread(shared, connection, &cause);
+                            connection.leave_unread();
+                        }
                         Err(error) if error.is_user() => connection.body_was_cut(),
                         _ => {}
                     }
@@ -135,6 +144,7 @@ async fn drive<C>(
                 verdict = &mut watching => {
                     if verdict == Verdict::SlowHead {
                         connection.try_say(REQUEST_TIMEOUT);
+                        unread(shared, connection, &Cause::SlowHead);
                     }
                     return;
                 }
@@ -147,6 +157,13 @@ async fn drive<C>(
     }
     if connection.must_linger() {
         connection.linger().await;
+    }
+}
+
+/// Notes what was answered without being a request.
+fn unread(shared: &Shared, connection: &Connection, cause: &Cause) {
+    if shared.config.log_exchanges {
+        Record::unread(connection.remote_text(), &shared.ending, cause);
     }
 }
 

@@ -13,9 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Shared;
 use super::errors::Cause;
-use super::exchange::{
-    Account, Exchange, Finish, NoHead, Record, ResponseBody, Rest, Upload, UploadError, is_resendable,
-};
+use super::exchange::{Account, Exchange, Finish, NoHead, Record, ResponseBody, Rest, Upload, is_resendable};
 use super::forward::{self, Viewer};
 use super::front::Content;
 use super::reach;
@@ -29,7 +27,8 @@ use crate::proto::http1::{Framing, RequestBody, RequestHead, ResponseHead, list_
 use crate::proto::limits::reuse;
 use crate::tunnel::{Spec, Tunnel};
 
-/// Forwards `request` to the target of `tunnel`. `by_path`: it came by path, and the name in it is this long.
+/// Forwards `request` to the target of `tunnel`. `by_path`: it came by path, and the name in it is this long. `record` is
+/// taken along with the response.
 pub async fn forward(
     shared: &Arc<Shared>,
     connection: &Arc<Connection>,
@@ -37,8 +36,12 @@ pub async fn forward(
     by_path: Option<usize>,
     host: &HeaderValue,
     mut request: Request<Incoming>,
+    record: &mut Option<Box<Record>>,
 ) -> Result<Response<Content>, Cause> {
     let limits = &shared.config.limits;
+    if let Some(record) = record {
+        record.route(&tunnel);
+    }
     let spec = tunnel.spec();
     // Taken before the look at the tunnel's state: a suspension after it ends this request.
     let running = tunnel.running();
@@ -87,15 +90,10 @@ pub async fn forward(
         },
     );
 
-    let record = shared.config.log_exchanges.then(|| Record {
-        method: parts.method.clone(),
-        path: parts.uri.path().to_owned(),
-        viewer: connection.remote_text().to_owned(),
-        started: Instant::now(),
-    });
     let resendable = is_resendable(&parts.method, has_body);
     let again = if resendable { Some(head.clone()) } else { None };
-    let upload = Upload::new(head, body, framing, held, limits.body_bytes);
+    let mut upload = Upload::new(head, body, framing, held, limits.body_bytes);
+    upload.tell(record.as_ref().map(|record| record.received()));
     let ask = Ask { resendable, remote: connection.remote_canonical() };
     let fetch = Fetch { shared, tunnel: &tunnel, ask };
     // Once bound, a lane stays so, though later requests say nothing of the login.
@@ -106,13 +104,7 @@ pub async fn forward(
         fetched = fetch.run(pinned, upload, again) => fetched,
         () = running.cancelled() => Err(shared.ending.why_stopped()),
     };
-    let (exchange, mut answer) = match fetched {
-        Ok(fetched) => fetched,
-        Err(cause) => {
-            drop(Account::new(tunnel, viewing, cause.status().as_u16(), record));
-            return Err(cause);
-        }
-    };
+    let (exchange, mut answer) = fetched?;
 
     bound |= forward::binds_connection(&answer.headers);
     let framing = answer.framing(&parts.method).map_err(|_| Cause::BadResponse)?;
@@ -126,7 +118,6 @@ pub async fn forward(
         target_host: spec.host_header.as_ref().and_then(|host| host.to_str().ok()),
     };
     rewrite::response_headers(&mut answer.headers, address);
-    let account = Account::new(tunnel, viewing, answer.status.as_u16(), record);
 
     if switched {
         let (Some(on_upgrade), Some(wanted), Some(protocol)) = (on_upgrade, wanted, protocols) else {
@@ -136,14 +127,21 @@ pub async fn forward(
         if !upgrade::is_among(&wanted, &protocol) || !exchange.upload.is_done() {
             return Err(Cause::BadResponse);
         }
+        let account = Account::new(tunnel, viewing, answer.status.as_u16(), record.take());
         connection.becomes(&shared.open.upgraded);
         let mut response = Response::new(Content::Page(Default::default()));
         *response.status_mut() = answer.status;
         *response.headers_mut() = answer.headers;
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().insert(header::UPGRADE, protocol);
-        let splicing =
-            Box::pin(upgrade::splice(on_upgrade, exchange, limits.idle_upgraded, running, account));
+        let splicing = Box::pin(upgrade::splice(
+            on_upgrade,
+            exchange,
+            limits.idle_upgraded,
+            running,
+            Arc::clone(&shared.ending),
+            account,
+        ));
         shared.tasks.spawn(shared.ending.cut.clone().run_until_cancelled_owned(splicing));
         return Ok(response);
     }
@@ -156,7 +154,9 @@ pub async fn forward(
     if version == Version::HTTP_10 && matches!(framing, Framing::Chunked | Framing::UntilClose) {
         connection.close_ends_body();
     }
-    let rest = Rest { tasks: shared.tasks.clone(), busy: connection.hold() };
+    let rest =
+        Rest { tasks: shared.tasks.clone(), busy: connection.hold(), ending: Arc::clone(&shared.ending) };
+    let account = Account::new(tunnel, viewing, answer.status.as_u16(), record.take());
     let body = ResponseBody::new(exchange, framing, finish, limits.idle_exchange, running, rest, account);
     let mut response = Response::new(Content::Target(Box::new(body)));
     *response.status_mut() = answer.status;
@@ -392,10 +392,6 @@ fn cause_of(error: NoHead) -> Cause {
         NoHead::Bad(_) => Cause::BadResponse,
         NoHead::Silent | NoHead::Gone => Cause::TargetSilent,
         NoHead::Rejected(rejection) => Cause::Rejected(rejection),
-        NoHead::Upload(UploadError::TooLarge(limit)) => Cause::BodyTooLarge(limit),
-        NoHead::Upload(UploadError::Viewer(_)) => {
-            Cause::BadRequest("The request body is malformed or was cut short.")
-        }
-        NoHead::Upload(UploadError::Target(_)) => Cause::TargetClosed,
+        NoHead::Upload(error) => error.cause(),
     }
 }

@@ -5,8 +5,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use super::forward::strip_hop_by_hop;
 use super::route::split_host;
 
-const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
-const SERVICE_WORKER_ALLOWED: HeaderName = HeaderName::from_static("service-worker-allowed");
+/// What speaks for a whole origin, which is not one target's where tunnels are reached by path: who asks there, over what,
+/// with which errors, and what a browser keeps of it.
+const OF_THE_ORIGIN: [HeaderName; 6] = [
+    HeaderName::from_static("clear-site-data"),
+    HeaderName::from_static("service-worker-allowed"),
+    HeaderName::from_static("nel"),
+    HeaderName::from_static("report-to"),
+    header::STRICT_TRANSPORT_SECURITY,
+    header::ALT_SVC,
+];
 
 /// How the viewer reached the tunnel.
 #[derive(Debug, Clone, Copy)]
@@ -26,8 +34,9 @@ pub fn response_headers(headers: &mut HeaderMap, address: Address<'_>) {
         rewrite_cookies(headers, address);
     }
     let Some(prefix) = address.prefix else { return };
-    headers.remove(CLEAR_SITE_DATA);
-    headers.remove(SERVICE_WORKER_ALLOWED);
+    for name in &OF_THE_ORIGIN {
+        headers.remove(name);
+    }
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         let moved = headers.get(&name).and_then(|value| value.to_str().ok()).and_then(|text| {
             let path = path_at_target(text, address)?;
@@ -56,10 +65,13 @@ fn rewrite_cookies(headers: &mut HeaderMap, address: Address<'_>) {
     let (_, cookies) = cookies.remove_entry_mult();
     let cookies: Vec<HeaderValue> = cookies.collect();
     for cookie in cookies {
-        // Bytes that are no text stay as they are: only attributes we understand are touched.
-        let rewritten = cookie.to_str().ok().map(|text| rewrite_cookie(text, address));
-        let rewritten = rewritten.and_then(|text| HeaderValue::from_str(&text).ok());
-        headers.append(header::SET_COOKIE, rewritten.unwrap_or(cookie));
+        // Byte for byte: a value may be anything, and must not keep us from the attributes behind it.
+        let text: String = cookie.as_bytes().iter().map(|byte| char::from(*byte)).collect();
+        let bytes: Option<Vec<u8>> =
+            rewrite_cookie(&text, address).chars().map(|c| u8::try_from(c).ok()).collect();
+        if let Some(rewritten) = bytes.and_then(|bytes| HeaderValue::from_bytes(&bytes).ok()) {
+            headers.append(header::SET_COOKIE, rewritten);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Upgraded connections: raw bytes both ways, after the target's own 101 and only for a protocol that was asked for.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -10,6 +11,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::ending::Ending;
+use super::errors::Cause;
 use super::exchange::{Account, Exchange};
 use super::viewer::ViewerIo;
 use crate::stream::handshake;
@@ -38,6 +41,7 @@ pub async fn splice(
     exchange: Exchange,
     idle: Duration,
     running: CancellationToken,
+    ending: Arc<Ending>,
     mut account: Account,
 ) {
     let Ok(upgraded) = on_upgrade.await else { return };
@@ -64,11 +68,18 @@ pub async fn splice(
         }
     };
     let ended = tokio::select! {
-        ended = copying => ended,
-        () = running.cancelled() => Err(io::Error::other("the tunnel has ended")),
+        ended = copying => ended.map_err(|error| {
+            let silent = error.kind() == io::ErrorKind::TimedOut;
+            (if silent { Cause::TargetSilent } else { Cause::BrokeOff }, error)
+        }),
+        () = running.cancelled() => Err((ending.why_stopped(), io::Error::other("the tunnel has ended"))),
     };
     account.upgraded(early.len() as u64 + moved.inward, input.len() as u64 + moved.outward);
-    if let Err(error) = ended {
+    if ended.is_ok() {
+        account.complete();
+    }
+    if let Err((cause, error)) = ended {
+        account.fail(&cause);
         tracing::debug!(%error, tunnel = account.tunnel.name, "upgraded connection broke off");
         if stream.half_closes() {
             // Neither side is to take this for an end in order.
@@ -76,6 +87,7 @@ pub async fn splice(
             return;
         }
     }
+    drop(account);
     let _ = timeout(CLOSE_WAIT, stream.shutdown()).await;
     // The viewer may be sending still: closing at once would reset the connection, and lose what it has not read yet.
     viewer.0.linger().await;

@@ -9,8 +9,12 @@ use crate::rig::{ALICE, Answer, Rig, echo_target, read_all, soon};
 use crate::wire::Viewer;
 
 async fn get(address: std::net::SocketAddr, path: &str) -> Answer {
+    get_as(address, path, "Host: localhost\r\n").await
+}
+
+async fn get_as(address: std::net::SocketAddr, path: &str, host: &str) -> Answer {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\n{host}Connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     Answer::parse(&soon(read_all(&mut stream)).await)
 }
@@ -24,6 +28,29 @@ async fn probes_answer_on_the_admin_listener_only() {
         assert_eq!(get(rig.admin, path).await.status, admin, "{path}");
         assert_eq!(get(rig.address, path).await.status, public, "{path}");
     }
+}
+
+/// A page whose own name leads to the admin listener (DNS rebinding) has the same origin as what it asks there.
+#[tokio::test]
+async fn under_a_name_that_may_be_a_strangers_only_probes_answer() {
+    let rig = Rig::start().await;
+    for own in ["localhost", "LOCALHOST:9090", "127.0.0.1", "127.0.0.1:9090", "[::1]:9090", "10.1.2.3"] {
+        let host = format!("Host: {own}\r\n");
+        assert_eq!(get_as(rig.admin, "/other", &host).await.status, 404, "{own}");
+    }
+    assert_eq!(get_as(rig.admin, "/other", "").await.status, 404, "no browser leaves it out");
+    for strange in
+        ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "evil.example:9090", "", "[::1"]
+    {
+        let host = format!("Host: {strange}\r\n");
+        assert_eq!(get_as(rig.admin, "/other", &host).await.status, 421, "{strange:?}");
+        assert_eq!(get_as(rig.admin, "/healthz", &host).await.status, 200, "{strange:?}");
+    }
+    let two = "Host: localhost\r\nHost: evil.example\r\n";
+    assert_eq!(get_as(rig.admin, "/other", two).await.status, 421);
+    assert_eq!(get_as(rig.admin, "http://evil.example/other", "Host: localhost\r\n").await.status, 421);
+    let answer = get_as(rig.admin, "/readyz", "Host: localhost\r\nOrigin: https://evil.example\r\n").await;
+    assert_eq!(answer.header("access-control-allow-origin"), None);
 }
 
 #[tokio::test]

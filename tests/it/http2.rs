@@ -16,16 +16,16 @@ use tokio::sync::mpsc;
 use crate::rig::{ALICE, Rig, echo_target, read_head, read_request, soon, target};
 use crate::wire::{Recorder, by_hand, scripted};
 
-type Body = BoxBody<Bytes, Infallible>;
+pub type Body = BoxBody<Bytes, Infallible>;
 
-async fn connect(rig: &Rig) -> SendRequest<Body> {
+pub async fn connect(rig: &Rig) -> SendRequest<Body> {
     let io = TokioIo::new(rig.viewer().await);
     let (sender, connection) = soon(handshake(TokioExecutor::new(), io)).await.unwrap();
     tokio::spawn(connection);
     sender
 }
 
-fn get(path: &str) -> http::request::Builder {
+pub fn get(path: &str) -> http::request::Builder {
     Request::get(format!("http://web.relay.test{path}"))
 }
 
@@ -37,7 +37,7 @@ async fn send(
     (parts, soon(body.collect()).await.map(|body| body.to_bytes()))
 }
 
-fn empty() -> Body {
+pub fn empty() -> Body {
     Empty::new().boxed()
 }
 

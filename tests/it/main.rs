@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 mod admin;
+mod auth;
 mod bodies;
 mod both_ends;
 mod counts;
@@ -24,11 +25,13 @@ mod leaks_by_clients;
 mod level_two;
 mod library;
 mod lifecycle;
+mod logs;
 mod outsiders;
 mod peers;
 mod process;
 mod program;
 mod quotas;
+mod records;
 mod rest;
 mod reuse;
 mod rig;

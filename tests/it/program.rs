@@ -45,22 +45,29 @@ pub struct Running {
 }
 
 impl Running {
-    pub async fn start(mut command: Command) -> Self {
-        let mut child = command.arg("--log").arg("json").spawn().unwrap();
+    pub async fn start(command: Command) -> Self {
+        Self::start_as("json", command).await
+    }
+
+    /// One that writes its log in that form.
+    pub async fn start_as(form: &str, mut command: Command) -> Self {
+        let mut child = command.arg("--log").arg(form).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut relay = Self { child, addresses: Vec::new(), admin: None, stderr, said: String::new() };
         soon(async {
             while let Some(line) = relay.line().await {
-                let record: Value = serde_json::from_str(&line).unwrap_or(Value::Null);
-                match record["message"].as_str() {
-                    Some("listening") => {
-                        relay.addresses.push(record["address"].as_str().unwrap().parse().unwrap())
+                if line.contains("relay ready") {
+                    return;
+                }
+                if line.contains("listening") {
+                    let (_, address) =
+                        line.split_once("\"address\":\"").or(line.split_once("address=")).unwrap();
+                    let address = address.split(['"', ' ']).next().unwrap().parse().unwrap();
+                    if line.contains("listening for the operator") {
+                        relay.admin = Some(address);
+                    } else {
+                        relay.addresses.push(address);
                     }
-                    Some("listening for the operator") => {
-                        relay.admin = Some(record["address"].as_str().unwrap().parse().unwrap())
-                    }
-                    Some("relay ready") => return,
-                    _ => {}
                 }
             }
             panic!("the relay did not start:\n{}", relay.said);

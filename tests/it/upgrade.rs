@@ -23,7 +23,7 @@ async fn by_hand_rig() -> (Rig, Client, Receiver<TcpStream>) {
 }
 
 /// A viewer and its target after the switch to `chat/2`.
-async fn upgraded(rig: &Rig, targets: &mut Receiver<TcpStream>) -> (Viewer, TcpStream) {
+pub async fn upgraded(rig: &Rig, targets: &mut Receiver<TcpStream>) -> (Viewer, TcpStream) {
     let mut viewer = Viewer::new(rig).await;
     viewer.say(ASK).await;
     let mut stream = soon(targets.recv()).await.unwrap();

@@ -209,7 +209,7 @@ pub static OPTIONS: &[Opt] = &[
     option(
         "log-exchanges",
         "on|off",
-        "One log record per request at level info",
+        "One log record at level info for each request of a viewer, when it ends",
         |config, values| put(&mut config.log_exchanges, switch(one(values)?)),
         |config| vec![show_switch(config.log_exchanges)],
     ),

@@ -13,9 +13,11 @@ use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 
-use super::Exchange;
+use super::{Exchange, Record};
 use crate::link::Lane;
 use crate::proto::http1::{BodyReader, Framing, Piece};
+use crate::relay::ending::Ending;
+use crate::relay::errors::Cause;
 use crate::relay::forward::strip_trailers;
 use crate::relay::viewer::Busy;
 use crate::tunnel::{Tunnel, Viewing};
@@ -47,6 +49,8 @@ pub struct Rest {
     pub tasks: TaskTracker,
     /// Keeps the viewer's connection from counting as idle meanwhile.
     pub busy: Busy,
+    /// Why a tunnel has ended.
+    pub ending: Arc<Ending>,
 }
 
 impl ResponseBody {
@@ -81,7 +85,7 @@ impl ResponseBody {
 
     /// The response is complete: the lane goes back once nothing is left of the request, if nothing came out of turn.
     fn complete(&mut self) {
-        self.account.complete = true;
+        self.account.complete();
         let Some(exchange) = self.exchange.take() else { return };
         self.account.bytes_in(exchange.upload.received);
         let Some(finish) = self.finish.take().filter(|_| !exchange.has_input()) else {
@@ -93,11 +97,12 @@ impl ResponseBody {
             // The target answered early and keeps the connection, so it takes the rest: so must we, or the viewer
             // would see its connection cut while it sends.
             let (tunnel, busy) = (Arc::clone(&self.account.tunnel), self.rest.busy.hold());
+            let record = self.account.record.take();
             let (idle, running) = (self.idle, self.running.clone());
             let viewing = self.account.viewing.take();
             self.rest.tasks.spawn(async move {
                 finish_upload(exchange, finish, idle, running, tunnel).await;
-                drop((busy, viewing));
+                drop((busy, viewing, record));
             });
         } else {
             exchange.lane.dismiss();
@@ -107,12 +112,13 @@ impl ResponseBody {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let Some(exchange) = self.exchange.as_mut() else { return Poll::Ready(None) };
         if let Err(error) = exchange.poll_upload(cx) {
+            self.account.fail(&error.cause());
             return Poll::Ready(Some(Err(io::Error::other(error))));
         }
         loop {
             match self.reader.next(&mut exchange.input) {
                 Ok(Some(Piece::Data(data))) => {
-                    self.account.bytes_out(data.len());
+                    self.account.bytes_out(data.len() as u64);
                     if self.reader.ended() {
                         self.complete();
                     }
@@ -127,6 +133,7 @@ impl ResponseBody {
                 }
                 Ok(None) => {}
                 Err(error) => {
+                    self.account.fail(&Cause::BadResponse);
                     return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::InvalidData, error))));
                 }
             }
@@ -140,8 +147,11 @@ impl ResponseBody {
                     self.complete();
                     return Poll::Ready(None);
                 }
-                Poll::Ready(Ok(None)) => return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
-                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(ended) => {
+                    self.account.fail(&Cause::TargetClosed);
+                    let error = ended.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
+                    return Poll::Ready(Some(Err(error)));
+                }
             }
         }
     }
@@ -151,6 +161,7 @@ impl ResponseBody {
         let running = &self.running;
         let stopped = self.stopped.get_or_insert_with(|| Box::pin(running.clone().cancelled_owned()));
         if stopped.as_mut().poll(cx).is_ready() {
+            self.account.fail(&self.rest.ending.why_stopped());
             return Poll::Ready(io::Error::other("the tunnel has ended"));
         }
         let idle = self.idle;
@@ -159,6 +170,7 @@ impl ResponseBody {
         while deadline.as_mut().poll(cx).is_ready() {
             let due = moved + idle;
             if due <= Instant::now() {
+                self.account.fail(&Cause::TargetSilent);
                 return Poll::Ready(io::ErrorKind::TimedOut.into());
             }
             deadline.as_mut().reset(due);
@@ -231,74 +243,56 @@ impl Body for ResponseBody {
     }
 }
 
-/// What one exchange cost and how it ended: counted, and written as one closing record when dropped.
+/// What one exchange costs: counted, and written when it is over.
 pub struct Account {
     /// The tunnel that served it.
     pub tunnel: Arc<Tunnel>,
     /// Counts the viewer; taken by what outlasts the response.
     viewing: Option<Viewing>,
-    /// The status that the viewer was sent.
-    pub status: u16,
-    /// For the record, if records are wanted.
-    pub record: Option<Record>,
-    /// The response was delivered whole.
-    complete: bool,
-    received: u64,
-    sent: u64,
-}
-
-/// What the closing record says beside counters. Never a query string or a header of strangers.
-pub struct Record {
-    /// Method of the request.
-    pub method: http::Method,
-    /// Path without the query.
-    pub path: String,
-    /// Address of the viewer.
-    pub viewer: String,
-    /// When the request came.
-    pub started: Instant,
+    /// If records are wanted.
+    record: Option<Box<Record>>,
 }
 
 impl Account {
     /// An account of a response with `status`.
-    pub fn new(tunnel: Arc<Tunnel>, viewing: Viewing, status: u16, record: Option<Record>) -> Self {
-        Self { tunnel, viewing: Some(viewing), status, record, complete: false, received: 0, sent: 0 }
+    pub fn new(tunnel: Arc<Tunnel>, viewing: Viewing, status: u16, mut record: Option<Box<Record>>) -> Self {
+        if let Some(record) = &mut record {
+            record.answer(status);
+        }
+        Self { tunnel, viewing: Some(viewing), record }
     }
 
     /// Counts what an upgraded connection moved.
     pub fn upgraded(&mut self, inward: u64, outward: u64) {
-        self.complete = true;
         self.bytes_in(inward);
-        self.bytes_out(usize::try_from(outward).unwrap_or(usize::MAX));
+        self.bytes_out(outward);
+        if let Some(record) = &self.record {
+            record.received().fetch_add(inward, Ordering::Relaxed);
+        }
     }
 
-    fn bytes_in(&mut self, count: u64) {
-        self.received += count;
+    /// It ended in order.
+    pub fn complete(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.complete();
+        }
+    }
+
+    /// It broke off.
+    pub fn fail(&mut self, cause: &Cause) {
+        if let Some(record) = &mut self.record {
+            record.fail(cause);
+        }
+    }
+
+    fn bytes_in(&self, count: u64) {
         self.tunnel.traffic.bytes_in.fetch_add(count, Ordering::Relaxed);
     }
 
-    fn bytes_out(&mut self, count: usize) {
-        self.sent += count as u64;
-        self.tunnel.traffic.bytes_out.fetch_add(count as u64, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Account {
-    fn drop(&mut self) {
-        if let Some(record) = &self.record {
-            tracing::info!(
-                target: "adit::exchange",
-                tunnel = self.tunnel.name,
-                method = %record.method,
-                path = record.path,
-                viewer = record.viewer,
-                status = self.status,
-                complete = self.complete,
-                bytes_in = self.received,
-                bytes_out = self.sent,
-                ms = record.started.elapsed().as_millis() as u64,
-                "exchange"
-            );
+    fn bytes_out(&mut self, count: u64) {
+        self.tunnel.traffic.bytes_out.fetch_add(count, Ordering::Relaxed);
+        if let Some(record) = &mut self.record {
+            record.send(count);
         }
     }
 }

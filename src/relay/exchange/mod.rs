@@ -1,9 +1,11 @@
 //! One request and its response over one lane: the head comes back as soon as it is there, the body follows.
 
 mod body;
+mod record;
 mod upload;
 
-pub use body::{Account, Finish, Record, ResponseBody, Rest};
+pub use body::{Account, Finish, ResponseBody, Rest};
+pub use record::Record;
 pub use upload::{Upload, UploadError};
 
 use std::future::poll_fn;

@@ -1,7 +1,10 @@
 //! A request on its way to the target: the head, and the body as the viewer sends it.
 
+use std::error::Error;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -9,6 +12,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::proto::http1::{RequestBody, chunk_head, chunked_end};
+use crate::relay::errors::Cause;
 use crate::relay::forward::strip_trailers;
 use crate::stream::Duplex;
 
@@ -29,6 +33,34 @@ pub enum UploadError {
     Target(io::Error),
 }
 
+impl UploadError {
+    /// What the viewer is told.
+    pub fn cause(&self) -> Cause {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, InvalidData, InvalidInput};
+        match self {
+            Self::Viewer(error) => match io_kind(error) {
+                Some(InvalidInput | InvalidData) => Cause::BadRequest("The request body is malformed."),
+                Some(BrokenPipe | ConnectionAborted | ConnectionReset) => Cause::ViewerLeft,
+                _ => Cause::UploadCut,
+            },
+            Self::TooLarge(limit) => Cause::BodyTooLarge(*limit),
+            Self::Target(_) => Cause::TargetClosed,
+        }
+    }
+}
+
+/// What hyper met when it read a body.
+fn io_kind(error: &hyper::Error) -> Option<io::ErrorKind> {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Some(error.kind());
+        }
+        source = error.source();
+    }
+    None
+}
+
 /// The head and the body of one request.
 pub struct Upload {
     out: BytesMut,
@@ -43,6 +75,8 @@ pub struct Upload {
     limit: Option<u64>,
     /// Body bytes taken from the viewer.
     pub received: u64,
+    /// Told of the same, for the record.
+    told: Option<Arc<AtomicU64>>,
     done: bool,
 }
 
@@ -61,6 +95,7 @@ impl Upload {
             held,
             limit,
             received: 0,
+            told: None,
             done: false,
         }
     }
@@ -76,8 +111,14 @@ impl Upload {
             held: false,
             limit: None,
             received: 0,
+            told: None,
             done: false,
         }
+    }
+
+    /// Tells `received` how much came.
+    pub fn tell(&mut self, received: Option<Arc<AtomicU64>>) {
+        self.told = received;
     }
 
     /// Everything is with the target.
@@ -162,6 +203,9 @@ impl Upload {
 
     fn add(&mut self, data: Bytes) -> Result<(), UploadError> {
         self.received += data.len() as u64;
+        if let Some(told) = &self.told {
+            told.store(self.received, Ordering::Relaxed);
+        }
         if let Some(limit) = self.limit
             && self.received > limit
         {

@@ -1,0 +1,133 @@
+//! The closing record of one exchange: written once, however the exchange ends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::{Method, Request};
+use tokio::time::Instant;
+
+use crate::proto::limits::log::PATH_CHARS;
+use crate::relay::ending::Ending;
+use crate::relay::errors::Cause;
+use crate::tunnel::Tunnel;
+
+/// What is written of a viewer's request when nothing more will come of it, which is when this is dropped. Never a query
+/// string or a header of strangers.
+pub struct Record {
+    /// `None`: what came was not read as a request.
+    method: Option<Method>,
+    /// Without the query.
+    path: String,
+    viewer: String,
+    started: Instant,
+    ending: Arc<Ending>,
+    tunnel: Option<Arc<Tunnel>>,
+    /// That the viewer was sent.
+    status: Option<u16>,
+    cause: Option<&'static str>,
+    /// The response was delivered whole.
+    complete: bool,
+    /// Counted by the upload, which may go on when the response is over.
+    received: Arc<AtomicU64>,
+    sent: u64,
+    silent: bool,
+}
+
+impl Record {
+    /// Begins with a request.
+    pub fn new<B>(request: &Request<B>, viewer: &str, ending: &Arc<Ending>) -> Box<Self> {
+        let path = request.uri().path().chars().take(PATH_CHARS).collect();
+        Self::begun(Some(request.method().clone()), path, viewer, ending)
+    }
+
+    /// Writes of what was refused before it was a request.
+    pub fn unread(viewer: &str, ending: &Arc<Ending>, cause: &Cause) {
+        Self::begun(None, String::new(), viewer, ending).refuse(cause, 0);
+    }
+
+    fn begun(method: Option<Method>, path: String, viewer: &str, ending: &Arc<Ending>) -> Box<Self> {
+        Box::new(Self {
+            method,
+            path,
+            viewer: viewer.to_owned(),
+            started: Instant::now(),
+            ending: Arc::clone(ending),
+            tunnel: None,
+            status: None,
+            cause: None,
+            complete: false,
+            received: Arc::default(),
+            sent: 0,
+            silent: false,
+        })
+    }
+
+    /// It is for this tunnel.
+    pub fn route(&mut self, tunnel: &Arc<Tunnel>) {
+        self.tunnel = Some(Arc::clone(tunnel));
+    }
+
+    /// Where the bytes of the body are counted as they come.
+    pub fn received(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.received)
+    }
+
+    /// The target's response begins.
+    pub fn answer(&mut self, status: u16) {
+        self.status = Some(status);
+    }
+
+    /// So many bytes of its body are for the viewer.
+    pub fn send(&mut self, count: u64) {
+        self.sent += count;
+    }
+
+    /// Nothing is missing.
+    pub fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    /// The response breaks off. The first cause counts.
+    pub fn fail(&mut self, cause: &Cause) {
+        self.cause.get_or_insert(cause.label());
+    }
+
+    /// The relay itself answers, with a page of so many bytes.
+    pub fn refuse(mut self, cause: &Cause, bytes: u64) {
+        self.fail(cause);
+        if *cause != Cause::ViewerLeft {
+            (self.status, self.sent, self.complete) = (Some(cause.status().as_u16()), bytes, true);
+        }
+    }
+
+    /// Nothing is written: it was no viewer's request.
+    pub fn discard(mut self) {
+        self.silent = true;
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if self.silent {
+            return;
+        }
+        if !self.complete {
+            let cut = self.ending.cut.is_cancelled();
+            self.fail(if cut { &Cause::Draining } else { &Cause::ViewerLeft });
+        }
+        tracing::info!(
+            target: "adit::exchange",
+            tunnel = self.tunnel.as_ref().map(|tunnel| tunnel.name.as_str()),
+            method = self.method.as_ref().map(Method::as_str),
+            path = self.path,
+            viewer = self.viewer,
+            status = self.status,
+            cause = self.cause,
+            complete = self.complete,
+            bytes_in = self.received.load(Ordering::Relaxed),
+            bytes_out = self.sent,
+            ms = self.started.elapsed().as_millis() as u64,
+            "exchange"
+        );
+    }
+}
