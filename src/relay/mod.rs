@@ -29,7 +29,7 @@ pub use api::openapi;
 #[doc(hidden)]
 pub use errors::Cause;
 #[doc(hidden)]
-pub use forward::{strip_trailers, wanted_upgrade};
+pub use forward::wanted_upgrade;
 #[doc(hidden)]
 pub use front::check;
 pub use handover::{Inheritance, TakeOverError, is_answered, take_over};
