@@ -30,8 +30,10 @@ impl Drop for Counted<'_> {
     }
 }
 
-#[cfg(all(test, feature = "relay"))]
+#[cfg(test)]
 mod tests {
+    #![cfg(feature = "relay")]
+
     use super::*;
 
     #[test]

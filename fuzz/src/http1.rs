@@ -6,8 +6,11 @@ use http::{HeaderMap, Method};
 
 use super::pieces::cuts;
 
-/// Content, trailers, whether it ended, and what was left over; `None` if it was malformed.
-fn read(framing: Framing, pieces: &[&[u8]]) -> Option<(Vec<u8>, Option<HeaderMap>, bool, Vec<u8>)> {
+/// Content, trailers, whether it ended, and what was left over.
+type Read = (Vec<u8>, Option<HeaderMap>, bool, Vec<u8>);
+
+/// `None` if it was malformed.
+fn read(framing: Framing, pieces: &[&[u8]]) -> Option<Read> {
     let (mut reader, mut content, mut rest) = (BodyReader::new(framing), Vec::new(), Vec::new());
     let (mut trailers, mut ended) = (None, false);
     for piece in pieces {
