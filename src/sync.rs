@@ -30,10 +30,9 @@ impl Drop for Counted<'_> {
     }
 }
 
+#[cfg(feature = "relay")]
 #[cfg(test)]
 mod tests {
-    #![cfg(feature = "relay")]
-
     use super::*;
 
     #[test]
