@@ -17,11 +17,11 @@ pub(crate) struct Counted<'a>(&'a AtomicUsize);
 
 #[cfg(feature = "relay")]
 impl<'a> Counted<'a> {
-    /// One more, unless there are `most` already.
+    /// One more, unless there are `most` already. Who finds no room is not counted for a moment either, in which it
+    /// would take the room of another.
     pub(crate) fn enter(count: &'a AtomicUsize, most: usize) -> Option<Self> {
-        let before = count.fetch_add(1, Ordering::Relaxed);
-        let counted = Self(count);
-        (before < most).then_some(counted)
+        let more = |before| (before < most).then_some(before + 1);
+        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Self(count))
     }
 }
 
@@ -53,5 +53,30 @@ impl Count {
     /// How many there are.
     pub(crate) fn get(&self) -> usize {
         Arc::strong_count(&self.0) - 1
+    }
+}
+
+#[cfg(feature = "relay")]
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_those_who_come_at_once_exactly_as_many_get_in_as_there_is_room_for() {
+        for most in 0..4 {
+            let count = AtomicUsize::new(0);
+            let start = std::sync::Barrier::new(4);
+            let entered: usize = std::thread::scope(|scope| {
+                let enter = || {
+                    start.wait();
+                    let entered = Counted::enter(&count, most);
+                    start.wait();
+                    usize::from(entered.is_some())
+                };
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(enter)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+            });
+            assert_eq!((entered, count.load(Ordering::Relaxed)), (most, 0));
+        }
     }
 }

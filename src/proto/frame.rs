@@ -400,6 +400,12 @@ mod tests {
         assert!(!decoder.at_rest());
     }
 
+    /// `wire` in pieces that end at `ends`.
+    fn at_each(ends: impl Iterator<Item = usize>, wire: &[u8]) -> Vec<&[u8]> {
+        let mut from = 0;
+        ends.map(|to| &wire[std::mem::replace(&mut from, to)..to]).collect()
+    }
+
     proptest! {
         /// However the bytes are cut, the same payload comes out, with control frames between the fragments.
         #[test]
@@ -423,6 +429,27 @@ mod tests {
             let events = decode_all(Role::Server, &pieces).unwrap();
             prop_assert_eq!(joined(&events), sent);
             prop_assert!(events.iter().all(|event| !matches!(event, Event::Close(_) | Event::Pong(_))));
+        }
+
+        /// What is written is read again, in both roles and for each way to write a length.
+        #[test]
+        fn a_frame_of_any_size_comes_out_as_it_went_in(
+            size in prop_oneof![0usize..130, Just(125), Just(126), Just(127), Just(65535), Just(65536), 65530usize..65545],
+            mask in any::<[u8; 4]>(),
+            seed in any::<u8>(),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        ) {
+            let payload: Vec<u8> = (0..size).map(|at| (at as u8).wrapping_mul(31).wrapping_add(seed)).collect();
+            for (role, mask) in [(Role::Server, Some(mask)), (Role::Client, None)] {
+                let wire = frame(Opcode::Binary, true, &payload, mask);
+                let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(wire.len() + 1)).collect();
+                at.sort_unstable();
+                let ends = at.iter().copied().chain([wire.len()]);
+                let pieces: Vec<&[u8]> = at_each(ends, &wire);
+                let events = decode_all(role, &pieces).unwrap();
+                prop_assert_eq!(joined(&events), &payload[..]);
+                prop_assert_eq!(events.contains(&Event::EmptyMessage), size == 0);
+            }
         }
 
         #[test]

@@ -150,6 +150,9 @@ impl<S, R> Table<S, R> {
 }
 
 #[cfg(test)]
+mod orders;
+
+#[cfg(test)]
 mod tests {
     #![allow(clippy::disallowed_methods, reason = "any time is as good as another")]
 

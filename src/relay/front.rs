@@ -19,6 +19,7 @@ use super::proxy;
 use super::reach;
 use super::route::{Route, is_valid_host};
 use super::viewer::{Busy, Connection};
+use crate::proto::limits::Limits;
 use crate::sync::Held;
 
 /// A response body of any origin; the connection counts as busy until it is dropped.
@@ -118,7 +119,7 @@ async fn answer(
     request: Request<Incoming>,
     record: &mut Option<Box<Record>>,
 ) -> Result<Response<Content>, Cause> {
-    let host = check(&request, shared)?;
+    let host = check(&request, &shared.config.limits)?;
     let text = host.to_str().map_err(|_| Cause::BadHost)?;
     // A copy of the path would cost each request an allocation; the target's URI is shared instead.
     let uri = request.uri().clone();
@@ -144,8 +145,7 @@ async fn answer(
 }
 
 /// What hyper lets through and we do not (RFC 9112, sections 3.2 and 6.1): the host of the request.
-fn check(request: &Request<Incoming>, shared: &Shared) -> Result<HeaderValue, Cause> {
-    let limits = &shared.config.limits;
+pub fn check<B>(request: &Request<B>, limits: &Limits) -> Result<HeaderValue, Cause> {
     let (uri, headers) = (request.uri(), request.headers());
     if request.method() == Method::CONNECT {
         return Err(Cause::MethodNotAllowed);

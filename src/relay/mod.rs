@@ -14,21 +14,30 @@ mod forward;
 mod front;
 mod handover;
 mod listen;
+#[doc(hidden)]
+pub mod onward;
 mod proxy;
 mod reach;
-mod rewrite;
+#[doc(hidden)]
+pub mod rewrite;
 mod room;
-mod route;
+#[doc(hidden)]
+pub mod route;
 #[doc(hidden)]
 pub mod sample;
-
 mod upgrade;
 mod viewer;
 
 pub use api::openapi;
 #[doc(hidden)]
 pub use errors::Cause;
+#[doc(hidden)]
+pub use forward::wanted_upgrade;
+#[doc(hidden)]
+pub use front::check;
 pub use handover::{Inheritance, TakeOverError, is_answered, take_over};
+#[doc(hidden)]
+pub use listen::http1;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -196,7 +205,7 @@ impl Relay {
         });
         let via = HeaderValue::from_str(&errors::request_id()).unwrap_or(HeaderValue::from_static("adit"));
         let shared = Arc::new(Shared {
-            http1: listen::http1(&config.limits),
+            http1: http1(&config.limits),
             http2: listen::http2(&config.limits),
             room,
             config,

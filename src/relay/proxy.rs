@@ -1,6 +1,5 @@
 //! One request through a tunnel: policy, a lane, the exchange, and what the viewer gets of it.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,16 +13,16 @@ use tokio::time::{Instant, timeout};
 use super::Shared;
 use super::errors::Cause;
 use super::exchange::{Account, Exchange, Finish, NoHead, Record, ResponseBody, Rest, Upload, is_resendable};
-use super::forward::{self, Viewer};
+use super::forward;
 use super::front::Content;
+use super::onward::{Onward, split_target};
 use super::reach;
 use super::rewrite::{self, Address};
-use super::route::PATH_PREFIX;
 use super::upgrade;
 use super::viewer::{Connection, Pinned};
 use crate::auth::password::Verdict;
 use crate::link::{Ask, Lane, Link};
-use crate::proto::http1::{Framing, RequestBody, RequestHead, ResponseHead, list_contains, request_head};
+use crate::proto::http1::{Framing, RequestBody, ResponseHead, list_contains};
 use crate::proto::limits::reuse;
 use crate::tunnel::{Spec, Tunnel};
 
@@ -61,34 +60,24 @@ pub async fn forward(
     }
     let has_body = !body.is_end_stream();
     let held = has_body && list_contains(&parts.headers, &header::EXPECT, "100-continue");
-    let te_trailers = forward::takes_trailers(&parts.headers);
     let mut bound = forward::binds_connection(&parts.headers);
 
     let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let (prefix, target) = split_target(target, by_path);
-    let trusted = forward::is_trusted(connection.remote.ip(), &shared.config.trusted_proxies);
-    forward::strip_hop_by_hop(&mut parts.headers);
-    let viewer = Viewer { peer: connection.remote_text(), host, prefix, trusted };
-    forward::set_forwarded(&mut parts.headers, &viewer, &shared.via);
-    parts.headers.remove(header::HOST);
-    parts.headers.remove(header::CONTENT_LENGTH);
-    if spec.auth.is_some() {
-        parts.headers.remove(header::AUTHORIZATION);
-    }
-    let mut head = BytesMut::new();
-    let told = spec.host_header.as_ref().unwrap_or(host);
-    request_head(
-        &mut head,
-        &RequestHead {
-            method: &parts.method,
-            target: &target,
-            host: Some(told.as_bytes()),
-            headers: &parts.headers,
-            body: framing,
-            upgrade: wanted.as_ref(),
-            te_trailers,
-        },
-    );
+    let onward = Onward {
+        method: &parts.method,
+        target: &target,
+        prefix,
+        host,
+        told: spec.host_header.as_ref(),
+        peer: connection.remote_text(),
+        trusted: forward::is_trusted(connection.remote.ip(), &shared.config.trusted_proxies),
+        via: &shared.via,
+        guarded: spec.auth.is_some(),
+        body: framing,
+        upgrade: wanted.as_ref(),
+    };
+    let head = onward.head(&mut parts.headers);
 
     let resendable = is_resendable(&parts.method, has_body);
     let again = if resendable { Some(head.clone()) } else { None };
@@ -162,22 +151,6 @@ pub async fn forward(
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     Ok(response)
-}
-
-/// The path prefix that the target does not see, and what it sees: as raw as it came, nothing in it is decoded.
-fn split_target(target: &str, by_path: Option<usize>) -> (Option<&str>, Cow<'_, str>) {
-    let (prefix, rest) = match by_path {
-        Some(name) => {
-            let (prefix, rest) = target.split_at(PATH_PREFIX.len() + name);
-            (Some(prefix), rest)
-        }
-        None => (None, target),
-    };
-    // A path may be empty after its prefix, and in an absolute form (`http://host?query`).
-    match rest.as_bytes().first() {
-        Some(b'/' | b'*') => (prefix, Cow::Borrowed(rest)),
-        _ => (prefix, Cow::Owned(format!("/{rest}"))),
-    }
 }
 
 /// Whether this tunnel takes this request now.

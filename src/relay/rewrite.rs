@@ -38,9 +38,9 @@ pub fn response_headers(headers: &mut HeaderMap, address: Address<'_>) {
         headers.remove(name);
     }
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
-        let moved = headers.get(&name).and_then(|value| value.to_str().ok()).and_then(|text| {
-            let path = path_at_target(text, address)?;
-            HeaderValue::from_str(&format!("{prefix}{path}")).ok()
+        let moved = headers.get(&name).and_then(|value| {
+            let path = path_at_target(value.as_bytes(), address)?;
+            HeaderValue::from_bytes(&[prefix.as_bytes(), path].concat()).ok()
         });
         if let Some(moved) = moved {
             headers.insert(name, moved);
@@ -48,16 +48,20 @@ pub fn response_headers(headers: &mut HeaderMap, address: Address<'_>) {
     }
 }
 
-/// The path of a redirect that stays at the target: an absolute path, or a URL that names the target's host.
-fn path_at_target<'a>(location: &'a str, address: Address<'_>) -> Option<&'a str> {
-    if location.starts_with('/') && !location.starts_with("//") {
+/// The path of a redirect that stays at the target: an absolute path, or a URL that names the target's host. Targets
+/// write letters of any language into it, so it is bytes.
+fn path_at_target<'a>(location: &'a [u8], address: Address<'_>) -> Option<&'a [u8]> {
+    if location.starts_with(b"/") && !location.starts_with(b"//") {
         return Some(location);
     }
-    let rest = location.strip_prefix("http://").or_else(|| location.strip_prefix("https://"))?;
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let rest = [&b"http://"[..], b"https://"].into_iter().find_map(|scheme| {
+        let (start, rest) = location.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
+    })?;
+    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     let told = address.target_host.unwrap_or(address.host);
-    authority.eq_ignore_ascii_case(told).then_some(if path.is_empty() { "/" } else { path })
+    authority.eq_ignore_ascii_case(told.as_bytes()).then_some(if path.is_empty() { b"/" } else { path })
 }
 
 fn rewrite_cookies(headers: &mut HeaderMap, address: Address<'_>) {
@@ -65,41 +69,38 @@ fn rewrite_cookies(headers: &mut HeaderMap, address: Address<'_>) {
     let (_, cookies) = cookies.remove_entry_mult();
     let cookies: Vec<HeaderValue> = cookies.collect();
     for cookie in cookies {
-        // Byte for byte: a value may be anything, and must not keep us from the attributes behind it.
-        let text: String = cookie.as_bytes().iter().map(|byte| char::from(*byte)).collect();
-        let bytes: Option<Vec<u8>> =
-            rewrite_cookie(&text, address).chars().map(|c| u8::try_from(c).ok()).collect();
-        if let Some(rewritten) = bytes.and_then(|bytes| HeaderValue::from_bytes(&bytes).ok()) {
-            headers.append(header::SET_COOKIE, rewritten);
-        }
+        let rewritten = HeaderValue::from_bytes(&rewrite_cookie(cookie.as_bytes(), address));
+        headers.append(header::SET_COOKIE, rewritten.unwrap_or(cookie));
     }
 }
 
-/// One cookie: its path gets the prefix, and a domain wider than the tunnel's own host is dropped.
-fn rewrite_cookie(cookie: &str, address: Address<'_>) -> String {
-    let mut parts = cookie.split(';');
-    let mut out = parts.next().unwrap_or_default().to_owned();
+/// One cookie: its path gets the prefix, and a domain wider than the tunnel's own host is dropped. Its value may be any
+/// bytes, which browsers take as well.
+fn rewrite_cookie(cookie: &[u8], address: Address<'_>) -> Vec<u8> {
+    let mut parts = cookie.split(|byte| *byte == b';');
+    let mut out = parts.next().unwrap_or_default().to_vec();
     let mut has_path = false;
     for part in parts {
-        let (name, value) = part.split_once('=').map_or((part, ""), |(name, value)| (name, value));
-        let (name, value) = (name.trim(), value.trim());
-        if name.eq_ignore_ascii_case("domain") {
+        let at = part.iter().position(|byte| *byte == b'=').unwrap_or(part.len());
+        let (name, value) = (part[..at].trim_ascii(), part.get(at + 1..).unwrap_or_default().trim_ascii());
+        if name.eq_ignore_ascii_case(b"domain") {
             let own = split_host(address.host).map_or(address.host, |(host, _)| host);
-            if address.prefix.is_some() || !value.trim_start_matches('.').eq_ignore_ascii_case(own) {
+            let value = value.strip_prefix(b".").unwrap_or(value);
+            if address.prefix.is_some() || !value.eq_ignore_ascii_case(own.as_bytes()) {
                 continue;
             }
         }
-        if let (true, Some(prefix)) = (name.eq_ignore_ascii_case("path"), address.prefix) {
+        if let (true, Some(prefix)) = (name.eq_ignore_ascii_case(b"path"), address.prefix) {
             has_path = true;
-            let path = if value.starts_with('/') { value } else { "/" };
-            out.push_str(&format!("; Path={prefix}{path}"));
+            let path: &[u8] = if value.starts_with(b"/") { value } else { b"/" };
+            out.extend([b"; Path=", prefix.as_bytes(), path].concat());
             continue;
         }
-        out.push(';');
-        out.push_str(part);
+        out.push(b';');
+        out.extend(part);
     }
     if let (false, Some(prefix)) = (has_path, address.prefix) {
-        out.push_str(&format!("; Path={prefix}/"));
+        out.extend([b"; Path=", prefix.as_bytes(), b"/"].concat());
     }
     out
 }
@@ -107,6 +108,7 @@ fn rewrite_cookie(cookie: &str, address: Address<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const BY_PATH: Address<'_> = Address { host: "relay.example", prefix: Some("/t/web"), target_host: None };
     const BY_HOST: Address<'_> = Address { host: "web.relay.example:8080", prefix: None, target_host: None };
@@ -119,9 +121,23 @@ mod tests {
             ("a=1; Domain=relay.example", "a=1; Path=/t/web/", "a=1"),
             ("a=1; domain=.web.relay.example", "a=1; Path=/t/web/", "a=1; domain=.web.relay.example"),
         ] {
-            assert_eq!(rewrite_cookie(cookie, BY_PATH), by_path);
-            assert_eq!(rewrite_cookie(cookie, BY_HOST), by_host);
+            assert_eq!(rewrite_cookie(cookie.as_bytes(), BY_PATH), by_path.as_bytes());
+            assert_eq!(rewrite_cookie(cookie.as_bytes(), BY_HOST), by_host.as_bytes());
         }
+    }
+
+    #[test]
+    fn a_letter_outside_of_ascii_frees_no_cookie_or_redirect_from_its_tunnel() {
+        let mut headers = HeaderMap::new();
+        let value = |text: &str| HeaderValue::from_bytes(text.as_bytes()).unwrap();
+        headers.append(header::SET_COOKIE, value("a=é; Path=/; Domain=relay.example"));
+        headers.append(header::LOCATION, value("/café"));
+        let mut by_host = headers.clone();
+        response_headers(&mut headers, BY_PATH);
+        assert_eq!(headers[header::SET_COOKIE], value("a=é; Path=/t/web/"));
+        assert_eq!(headers[header::LOCATION], value("/t/web/café"));
+        response_headers(&mut by_host, BY_HOST);
+        assert_eq!(by_host[header::SET_COOKIE], value("a=é; Path=/"));
     }
 
     #[test]
@@ -130,6 +146,7 @@ mod tests {
             ("/login", "/t/web/login"),
             ("http://relay.example/a?b", "/t/web/a?b"),
             ("https://relay.example", "/t/web/"),
+            ("HTTP://Relay.Example/a", "/t/web/a"),
             ("http://elsewhere.example/", "http://elsewhere.example/"),
             ("//elsewhere.example/", "//elsewhere.example/"),
             ("next", "next"),
@@ -138,6 +155,68 @@ mod tests {
             headers.insert(header::LOCATION, HeaderValue::from_static(location));
             response_headers(&mut headers, BY_PATH);
             assert_eq!(headers[header::LOCATION], moved);
+        }
+    }
+
+    /// The attributes of a cookie, as a browser reads them (RFC 6265, section 5.2).
+    fn attributes<'a>(cookie: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        cookie.split(|byte| *byte == b';').skip(1).filter_map(move |part| {
+            let at = part.iter().position(|byte| *byte == b'=').unwrap_or(part.len());
+            let value = part.get(at + 1..).unwrap_or_default();
+            part[..at].trim_ascii().eq_ignore_ascii_case(name.as_bytes()).then(|| value.trim_ascii())
+        })
+    }
+
+    fn cookies() -> impl Strategy<Value = Vec<u8>> {
+        let attribute =
+            "[ \t]?(path|Path|DOMAIN|domain|Secure|x|)[ ]?=?[ \t]?(/|/a|\\.?(web\\.)?relay\\.example|b|é|=|)";
+        (prop::collection::vec(any::<u8>(), 0..9), prop::collection::vec(attribute, 0..5)).prop_map(
+            |(value, attributes)| {
+                let value = value.into_iter().filter(|byte| *byte != b';');
+                [
+                    &b"a="[..],
+                    &value.collect::<Vec<_>>(),
+                    attributes.iter().map(|one| format!(";{one}")).collect::<String>().as_bytes(),
+                ]
+                .concat()
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn no_cookie_reaches_over_its_tunnel(cookie in cookies()) {
+            let by_path = rewrite_cookie(&cookie, BY_PATH);
+            prop_assert_eq!(attributes(&by_path, "domain").count(), 0);
+            let paths: Vec<_> = attributes(&by_path, "path").collect();
+            prop_assert!(!paths.is_empty() && paths.iter().all(|path| path.starts_with(b"/t/web/")));
+            let by_host = rewrite_cookie(&cookie, BY_HOST);
+            for domain in attributes(&by_host, "domain") {
+                prop_assert!(domain.to_ascii_lowercase().ends_with(b"web.relay.example"));
+            }
+            // The value itself is as it was.
+            let value = |cookie: &[u8]| cookie.split(|byte| *byte == b';').next().map(<[u8]>::to_vec);
+            prop_assert_eq!(value(&by_path), value(&cookie));
+        }
+
+        #[test]
+        fn a_path_in_a_redirect_gets_the_prefix_once_and_other_hosts_stay(
+            path in "[a-z0-9%.]{0,5}[a-z0-9%./?#é]{0,10}",
+            host in "(relay|Relay|elsewhere)\\.(example|EXAMPLE)(:81|\\.evil)?",
+            scheme in "(http|https|HTTPS)",
+        ) {
+            let moved = |location: String| {
+                let mut headers = HeaderMap::new();
+                headers.insert(header::LOCATION, HeaderValue::from_bytes(location.as_bytes()).unwrap());
+                response_headers(&mut headers, BY_PATH);
+                String::from_utf8(headers[header::LOCATION].as_bytes().to_vec()).unwrap()
+            };
+            if !path.starts_with('/') {
+                prop_assert_eq!(moved(format!("/{path}")), format!("/t/web/{path}"));
+            }
+            let url = format!("{scheme}://{host}/{path}");
+            let ours = host.eq_ignore_ascii_case("relay.example");
+            prop_assert_eq!(moved(url.clone()), if ours { format!("/t/web/{path}") } else { url });
         }
     }
 }

@@ -117,6 +117,7 @@ fn flags() -> RecvFlags {
 mod tests {
     use std::os::fd::AsFd;
 
+    use proptest::prelude::*;
     use serde_json::{Value, json};
     use tokio::io::AsyncReadExt;
 
@@ -178,5 +179,47 @@ mod tests {
             refused
         });
         assert!(refused.is_err());
+    }
+
+    fn messages() -> impl Strategy<Value = Vec<Value>> {
+        let one = prop_oneof![
+            any::<String>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "[a\n\\\\\"]{0,3000}".prop_map(|text| json!({ "text": text })),
+        ];
+        prop::collection::vec(one, 0..6)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn messages_come_alike_however_they_are_cut(messages in messages(), behind in any::<Vec<u8>>(), cut in 1usize..5000) {
+            let mut wire: Vec<u8> = messages.iter().flat_map(|message| format!("{message}\n").into_bytes()).collect();
+            wire.extend_from_slice(&behind);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+            let (received, rest) = runtime.block_on(async {
+                let (mut said, heard) = UnixStream::pair().unwrap();
+                let saying = async {
+                    for piece in wire.chunks(cut) {
+                        said.write_all(piece).await.unwrap();
+                        tokio::task::yield_now().await;
+                    }
+                    drop(said);
+                };
+                let hearing = async {
+                    let (mut courier, mut received) = (Courier::new(heard), Vec::new());
+                    for _ in &messages {
+                        received.extend(courier.receive::<Value>().await.unwrap());
+                    }
+                    let (mut stream, rest) = courier.into_parts();
+                    let mut rest = rest.to_vec();
+                    stream.read_to_end(&mut rest).await.unwrap();
+                    (received, rest)
+                };
+                tokio::join!(saying, hearing).1
+            });
+            prop_assert_eq!((received, rest), (messages, behind));
+        }
     }
 }

@@ -151,3 +151,6 @@ impl Tunnel {
 /// As many viewers wait for the client as may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
+
+#[cfg(test)]
+mod orders;

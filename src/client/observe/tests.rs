@@ -1,5 +1,7 @@
 //! Talks that an observer must understand, in portions of every size.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// What both directions said, in order: `>` to the target, `<` from it.
@@ -134,4 +136,42 @@ fn a_target_that_speaks_tls_is_recognised() {
     observer.request(b"GET / HTTP/1.1\r\n\r\n");
     observer.response(b"\x15\x03\x01\x00\x02\x02\x46");
     assert!(observer.tls && observer.off);
+}
+
+/// A message with this first line, framed by its length, in chunks, or without a body.
+fn message(first: &str, content: &str, framing: usize) -> String {
+    match framing {
+        0 => format!("{first}\r\nContent-Length: {}\r\n\r\n{content}", content.len()),
+        1 if !content.is_empty() => {
+            let size = content.len();
+            format!("{first}\r\nTransfer-Encoding: chunked\r\n\r\n{size:x}\r\n{content}\r\n0\r\n\r\n")
+        }
+        _ => format!("{first}\r\nContent-Length: 0\r\n\r\n"),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn exchanges_are_seen_alike_at_every_cut(
+        talks in prop::collection::vec(("(GET|PUT|PROPFIND) /[a-z?=]{0,9}", "[ -~\r\n]{0,20}", 0usize..3, 200u16..204, "[ -~\r\n]{0,20}", 0usize..3), 1..4),
+    ) {
+        let texts: Vec<String> = talks.iter().flat_map(|(asked, up, framed, status, down, back)| {
+            [message(&format!("{asked} HTTP/1.1"), up, *framed), message(&format!("HTTP/1.1 {status} X"), down, *back)]
+        }).collect();
+        let talk: Vec<(char, &str)> = ['>', '<'].into_iter().cycle().zip(texts.iter().map(String::as_str)).collect();
+        let (seen, observer) = same_at_every_cut(&talk);
+        prop_assert!(seen.len() == talks.len() && !observer.off);
+    }
+
+    #[test]
+    fn noise_in_both_directions_harms_nothing(
+        asked in "(GET / HTTP/1.1\r\n|)[ -~\r\n]{0,60}",
+        answered in "(HTTP/1.1 200 X\r\n|)[ -~\r\n]{0,60}",
+        cut in 1usize..70,
+    ) {
+        let (seen, _) = observe(&[('>', &asked), ('<', &answered)], cut);
+        prop_assert!(seen.len() <= asked.len());
+    }
 }

@@ -7,6 +7,9 @@ mod pending;
 mod resting;
 mod standby;
 
+#[cfg(test)]
+mod lanes;
+
 pub use control::{Judge, run as run_control};
 pub use pending::{Bearer, Claim, ClaimError, Pending};
 pub use standby::{Admitted, StandbyError, is_recent};
@@ -264,11 +267,13 @@ impl Session {
             TrySendError::Closed(_) => OpenError::ClientGone,
         })?;
         let stream = tokio::select! {
+            biased;
+            // What is delivered in the last moment is used: the client has dialled for it.
             stream = claimed => stream?,
-            () = tokio::time::sleep(self.claim_wait) => return Err(OpenError::NotClaimed),
             // A newer session serves the viewer better than one that may be dead.
             () = self.ending.cancelled() => return Err(OpenError::ClientGone),
             () = self.gone.cancelled() => return Err(OpenError::ClientGone),
+            () = tokio::time::sleep(self.claim_wait) => return Err(OpenError::NotClaimed),
         };
         let rejected = (self.level() == Level::Two).then(|| Box::pin(ticket) as _);
         Ok(Lane { rejected, ..Lane::new(stream, self.home()) })

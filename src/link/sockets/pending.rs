@@ -175,6 +175,10 @@ impl Future for Ticket {
     type Output = Rejection;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Rejection> {
+        // A rejection before the claim has gone to who waits for the stream.
+        if self.rejected.is_terminated() {
+            return Poll::Pending;
+        }
         match Pin::new(&mut self.rejected).poll(cx) {
             Poll::Ready(Ok(rejection)) => Poll::Ready(rejection),
             _ => Poll::Pending,
@@ -190,3 +194,6 @@ impl Drop for Ticket {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod orders;

@@ -160,6 +160,8 @@ impl Admitted {
     pub fn deliver(mut self, stream: Box<dyn Duplex>) {
         let Some(counted) = self.counted.take() else { return };
         let mut standby = lock(&self.session.standby);
+        // At no moment does it count twice: the client may be asking for the next one already.
+        standby.opening.retain(|id| *id != self.id);
         if !standby.draining && !self.session.is_gone() {
             standby.spares.push_back(Spare { id: self.id, resting: Resting::new(stream), _counted: counted });
         }

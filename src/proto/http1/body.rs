@@ -88,7 +88,9 @@ impl BodyReader {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{chunk_head, chunked_end};
     use super::*;
+    use bytes::BytesMut;
     use proptest::prelude::*;
 
     type Outcome = Result<(Vec<u8>, Option<HeaderMap>, bool, Vec<u8>), ChunkError>;
@@ -158,7 +160,37 @@ mod tests {
     proptest! {
         #[test]
         fn noise_never_panics_and_cuts_do_not_matter(wire in prop::collection::vec(any::<u8>(), 0..120), cut in 1usize..30) {
-            prop_assert_eq!(read(Framing::Chunked, &wire, cut).is_ok(), read(Framing::Chunked, &wire, wire.len().max(1)).is_ok());
+            prop_assert_eq!(read(Framing::Chunked, &wire, cut), read(Framing::Chunked, &wire, wire.len().max(1)));
+        }
+
+        #[test]
+        fn what_is_written_in_chunks_is_read_again_at_any_cut(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 0..6),
+            trailer in prop::option::of("[a-z]{1,9}"),
+            behind in prop::collection::vec(any::<u8>(), 0..20),
+            cut in 1usize..400,
+        ) {
+            let (mut wire, mut trailers) = (BytesMut::new(), HeaderMap::new());
+            for chunk in &chunks {
+                chunk_head(&mut wire, chunk.len());
+                wire.extend_from_slice(chunk);
+                wire.extend_from_slice(b"\r\n");
+            }
+            if let Some(trailer) = &trailer {
+                trailers.insert("x-sum", trailer.parse().unwrap());
+            }
+            let trailers = Some(trailers).filter(|trailers| !trailers.is_empty());
+            chunked_end(&mut wire, trailers.as_ref());
+            wire.extend_from_slice(&behind);
+            prop_assert_eq!(read(Framing::Chunked, &wire, cut), Ok((chunks.concat(), trailers, true, behind)));
+        }
+
+        #[test]
+        fn a_length_is_counted_alike_at_any_cut(wire in prop::collection::vec(any::<u8>(), 1..200), length in 0usize..200, cut in 1usize..50) {
+            let (content, _, ended, rest) = read(Framing::Length(length as u64), &wire, cut).unwrap();
+            let whole = length.min(wire.len());
+            prop_assert_eq!((&content[..], &rest[..]), wire.split_at(whole));
+            prop_assert_eq!(ended, length <= wire.len());
         }
     }
 }

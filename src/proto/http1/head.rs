@@ -138,6 +138,7 @@ pub fn list_contains(headers: &HeaderMap, name: &HeaderName, token: &str) -> boo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn head(text: &'static str) -> ResponseHead {
         ResponseHead::parse(&Bytes::from_static(text.as_bytes()), 65536).unwrap().unwrap().0
@@ -192,5 +193,36 @@ mod tests {
         );
         let node = head("HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5, max=100\r\n\r\n");
         assert_eq!(node.keep_alive_timeout(), Some(Duration::from_secs(5)));
+    }
+
+    proptest! {
+        /// A head that comes in portions is incomplete until its last byte, and then what it is in one.
+        #[test]
+        fn any_split_of_a_head_gives_the_same_head(
+            lines in prop::collection::vec(("[A-Za-z-]{1,10}", "[ -~]{0,20}"), 0..8),
+            status in 100u16..1000,
+            body in prop::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let text: String = lines.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+            let head = format!("HTTP/1.1 {status} What\r\n{text}\r\n");
+            let wire = Bytes::from([head.as_bytes(), &body].concat());
+            let (whole, size) = ResponseHead::parse(&wire, 65536).unwrap().unwrap();
+            prop_assert_eq!((size, whole.status.as_u16(), whole.headers.len()), (head.len(), status, lines.len()));
+            for (name, value) in &lines {
+                prop_assert!(whole.headers.get_all(name.as_str()).iter().any(|found| found == value.trim_ascii()));
+            }
+            for cut in 0..head.len() {
+                prop_assert!(ResponseHead::parse(&wire.slice(..cut), 65536).unwrap().is_none());
+            }
+        }
+
+        #[test]
+        fn noise_in_a_head_never_panics(noise in prop::collection::vec(any::<u8>(), 0..100), text in "[ -~\r\n]{0,80}") {
+            let wire = [b"HTTP/1.1 200 OK\r\n", text.as_bytes(), &noise, b"\r\n\r\n"].concat();
+            if let Ok(Some((head, size))) = ResponseHead::parse(&Bytes::from(wire.clone()), 65536) {
+                prop_assert!(size <= wire.len());
+                let _ = (head.framing(&Method::GET), head.keeps_alive(), head.keep_alive_timeout());
+            }
+        }
     }
 }

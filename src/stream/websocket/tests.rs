@@ -126,3 +126,54 @@ async fn a_message_that_ends_in_an_empty_fragment_is_whole_and_not_part_of_the_n
     socket.read_to_end(&mut bytes).await.unwrap();
     assert_eq!(bytes, b"ab", "an empty fragment is no end");
 }
+
+/// What was sent before the other end went away comes after a write to it has failed.
+struct Gone {
+    late: Vec<u8>,
+    polls: u8,
+}
+
+impl AsyncRead for Gone {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.polls += 1;
+        match self.polls {
+            // The news of it is still on its way.
+            1 => {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            2 => out.put_slice(&std::mem::take(&mut self.late)),
+            _ => {}
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Gone {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_pong_that_nobody_takes_any_more_loses_nothing_that_was_sent_before() {
+    let io = Gone { late: b"\x82\x03abc\x82\x00\x88\x00".to_vec(), polls: 0 };
+    let ping = BytesMut::from(&b"\x89\x01p"[..]);
+    let sizes = Sizes { buffer: 8192, message: 8192 };
+    let mut socket = WebSocket::new(io, Role::Client, ping, sizes).with_half_close();
+    let mut got = Vec::new();
+    socket.read_to_end(&mut got).await.unwrap();
+    assert_eq!(got, b"abc");
+}

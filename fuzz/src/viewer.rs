@@ -1,0 +1,129 @@
+//! Whatever a viewer sends, each request that is let through is written so that nothing in it is ambiguous.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::rc::Rc;
+
+use adit::proto::http1::RequestBody;
+use adit::proto::limits::Limits;
+use adit::relay::config::RelayConfig;
+use adit::relay::onward::{Onward, split_target};
+use adit::relay::route::{Route, Routes};
+use adit::relay::{check as check_head, http1, wanted_upgrade};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::Body;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+
+use super::pieces::{Script, cuts};
+
+/// Headers that a target never gets from a viewer, or only as the relay writes them.
+const NEVER: [&str; 5] =
+    ["keep-alive", "proxy-connection", "http2-settings", "proxy-authorization", "forwarded"];
+
+/// What went on to a target: the head, and the body as far as it came.
+type Sent = (Vec<u8>, Vec<u8>);
+
+fn written(routes: &Routes, request: &mut Request<Incoming>) -> Option<Vec<u8>> {
+    let host = check_head(request, &Limits::default()).ok()?;
+    let uri = request.uri().clone();
+    let by_path = match routes.route(host.to_str().expect("a valid host is text"), uri.path()) {
+        Route::Own | Route::Nobody => return None,
+        Route::Host(name) => {
+            assert!(!name.contains(['.', ':', '/']) && !name.bytes().any(|byte| byte.is_ascii_uppercase()));
+            None
+        }
+        Route::Path(name) => Some(name.len()),
+    };
+    let original = uri.path_and_query().map_or("/", |target| target.as_str());
+    let (prefix, target) = split_target(original, by_path);
+    if original.starts_with('/') {
+        let joined = format!("{}{target}", prefix.unwrap_or_default());
+        assert!(joined == original || joined.replacen(&*target, &target[1..], 1) == original);
+    }
+    let via = HeaderValue::from_static("fuzz");
+    let upgrade = wanted_upgrade(request.headers());
+    let body = match request.body().size_hint().exact() {
+        _ if request.body().is_end_stream() => RequestBody::None,
+        Some(length) => RequestBody::Length(length),
+        None => RequestBody::Chunked,
+    };
+    let mut headers = std::mem::take(request.headers_mut());
+    let onward = Onward {
+        method: request.method(),
+        target: &target,
+        prefix,
+        host: &host,
+        told: None,
+        peer: "192.0.2.1",
+        trusted: false,
+        via: &via,
+        guarded: true,
+        body,
+        upgrade: upgrade.as_ref(),
+    };
+    let head = onward.head(&mut headers);
+    unambiguous(&head, &onward, &headers);
+    Some(head.to_vec())
+}
+
+fn unambiguous(head: &[u8], onward: &Onward<'_>, forwarded: &HeaderMap) {
+    let mut lines = [httparse::EMPTY_HEADER; 200];
+    let mut parsed = httparse::Request::new(&mut lines);
+    let size = parsed.parse(head).expect("what we write can be read");
+    assert_eq!(size, httparse::Status::Complete(head.len()), "one head and nothing else");
+    assert_eq!((parsed.method, parsed.path), (Some(onward.method.as_str()), Some(onward.target)));
+    let of = |name: &str| {
+        let lines = parsed.headers.iter().filter(move |line| line.name.eq_ignore_ascii_case(name));
+        lines.map(|line| line.value.to_vec()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("host"), [onward.host.as_bytes()]);
+    let framing = [of("content-length"), of("transfer-encoding")].concat();
+    match onward.body {
+        RequestBody::None => assert!(framing.is_empty()),
+        RequestBody::Length(length) => assert_eq!(framing, [length.to_string().into_bytes()]),
+        RequestBody::Chunked => assert_eq!(framing, [b"chunked"]),
+    }
+    assert!(NEVER.iter().all(|name| of(name).is_empty()));
+    assert!(of("authorization").is_empty() && of("cookie").len() <= 1);
+    assert_eq!(of("x-forwarded-for"), [b"192.0.2.1"]);
+    assert_eq!(of("adit-via").last().map(Vec::as_slice), Some(&b"fuzz"[..]));
+    assert_eq!(of("upgrade").len(), usize::from(onward.upgrade.is_some()));
+    assert!(of("te").iter().all(|value| value == b"trailers"));
+    // Each header that goes on is one line, and there are no others but ours.
+    let ours = ["host", "connection", "upgrade", "te", "content-length", "transfer-encoding", "cookie"];
+    let others = parsed.headers.iter().filter(|line| !ours.contains(&&*line.name.to_ascii_lowercase()));
+    assert_eq!(others.count(), forwarded.iter().filter(|(name, _)| *name != "cookie").count());
+    assert_eq!(memchr::memchr_iter(b'\n', head).count(), parsed.headers.len() + 2);
+}
+
+async fn serve(routes: &Routes, pieces: &[&[u8]]) -> Vec<Sent> {
+    let sent = Rc::new(RefCell::new(Vec::new()));
+    let service = service_fn(|mut request: Request<Incoming>| {
+        let (head, sent) = (written(routes, &mut request), Rc::clone(&sent));
+        async move {
+            let (mut content, mut body) = (Vec::new(), request.into_body());
+            while let Some(Ok(frame)) = body.frame().await {
+                content.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+            }
+            sent.borrow_mut().extend(head.map(|head| (head, content)));
+            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+        }
+    });
+    let io = TokioIo::new(Script::new(pieces, usize::MAX));
+    let _ = http1(&Limits::default()).serve_connection(io, service).await;
+    sent.take()
+}
+
+/// See the top.
+pub fn check(data: &[u8]) {
+    let config = RelayConfig { base_domain: Some("x.io".to_owned()), ..RelayConfig::default() };
+    let routes = Routes::new(&config, None);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let [whole, bytes, uneven] = cuts(data).map(|pieces| runtime.block_on(serve(&routes, &pieces)));
+    assert_eq!(whole, bytes);
+    assert_eq!(whole, uneven);
+}

@@ -1,0 +1,234 @@
+//! A viewer's request as its target gets it: what is taken out, set and written, in one place and without a socket.
+
+use std::borrow::Cow;
+
+use bytes::BytesMut;
+use http::{HeaderMap, HeaderValue, Method, header};
+
+use super::forward::{self, Viewer};
+use super::route::PATH_PREFIX;
+use crate::proto::http1::{RequestBody, RequestHead, request_head};
+
+/// What the relay knows of a request beside its headers.
+pub struct Onward<'a> {
+    /// As it came.
+    pub method: &'a Method,
+    /// What the target sees, see [`split_target`].
+    pub target: &'a str,
+    /// The path prefix that the target does not see.
+    pub prefix: Option<&'a str>,
+    /// The host that the viewer asked for.
+    pub host: &'a HeaderValue,
+    /// The host that the target is told instead, if its owner wants so.
+    pub told: Option<&'a HeaderValue>,
+    /// Address of the peer, as text.
+    pub peer: &'a str,
+    /// The peer is one of the trusted proxies.
+    pub trusted: bool,
+    /// Names this relay.
+    pub via: &'a HeaderValue,
+    /// `Authorization` was for the relay.
+    pub guarded: bool,
+    /// Framing of the body.
+    pub body: RequestBody,
+    /// The protocols asked for by an upgrade.
+    pub upgrade: Option<&'a HeaderValue>,
+}
+
+impl Onward<'_> {
+    /// The head with its empty line; of `headers` stays what was forwarded.
+    pub fn head(&self, headers: &mut HeaderMap) -> BytesMut {
+        let te_trailers = forward::takes_trailers(headers);
+        forward::strip_hop_by_hop(headers);
+        let viewer = Viewer { peer: self.peer, host: self.host, prefix: self.prefix, trusted: self.trusted };
+        forward::set_forwarded(headers, &viewer, self.via);
+        headers.remove(header::HOST);
+        headers.remove(header::CONTENT_LENGTH);
+        if self.guarded {
+            headers.remove(header::AUTHORIZATION);
+        }
+        let mut head = BytesMut::new();
+        request_head(
+            &mut head,
+            &RequestHead {
+                method: self.method,
+                target: self.target,
+                host: Some(self.told.unwrap_or(self.host).as_bytes()),
+                headers,
+                body: self.body,
+                upgrade: self.upgrade,
+                te_trailers,
+            },
+        );
+        head
+    }
+}
+
+/// The path prefix that the target does not see, and what it sees: as raw as it came, nothing in it is decoded.
+/// `by_path`: the request came by path, and the name in it is this long.
+pub fn split_target(target: &str, by_path: Option<usize>) -> (Option<&str>, Cow<'_, str>) {
+    let (prefix, rest) = match by_path {
+        Some(name) => {
+            let (prefix, rest) = target.split_at(PATH_PREFIX.len() + name);
+            (Some(prefix), rest)
+        }
+        None => (None, target),
+    };
+    // A path may be empty after its prefix, and in an absolute form (`http://host?query`).
+    match rest.as_bytes().first() {
+        Some(b'/' | b'*') => (prefix, Cow::Borrowed(rest)),
+        _ => (prefix, Cow::Owned(format!("/{rest}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+    use proptest::prelude::*;
+
+    use super::super::config::RelayConfig;
+    use super::super::route::{Route, Routes, is_valid_host};
+    use super::*;
+
+    fn routes(base: Option<&str>) -> Routes {
+        Routes::new(&RelayConfig { base_domain: base.map(str::to_owned), ..RelayConfig::default() }, None)
+    }
+
+    /// Anything, and what is nearly a host.
+    fn hosts() -> impl Strategy<Value = String> {
+        prop_oneof![
+            any::<String>(),
+            "[a-zA-Z0-9.:@\\[\\]%-]{0,30}",
+            "(web|WEB|a\\.b|)\\.?(x\\.io|X\\.Io|localhost|127\\.0\\.0\\.1|\\[::1\\])\\.?(:[0-9]{0,6})?",
+        ]
+    }
+
+    fn targets() -> impl Strategy<Value = String> {
+        "/(t/)?[A-Za-z0-9._~%/-]{0,20}(\\?[a-z=&/%]{0,10})?"
+    }
+
+    /// Headers with any bytes that a header may have.
+    fn headers() -> impl Strategy<Value = HeaderMap> {
+        let names = prop_oneof![
+            "[a-z][a-z0-9-]{0,12}",
+            "(connection|te|upgrade|keep-alive|transfer-encoding|content-length|host|cookie|forwarded|authorization)",
+            "(x-forwarded-for|x-forwarded-prefix|x-real-ip|adit-via|proxy-connection|http2-settings|proxy-authorization)",
+        ];
+        let values = prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..30),
+            "(close|cookie, host|x-forwarded-for|adit-via|trailers|chunked|5)".prop_map(String::into_bytes),
+        ];
+        prop::collection::vec((names, values), 0..12).prop_map(|lines| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_bytes(&value)) {
+                    headers.append(name, value);
+                }
+            }
+            headers
+        })
+    }
+
+    fn bodies() -> impl Strategy<Value = RequestBody> {
+        prop_oneof![
+            Just(RequestBody::None),
+            any::<u64>().prop_map(RequestBody::Length),
+            Just(RequestBody::Chunked)
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_host_leads_to_one_tunnel_however_it_is_written(host in hosts(), path in targets(), port in any::<u16>()) {
+            for routes in [routes(None), routes(Some("x.io"))] {
+                let route = routes.route(&host, &path);
+                if let Route::Host(name) | Route::Path(name) = &route {
+                    prop_assert!(!name.contains('/') && !name.bytes().any(|byte| byte.is_ascii_uppercase()));
+                }
+                if !is_valid_host(&host) || host.contains(':') || host.ends_with('.') {
+                    continue;
+                }
+                for same in [
+                    host.to_ascii_uppercase(),
+                    host.to_ascii_lowercase(),
+                    format!("{host}:{port}"),
+                    format!("{host}."),
+                    format!("{host}.:{port}"),
+                ] {
+                    prop_assert_eq!(&routes.route(&same, &path), &route, "{}", same);
+                }
+            }
+        }
+
+        #[test]
+        fn the_tunnels_of_two_names_are_never_one(one in "[a-z0-9]{2,8}", other in "[a-z0-9]{2,8}", path in targets()) {
+            let routes = routes(Some("x.io"));
+            let (by_one, by_other) = (format!("{one}.x.io"), format!("{other}.x.io"));
+            prop_assert_eq!(routes.route(&by_one, &path) == routes.route(&by_other, &path), one == other);
+            let (by_one, by_other) = (format!("/t/{one}{path}"), format!("/t/{other}{path}"));
+            prop_assert_eq!(routes.route("x.io", &by_one) == routes.route("x.io", &by_other), one == other);
+        }
+
+        #[test]
+        fn a_prefix_is_taken_off_and_nothing_else_is_changed(name in "[A-Za-z0-9-]{2,10}", rest in "(|/|\\?|/[ -~&&[^ #]]{0,20}|\\?[a-z/=]{0,9})") {
+            let target = format!("/t/{name}{rest}");
+            let Route::Path(routed) = routes(None).route("anything", &target) else { panic!("{target}") };
+            prop_assert_eq!(&routed, &name.to_ascii_lowercase());
+            let (prefix, seen) = split_target(&target, Some(routed.len()));
+            prop_assert_eq!(prefix, Some(&*format!("/t/{name}")));
+            prop_assert_eq!(seen, if rest.starts_with('/') { rest } else { format!("/{rest}") });
+        }
+
+        #[test]
+        fn nothing_that_a_header_says_makes_another_line_or_a_second_framing(
+            mut headers in headers(),
+            method in "(GET|POST|DELETE|PROPFIND)",
+            target in targets(),
+            body in bodies(),
+            upgrade in any::<bool>(),
+            by_path in any::<bool>(),
+        ) {
+            let sent = headers.clone();
+            let (host, via) = (HeaderValue::from_static("x.io:80"), HeaderValue::from_static("us"));
+            let (method, upgrade) = (Method::from_bytes(method.as_bytes()).unwrap(), upgrade.then(|| HeaderValue::from_static("websocket")));
+            let onward = Onward {
+                method: &method,
+                target: &target,
+                prefix: by_path.then_some("/t/web"),
+                host: &host,
+                told: None,
+                peer: "192.0.2.1",
+                trusted: false,
+                via: &via,
+                guarded: true,
+                body,
+                upgrade: upgrade.as_ref(),
+            };
+            let head = onward.head(&mut headers);
+            let mut lines = [httparse::EMPTY_HEADER; 64];
+            let mut parsed = httparse::Request::new(&mut lines);
+            prop_assert_eq!(parsed.parse(&head), Ok(httparse::Status::Complete(head.len())));
+            prop_assert_eq!((parsed.method, parsed.path), (Some(method.as_str()), Some(&*target)));
+            let of = |name: &str| parsed.headers.iter().filter(|line| line.name.eq_ignore_ascii_case(name))
+                .map(|line| line.value.to_vec()).collect::<Vec<_>>();
+            prop_assert_eq!(of("host"), [b"x.io:80"]);
+            let framing = match body {
+                RequestBody::None => vec![],
+                RequestBody::Length(length) => vec![length.to_string().into_bytes()],
+                RequestBody::Chunked => vec![b"chunked".to_vec()],
+            };
+            prop_assert_eq!([of("content-length"), of("transfer-encoding")].concat(), framing);
+            prop_assert_eq!(of("x-forwarded-for"), [b"192.0.2.1"]);
+            prop_assert_eq!(of("x-forwarded-prefix").len(), usize::from(by_path));
+            for name in ["keep-alive", "proxy-connection", "http2-settings", "proxy-authorization", "forwarded", "authorization", "x-real-ip"] {
+                prop_assert!(of(name).is_empty(), "{}", name);
+            }
+            // Whatever else goes on is what came, value by value.
+            for line in parsed.headers.iter().filter(|line| line.name.starts_with("x-") && !line.name.starts_with("x-forwarded")) {
+                let came: Vec<_> = sent.get_all(line.name).iter().map(|value| value.as_bytes().trim_ascii()).collect();
+                prop_assert!(came.contains(&line.value), "{}", line.name);
+            }
+            prop_assert_eq!(memchr::memchr_iter(b'\n', &head).count(), parsed.headers.len() + 2);
+        }
+    }
+}
