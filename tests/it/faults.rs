@@ -122,6 +122,7 @@ fn noise(count: usize) -> Vec<u8> {
 /// What became of an upload at the target that [`halves`] makes.
 #[derive(Debug, PartialEq, Eq)]
 enum Upload {
+    Begun,
     Whole,
     Cut,
 }
@@ -151,6 +152,7 @@ async fn halves_with(nudge: watch::Receiver<()>) -> (SocketAddr, mpsc::Receiver<
                         "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: raw\r\n\r\nhalf"
                     }
                     "/upload" => {
+                        let _ = tell.send(Upload::Begun).await;
                         let mut body = [0; 8];
                         let read = stream.read_exact(&mut body).await;
                         let whole = read.is_ok() && body == *b"complete";
@@ -202,6 +204,16 @@ async fn half_way(relay: SocketAddr, name: &str) -> Vec<(&'static str, Viewer)> 
         .await;
     viewers.push(("/upload", upload));
     viewers
+}
+
+/// The target has seen the beginning of an upload.
+async fn begun(uploads: &mut mpsc::Receiver<Upload>) {
+    assert_eq!(soon(uploads.recv()).await, Some(Upload::Begun));
+}
+
+/// No half of an upload passes for a whole one.
+async fn cut(uploads: &mut mpsc::Receiver<Upload>) {
+    assert_eq!(soon(uploads.recv()).await, Some(Upload::Cut));
 }
 
 /// None of these viewers gets anything that looks like the rest.

@@ -12,10 +12,12 @@ use crate::program::http;
 use crate::rig::{ALICE, Answer, Rig, read_head, read_request, soon, target};
 use crate::wire::{Viewer, by_hand, ended};
 
-/// A relay on which nothing may be silent for longer than a second, with a client of either kind for this target: what
-/// holds the client, and the tunnel's name.
+/// A relay with a client of either kind for this target, to be held.
 async fn both(target: SocketAddr) -> (Rig, [Box<dyn std::any::Any>; 2]) {
-    let rig = Rig::with(|config| config.limits.idle_exchange = Duration::from_secs(1)).await;
+    both_on(Rig::start().await, target).await
+}
+
+async fn both_on(rig: Rig, target: SocketAddr) -> (Rig, [Box<dyn std::any::Any>; 2]) {
     let ours = tunnel(rig.address, "ours").expose(&target.to_string()).await.unwrap();
     let base = rig.client(ALICE, "base", target).await;
     (rig, [Box::new(ours), Box::new(base)])
@@ -45,7 +47,8 @@ async fn a_target_that_refuses_is_502_at_once() {
 #[tokio::test]
 async fn a_slow_target_is_waited_for_and_a_silent_one_is_504() {
     let (address, mut connections) = by_hand().await;
-    let (rig, _clients) = both(address).await;
+    let rig = Rig::with(|config| config.limits.idle_exchange = Duration::from_secs(1)).await;
+    let (rig, _clients) = both_on(rig, address).await;
     for name in NAMES {
         let mut viewer = Viewer::new(&rig).await;
         viewer.say(format!("GET /t/{name}/ HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
