@@ -10,11 +10,11 @@ use tokio::runtime::Runtime;
 /// Bytes of what has no end within a measurement.
 pub const ENDLESS: u64 = 1 << 40;
 
-/// A running one; it ends with its runtime.
+/// A running one, until it is dropped.
 pub struct Target {
     /// Where it listens.
     pub address: SocketAddr,
-    _runtime: Runtime,
+    runtime: Option<Runtime>,
 }
 
 impl Target {
@@ -30,7 +30,16 @@ impl Target {
                 tokio::spawn(serve(stream));
             }
         });
-        Ok(Self { address, _runtime: runtime })
+        Ok(Self { address, runtime: Some(runtime) })
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        // A runtime that is dropped waits for its threads, which may not be done within another one.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

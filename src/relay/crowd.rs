@@ -1,27 +1,28 @@
 //! Connections of each address, where they are limited: no single peer takes all that there are.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
+use crate::sync::lock;
 
 /// How many connections each address has.
 pub struct Crowd {
     most: usize,
-    addresses: DashMap<IpAddr, usize>,
+    addresses: Mutex<HashMap<IpAddr, usize>>,
 }
 
 impl Crowd {
     /// Up to `most` of each.
     pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, addresses: DashMap::new() })
+        Arc::new(Self { most, addresses: Mutex::default() })
     }
 
     /// One more of that address, unless there are as many as may be.
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let address = network(address);
-        let mut count = self.addresses.entry(address).or_insert(0);
+        let mut addresses = lock(&self.addresses);
+        let count = addresses.entry(address).or_insert(0);
         if *count >= self.most {
             return None;
         }
@@ -38,10 +39,11 @@ pub struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut entry) = self.crowd.addresses.entry(self.address) {
-            *entry.get_mut() -= 1;
-            if *entry.get() == 0 {
-                entry.remove();
+        let mut addresses = lock(&self.crowd.addresses);
+        if let Some(count) = addresses.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                addresses.remove(&self.address);
             }
         }
     }
@@ -70,6 +72,6 @@ mod tests {
         drop(places.0);
         assert!(enter("2001:db8::4").is_some());
         drop((places.1, others));
-        assert!(crowd.addresses.is_empty());
+        assert!(lock(&crowd.addresses).is_empty());
     }
 }

@@ -17,7 +17,7 @@ use super::exchange::{Account, Exchange};
 use super::viewer::ViewerIo;
 use crate::stream::handshake;
 use crate::stream::splice::{HalfClose, Moved, splice as copy};
-use crate::stream::throttle::Metered;
+use crate::tunnel::Metered;
 
 /// For the goodbye to the target.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);

@@ -10,8 +10,6 @@ pub mod handshake;
 pub mod messages;
 pub mod splice;
 pub mod tcp;
-#[cfg(feature = "relay")]
-pub mod throttle;
 #[cfg(feature = "client")]
 pub mod tls;
 pub mod websocket;

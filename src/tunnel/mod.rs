@@ -6,12 +6,14 @@ mod news;
 mod quota;
 mod registry;
 mod serving;
+mod throttle;
 mod traffic;
 
 pub use create::{CreateError, Spec, seconds};
 pub use quota::{Quota, UsedUp, Viewing};
 pub use registry::{Registry, drain_session};
 pub use serving::{Credential, TooMany};
+pub use throttle::{Meter, Metered};
 pub use traffic::Traffic;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

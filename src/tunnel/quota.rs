@@ -1,18 +1,18 @@
 //! What the tunnels of one owner may take together: counted, paced, and forgotten when nothing of it is left.
 
+use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dashmap::DashMap;
 use tokio::time::Instant;
 
+use super::throttle::{Meter, Throttle};
 use crate::auth::Owner;
 use crate::auth::password::Turn;
 use crate::proto::limits::Limits;
 use crate::proto::pace::Pace;
-use crate::stream::throttle::{Meter, Throttle};
 use crate::sync::{Counted, lock};
 
 /// The time in which creations are counted.
@@ -31,7 +31,8 @@ struct Most {
 /// The quotas of every owner that has a tunnel, or created one of late.
 pub(super) struct Quotas {
     most: Most,
-    owners: DashMap<Owner, Arc<Quota>>,
+    /// Locked where a tunnel begins, not where a viewer comes.
+    owners: Mutex<HashMap<Owner, Arc<Quota>>>,
 }
 
 impl Quotas {
@@ -43,7 +44,7 @@ impl Quotas {
             creations: limits.creations_per_key.and_then(|count| NonZeroU64::new(count as u64)),
             bandwidth: limits.bandwidth_per_key.and_then(NonZeroU64::new),
         };
-        Self { most, owners: DashMap::new() }
+        Self { most, owners: Mutex::default() }
     }
 
     /// How many tunnels each owner may have.
@@ -53,17 +54,14 @@ impl Quotas {
 
     /// That of one owner, the same for all who hold it.
     pub(super) fn of(&self, owner: &Owner) -> Arc<Quota> {
-        if let Some(quota) = self.owners.get(owner) {
-            return Arc::clone(&quota);
-        }
         let new = || Arc::new(Quota::new(self.most));
-        Arc::clone(&self.owners.entry(owner.clone()).or_insert_with(new))
+        Arc::clone(lock(&self.owners).entry(owner.clone()).or_insert_with(new))
     }
 
     /// Forgets owners of whom nothing is left: whoever deletes a tunnel does not thereby start afresh.
     pub(super) fn tend(&self) {
         let now = Instant::now();
-        self.owners.retain(|_, quota| Arc::strong_count(quota) > 1 || !quota.is_rested(now));
+        lock(&self.owners).retain(|_, quota| Arc::strong_count(quota) > 1 || !quota.is_rested(now));
     }
 }
 
@@ -153,13 +151,13 @@ mod tests {
         assert!(Arc::ptr_eq(&quota, &quotas.of(&owner)));
         drop(quota);
         quotas.tend();
-        assert_eq!(quotas.owners.len(), 1, "a viewer is there");
+        assert_eq!(lock(&quotas.owners).len(), 1, "a viewer is there");
         assert_eq!(viewing.0.create(), Ok(()));
         drop(viewing);
         quotas.tend();
-        assert_eq!(quotas.owners.len(), 1, "a creation is not made up for");
+        assert_eq!(lock(&quotas.owners).len(), 1, "a creation is not made up for");
         tokio::time::advance(Duration::from_secs(2)).await;
         quotas.tend();
-        assert!(quotas.owners.is_empty());
+        assert!(lock(&quotas.owners).is_empty());
     }
 }

@@ -21,7 +21,7 @@ use crate::link::{Lane, Rejection};
 use crate::proto::http1::{HeadError, ResponseHead};
 use crate::proto::limits::viewer;
 use crate::stream::Duplex;
-use crate::stream::throttle::{Meter, Metered};
+use crate::tunnel::{Meter, Metered};
 
 /// Bytes of a response head; targets with larger ones are broken.
 const HEAD_LIMIT: usize = 256 * 1024;

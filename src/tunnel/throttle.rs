@@ -12,8 +12,8 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::Duplex;
 use crate::proto::pace::Pace;
+use crate::stream::Duplex;
 use crate::sync::lock;
 
 /// What may go ahead of the pace: enough for the timer, which is exact to a millisecond, and too little to be felt.
