@@ -104,14 +104,17 @@ impl Drop for Figures {
 }
 
 /// The whole report as Markdown.
-pub fn markdown(head: &str, figures: &[Figures], told: &[String], tally: &Tally) -> String {
+pub fn markdown(head: &str, figures: &[Figures], told: &[String], tallies: [&Tally; 2]) -> String {
     let mut text = format!("{head}\n\n");
     told.iter().for_each(|sentence| text += &format!("- {sentence}\n"));
     text += "\n| operation | ok | failed, announced | failed |\n|---|---|---|---|\n";
-    for (kind, row) in tally.rows() {
+    for (kind, row) in tallies.iter().flat_map(|tally| tally.rows()) {
         text += &format!("| {kind} | {} | {} | {} |\n", row.ok, row.excused, row.failed);
     }
-    text += &format!("\nThe relay was away for {:.1} s in all, as it was killed.\n", tally.away());
+    text += &format!(
+        "\nThe relay in mixed life was away for {:.1} s in all, as it was killed.\n",
+        tallies[0].away()
+    );
     figures.iter().for_each(|figures| text += &figures.table());
     text
 }

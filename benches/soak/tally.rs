@@ -9,9 +9,6 @@ use tokio::time::Instant;
 
 use crate::http::WRONG_BYTE;
 
-/// Failures that are told in full.
-const TOLD: usize = 20;
-
 /// How the operations of one kind went.
 #[derive(Default, Clone, Copy)]
 pub struct Row {
@@ -89,9 +86,8 @@ impl Tally {
         self.inner().rows.iter().map(|(kind, row)| (*kind, *row)).collect()
     }
 
-    /// The first failures, and how many there are.
-    pub fn failures(&self) -> (Vec<String>, usize) {
-        let inner = self.inner();
-        (inner.failures.iter().take(TOLD).cloned().collect(), inner.failures.len())
+    /// All failures.
+    pub fn failures(&self) -> Vec<String> {
+        self.inner().failures.clone()
     }
 }
