@@ -63,6 +63,9 @@ impl RelayUrl {
         }
         let authority: http::uri::Authority = authority.parse().map_err(|_| malformed())?;
         let host = authority.host();
+        if host.is_empty() {
+            return Err(malformed());
+        }
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let usual = if tls { 443 } else { 80 };
         let port = match &authority.as_str()[authority.host().len()..] {
@@ -153,6 +156,7 @@ mod tests {
             ("https://a/?x=1", "has a path"),
             ("https://u:p@a", "ADIT_KEY"),
             ("https://", "malformed"),
+            ("http://:80", "malformed"),
             ("https://a:0", "malformed"),
             ("https://a:b", "malformed"),
             ("https://a b", "malformed"),

@@ -40,7 +40,9 @@ pub fn response_headers(headers: &mut HeaderMap, address: Address<'_>) {
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         let moved = headers.get(&name).and_then(|value| {
             let path = path_at_target(value.as_bytes(), address)?;
-            HeaderValue::from_bytes(&[prefix.as_bytes(), path].concat()).ok()
+            // Without its slash, relative links would lead out of the tunnel.
+            let slash: &[u8] = if path.starts_with(b"/") { b"" } else { b"/" };
+            HeaderValue::from_bytes(&[prefix.as_bytes(), slash, path].concat()).ok()
         });
         if let Some(moved) = moved {
             headers.insert(name, moved);
@@ -61,7 +63,7 @@ fn path_at_target<'a>(location: &'a [u8], address: Address<'_>) -> Option<&'a [u
     let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     let told = address.target_host.unwrap_or(address.host);
-    authority.eq_ignore_ascii_case(told.as_bytes()).then_some(if path.is_empty() { b"/" } else { path })
+    authority.eq_ignore_ascii_case(told.as_bytes()).then_some(path)
 }
 
 fn rewrite_cookies(headers: &mut HeaderMap, address: Address<'_>) {
@@ -147,6 +149,7 @@ mod tests {
             ("http://relay.example/a?b", "/t/web/a?b"),
             ("https://relay.example", "/t/web/"),
             ("HTTP://Relay.Example/a", "/t/web/a"),
+            ("http://relay.example?a", "/t/web/?a"),
             ("http://elsewhere.example/", "http://elsewhere.example/"),
             ("//elsewhere.example/", "//elsewhere.example/"),
             ("next", "next"),

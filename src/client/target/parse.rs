@@ -105,7 +105,8 @@ fn split(authority: &str) -> Result<(String, Option<&str>), ParseTargetError> {
     };
     let host = if host.is_empty() && port.is_some() { "localhost" } else { host };
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    if host.is_empty() || !host.bytes().all(plain) {
+    // Digits alone would be shown as `http://30`, which is port 30; who writes `30:80` means something else.
+    if !host.bytes().all(plain) || host.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(ParseTargetError::Host(host.to_owned()));
     }
     Ok((host.to_owned(), port))
@@ -154,6 +155,7 @@ mod tests {
             ("http://u:p@app", "password"),
             ("unix:app.sock", "whole path"),
             ("a b:80", "host name"),
+            ("30:80", "host name"),
             ("http://", "host name"),
         ] {
             let error = Target::parse(text).unwrap_err().to_string();

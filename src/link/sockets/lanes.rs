@@ -16,14 +16,13 @@ use super::*;
 /// A quiet stream that knows whether somebody has it, and how many of its kind there are.
 struct Watched {
     there: Arc<AtomicUsize>,
-    taken: Arc<AtomicBool>,
+    taken: AtomicBool,
 }
 
 impl Watched {
-    fn new(there: &Arc<AtomicUsize>) -> (Box<dyn Duplex>, Arc<AtomicBool>) {
+    fn boxed(there: &Arc<AtomicUsize>) -> Box<dyn Duplex> {
         there.fetch_add(1, Ordering::SeqCst);
-        let taken = Arc::new(AtomicBool::new(false));
-        (Box::new(Self { there: Arc::clone(there), taken: Arc::clone(&taken) }), taken)
+        Box::new(Self { there: Arc::clone(there), taken: AtomicBool::new(false) })
     }
 }
 
@@ -92,9 +91,7 @@ fn an_idle_lane_is_given_to_one_request_at_a_time_and_none_is_lost() {
     let (session, _pending, _said) = session(0);
     let there = Arc::new(AtomicUsize::new(0));
     for _ in 0..3 {
-        let (stream, taken) = Watched::new(&there);
-        taken.store(false, Ordering::SeqCst);
-        session.take_back(stream, KEEP);
+        session.take_back(Watched::boxed(&there), KEEP);
     }
     let served = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -120,7 +117,9 @@ fn an_idle_lane_is_given_to_one_request_at_a_time_and_none_is_lost() {
     }
     assert_eq!((left.len(), there.load(Ordering::SeqCst)), (3, 3));
     // What is taken when the session ends is not taken back; what waits is let go.
-    left.pop().map(|lane| lane.give_back(KEEP));
+    if let Some(lane) = left.pop() {
+        lane.give_back(KEEP);
+    }
     session.end(End::Deleted);
     left.into_iter().for_each(|lane| lane.give_back(KEEP));
     assert_eq!(there.load(Ordering::SeqCst), 0);
@@ -141,7 +140,7 @@ fn a_standby_socket_is_given_to_one_viewer_and_the_count_of_all_is_exact() {
                     // The same id again is refused while it is under way.
                     assert!(session.clone().admit_standby(&id).is_err());
                     if round % 7 != 0 {
-                        Admitted::deliver(taken, Watched::new(&there).0);
+                        Admitted::deliver(taken, Watched::boxed(&there));
                     }
                 }
             });
@@ -175,7 +174,7 @@ fn a_standby_socket_that_is_delivered_leaves_room_for_the_next_at_once() {
         let admitted = session.clone().admit_standby(&id).unwrap();
         // It is known as long as it is under way, and then as one that waits.
         assert_eq!(session.clone().admit_standby(&id).err(), Some(StandbyError::InUse));
-        admitted.deliver(Watched::new(&there).0);
+        admitted.deliver(Watched::boxed(&there));
         assert_eq!(session.clone().admit_standby(&id).err(), Some(StandbyError::InUse));
     }
     let third = session.admit_standby(&Uuid::new_v4().to_string());
