@@ -9,12 +9,13 @@ use anyhow::{Context, anyhow};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::proto::limits::log::WINDOW;
+use crate::proto::limits::log::{WAITING, WINDOW};
 use crate::relay::config::LogFormat;
 use limit::LeftOut;
 use lines::{Form, Lines};
@@ -30,6 +31,8 @@ const LEFT_OUT: &str = "adit::log";
 pub struct Log {
     lines: Lines,
     _telling: AbortOnDropHandle<()>,
+    /// Dropped last: it writes what waits.
+    _writing: WorkerGuard,
 }
 
 impl Drop for Log {
@@ -49,7 +52,10 @@ pub fn init(format: LogFormat) -> anyhow::Result<Log> {
         LogFormat::Text if colour => Form::Colour,
         LogFormat::Text => Form::Text,
     };
-    let lines = Lines::new(form);
+    // A thread of its own: who reads too slowly, or not at all, must not hold up what is logged.
+    let out = NonBlockingBuilder::default().buffered_lines_limit(WAITING).thread_name("log");
+    let (out, writing) = out.finish(io::stderr());
+    let lines = Lines::new(form, out);
     let layer = fmt::layer().with_ansi(form == Form::Colour).with_writer(lines.clone());
     let registry = tracing_subscriber::registry().with(filter).with(filter_fn(is_presentable));
     let done = match form {
@@ -65,12 +71,16 @@ pub fn init(format: LogFormat) -> anyhow::Result<Log> {
             tell(&told, false);
         }
     });
-    Ok(Log { lines, _telling: AbortOnDropHandle::new(telling) })
+    Ok(Log { lines, _telling: AbortOnDropHandle::new(telling), _writing: writing })
 }
 
 fn tell(lines: &Lines, at_the_end: bool) {
     for LeftOut { place, count } in lines.left_out(at_the_end) {
         tracing::warn!(target: LEFT_OUT, count, place, "more records of this kind were left out");
+    }
+    let count = lines.unread();
+    if count > 0 {
+        tracing::warn!(target: LEFT_OUT, count, "records were left out, as the log was read too slowly");
     }
 }
 

@@ -209,8 +209,23 @@ pub mod log {
     /// Bytes of one record, before what is not printable is escaped; values of longer ones are cut. Tools that collect
     /// logs take 16 KiB and less.
     pub const LINE_BYTES: usize = 8 * 1024;
+    /// Records that wait to be written; those beyond are left out, as nobody may have to wait for whoever reads the log.
+    pub const WAITING: usize = 4096;
     /// Characters of a viewer's path in the closing record of its exchange.
     pub const PATH_CHARS: usize = 1024;
+}
+
+/// How those who move much leave time to those who move little.
+#[doc(hidden)]
+pub mod turn {
+    use std::time::Duration;
+
+    /// Bytes that a stream moves in one go, about 0.1 ms of work, before others have their turn.
+    pub const BYTES: usize = 256 * 1024;
+    /// Turns after which sockets are looked at again: with tokio's 61, a request would wait for 61 others' portions.
+    pub const SOCKETS_EVERY: u32 = 16;
+    /// A viewer beyond its key's quota is told after this: one who asks again at once would take the time of others.
+    pub const REFUSAL_WAIT: Duration = Duration::from_millis(500);
 }
 
 /// What a client does to notice a dead relay and to come back.

@@ -183,6 +183,11 @@ impl Cause {
         Text { status, label, title, detail }
     }
 
+    /// Whether there are too many viewers of one tenant, so that another one may be waiting at once.
+    pub fn is_of_a_quota(&self) -> bool {
+        matches!(self, Self::ViewersOfKey(_) | Self::WaitingOfKey(_) | Self::TooManyWaiting)
+    }
+
     /// The label in logs, metrics and machine-readable answers.
     pub fn label(&self) -> &'static str {
         self.text().label

@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use tokio::time::sleep;
 use tower_service::Service;
 
 use super::Shared;
@@ -19,7 +20,7 @@ use super::proxy;
 use super::reach;
 use super::route::{Route, is_valid_host};
 use super::viewer::{Busy, Connection};
-use crate::proto::limits::Limits;
+use crate::proto::limits::{Limits, turn};
 use crate::sync::Held;
 
 /// A response body of any origin; the connection counts as busy until it is dropped.
@@ -86,6 +87,9 @@ pub async fn serve(
     let mut answer = match answer(&shared, &connection, request, &mut record).await {
         Ok(response) => response,
         Err(cause) => {
+            if cause.is_of_a_quota() {
+                Box::pin(sleep(turn::REFUSAL_WAIT)).await;
+            }
             let id = request_id();
             tracing::debug!(
                 cause = cause.label(),

@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Duplex;
+use crate::proto::limits::turn;
 
 /// What a splice moved.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -83,7 +84,12 @@ impl Inward {
         S: AsyncRead + AsyncWrite + Send + Unpin,
         D: Duplex + ?Sized,
     {
+        let begun = *moved;
         loop {
+            if *moved - begun >= turn::BYTES as u64 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             match self {
                 Self::Reading => match ready!(duplex.poll_fill(cx, socket))? {
                     0 => *self = Self::Ending,
@@ -126,7 +132,12 @@ impl Outward {
         S: AsyncRead + AsyncWrite + Send + Unpin,
         D: Duplex + ?Sized,
     {
+        let begun = *moved;
         loop {
+            if *moved - begun >= turn::BYTES as u64 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             match self {
                 Self::Reading => {
                     *self = match duplex.poll_chunk(cx)? {

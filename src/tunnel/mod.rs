@@ -142,7 +142,7 @@ impl Tunnel {
 
     /// Takes up what another process has made of the tunnel.
     fn adopt(&self, row: &TunnelRow) -> Result<(), PasswordError> {
-        self.set_spec(Spec::from_row(row)?);
+        self.replace_spec(Arc::new(Spec::from_row(row)?));
         if self.is_suspended() != row.suspended {
             self.set_suspended(row.suspended);
         }
@@ -186,8 +186,8 @@ impl Tunnel {
         Arc::clone(&self.spec.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn set_spec(&self, spec: Spec) {
-        *self.spec.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(spec);
+    fn replace_spec(&self, spec: Arc<Spec>) -> Arc<Spec> {
+        std::mem::replace(&mut self.spec.write().unwrap_or_else(PoisonError::into_inner), spec)
     }
 
     /// Whether viewers are turned away.

@@ -161,21 +161,25 @@ impl Registry {
         if !self.is_there(tunnel) {
             return Ok(false);
         }
-        if unchanged {
+        let before = if unchanged {
             // A client that comes back must not undo an extension.
             tunnel.expire_no_earlier(spec.ttl);
+            None
         } else {
-            tunnel.expire_after(spec.ttl);
-        }
-        tunnel.set_spec(spec);
-        if writes {
-            match self.write(tunnel, false).await {
-                Ok(()) => {}
-                Err(StoreError::Unavailable(_) | StoreError::Superseded) if unchanged => {}
-                Err(error) => return Err(error.into()),
+            let ttl = spec.ttl;
+            Some((tunnel.replace_spec(Arc::new(spec)), tunnel.expire_after(ttl)))
+        };
+        let written = if writes { self.write(tunnel, false).await } else { Ok(()) };
+        match (written, before) {
+            (Ok(()), _) | (Err(StoreError::Unavailable(_) | StoreError::Superseded), None) => Ok(true),
+            (Err(error), before) => {
+                if let Some((spec, expiry)) = before {
+                    tunnel.replace_spec(spec);
+                    tunnel.expire_at(expiry);
+                }
+                Err(error.into())
             }
         }
-        Ok(true)
     }
 
     async fn add(

@@ -166,6 +166,8 @@ impl Rig {
             while let Some(id) = control.notified().await {
                 streams.spawn(serve_one(relay, id, target));
             }
+            // What runs goes on without its control socket.
+            streams.join_all().await;
         });
         Client { id, _tasks: tasks }
     }

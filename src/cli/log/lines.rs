@@ -1,11 +1,13 @@
 //! The last step of every log record: one line on stderr without anything that steers a terminal, and not too many.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 use tokio::time::Instant;
 use tracing::{Level, Metadata};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::limit::{LeftOut, Limit};
@@ -31,13 +33,26 @@ pub(super) struct Lines(Arc<Shared>);
 
 struct Shared {
     form: Form,
+    out: NonBlocking,
+    unread: ErrorCounter,
+    /// Of the records that `unread` counts, those that were told of.
+    unread_told: AtomicUsize,
     limit: Mutex<Limit<tracing::callsite::Identifier>>,
     began: Instant,
 }
 
 impl Lines {
-    pub(super) fn new(form: Form) -> Self {
-        Self(Arc::new(Shared { form, limit: Mutex::default(), began: Instant::now() }))
+    /// Records in this form, written to `out`.
+    pub(super) fn new(form: Form, out: NonBlocking) -> Self {
+        let (unread, unread_told) = (out.error_counter(), AtomicUsize::new(0));
+        let (limit, began) = (Mutex::default(), Instant::now());
+        Self(Arc::new(Shared { form, out, unread, unread_told, limit, began }))
+    }
+
+    /// How many were left out since the last call as those before them could not be written in time.
+    pub(super) fn unread(&self) -> usize {
+        let now = self.0.unread.dropped_lines();
+        now.saturating_sub(self.0.unread_told.swap(now, Ordering::Relaxed))
     }
 
     /// What was left out in windows that are over; all of it at the end.
@@ -50,7 +65,7 @@ impl<'a> MakeWriter<'a> for Lines {
     type Writer = Record;
 
     fn make_writer(&'a self) -> Record {
-        Record(Some(self.0.form))
+        Record(Some((self.0.form, self.0.out.clone())))
     }
 
     fn make_writer_for(&'a self, of: &Metadata<'_>) -> Record {
@@ -58,24 +73,24 @@ impl<'a> MakeWriter<'a> for Lines {
         let limited = *of.level() <= Level::INFO && !UNLIMITED.contains(&of.target());
         let place = || format!("{}:{}", of.target(), of.line().unwrap_or_default());
         let wanted = !limited || lock(&self.0.limit).admit(of.callsite(), self.0.began.elapsed(), place);
-        Record(wanted.then_some(self.0.form))
+        Record(wanted.then(|| (self.0.form, self.0.out.clone())))
     }
 }
 
 /// Takes one record, as a whole.
-pub(super) struct Record(Option<Form>);
+pub(super) struct Record(Option<(Form, NonBlocking)>);
 
 impl Write for Record {
     fn write(&mut self, record: &[u8]) -> io::Result<usize> {
-        if let Some(form) = self.0 {
-            let line = line(form, &String::from_utf8_lossy(record));
-            io::stderr().lock().write_all(line.as_bytes())?;
+        if let Some((form, out)) = &mut self.0 {
+            let line = line(*form, &String::from_utf8_lossy(record));
+            out.write_all(line.as_bytes())?;
         }
         Ok(record.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().lock().flush()
+        Ok(())
     }
 }
 

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::{Exchange, Record};
 use crate::link::Lane;
 use crate::proto::http1::{BodyReader, Framing, Piece};
+use crate::proto::limits::turn;
 use crate::relay::ending::Ending;
 use crate::relay::errors::Cause;
 use crate::relay::forward::strip_trailers;
@@ -38,6 +39,8 @@ pub struct ResponseBody {
     stopped: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// An error that the viewer is not yet told of.
     failed: Option<io::Error>,
+    /// Bytes given in this turn.
+    turn: usize,
     running: CancellationToken,
     rest: Rest,
     account: Account,
@@ -73,6 +76,7 @@ impl ResponseBody {
             moved: None,
             stopped: None,
             failed: None,
+            turn: 0,
             running,
             rest,
             account,
@@ -214,6 +218,11 @@ impl Body for ResponseBody {
         if let Some(error) = this.failed.take() {
             return Poll::Ready(Some(Err(error)));
         }
+        if this.turn >= turn::BYTES {
+            this.turn = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         match this.poll_piece(cx) {
             Poll::Ready(Some(Err(error))) => {
                 // At an error hyper throws away what it has not flushed, the head too. It flushes when we are pending.
@@ -222,12 +231,17 @@ impl Body for ResponseBody {
                 Poll::Pending
             }
             Poll::Ready(piece) => {
+                let data = piece.as_ref().and_then(|piece| piece.as_ref().ok()?.data_ref());
+                this.turn += data.map_or(0, Bytes::len);
                 if this.deadline.is_some() {
                     this.moved = Some(Instant::now());
                 }
                 Poll::Ready(piece)
             }
-            Poll::Pending => this.poll_waiting(cx).map(|error| Some(Err(error))),
+            Poll::Pending => {
+                this.turn = 0;
+                this.poll_waiting(cx).map(|error| Some(Err(error)))
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::proto::http1::{RequestBody, chunk_head, chunked_end};
+use crate::proto::limits::turn;
 use crate::relay::errors::Cause;
 use crate::relay::forward::strip_trailers;
 use crate::stream::Duplex;
@@ -141,7 +142,12 @@ impl Upload {
         if self.done {
             return Poll::Ready(Ok(()));
         }
+        let mut moved = 0;
         loop {
+            if moved >= turn::BYTES {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             // Take from the viewer first, so that a head and a small body go out in one write.
             let more =
                 if self.out.len() < GATHER && self.portion.is_empty() { self.take(cx)? } else { false };
@@ -152,10 +158,12 @@ impl Upload {
                 let count =
                     ready!(Pin::new(&mut *stream).poll_write(cx, &self.out)).map_err(UploadError::Target)?;
                 self.out.advance(count);
+                moved += count;
             } else if !self.portion.is_empty() {
                 let count = ready!(Pin::new(&mut *stream).poll_write(cx, &self.portion))
                     .map_err(UploadError::Target)?;
                 self.portion.advance(count);
+                moved += count;
                 if self.portion.is_empty() && std::mem::take(&mut self.chunk_open) {
                     self.out.extend_from_slice(b"\r\n");
                 }

@@ -72,6 +72,9 @@ async fn on_a_full_disk_traffic_goes_on_writes_are_503_and_it_recovers_by_itself
     assert_eq!(answer["code"], "store_unavailable");
     assert!(answer["error"].as_str().unwrap().contains("disk is full"), "{answer}");
     served(address, "web").await;
+    let change = json!({"local_port": 1, "name": "web", "auth_user": "u", "auth_pass": "p"});
+    assert_eq!(running.post(ALICE, "/v1/tunnels", change).await.0, 503);
+    served(address, "web").await; // A change that was refused has changed nothing.
     // A client that comes back needs nothing written.
     let again = tunnel(address, "web").expose(&target.to_string()).await.unwrap();
     served(address, "web").await;
