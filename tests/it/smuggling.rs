@@ -2,7 +2,7 @@
 
 use tokio::io::AsyncWriteExt;
 
-use crate::frames2::{
+use crate::h2_frames::{
     BAD_REQUEST, DATA, END_HEADERS, END_STREAM, End, HEADERS, Http2, NOT_FOUND, OK, PROTOCOL_ERROR, block,
     frame,
 };
