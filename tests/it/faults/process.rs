@@ -23,12 +23,7 @@ async fn after_kill_9_a_thousand_clients_are_back_and_no_body_looks_whole() {
     let home = tempfile::tempdir().unwrap();
     let address = free_address().await;
     // Standby sockets would only be more of the same.
-    let command = || {
-        let mut command = relay_at(home.path(), address, &["--standby-per-tunnel", "0"]);
-        // A pipe that nobody reads takes only so many records.
-        command.env("ADIT_LOG_FILTER", "warn,adit::cli::relay=info");
-        command
-    };
+    let command = || relay_at(home.path(), address, &["--standby-per-tunnel", "0"]);
     let running = Running::start(command()).await;
     let (target, _uploads) = halves().await;
     let target = target.to_string();
@@ -144,4 +139,19 @@ async fn a_relay_that_stands_still_is_noticed_and_serves_again_when_it_goes_on()
     running.signal("CONT");
     until(&mut client, is_online).await;
     served(running.addresses[0], "web").await;
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_holds_up_no_request() {
+    let home = tempfile::tempdir().unwrap();
+    let running = Running::start(relay(home.path(), &["--log-exchanges", "on"])).await;
+    let mut viewer = viewer(running.addresses[0]).await;
+    // Records of far more bytes than a pipe takes.
+    let request = format!("GET /t/nobody/{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(1000));
+    for _ in 0..1000 {
+        viewer.say(&request).await;
+        assert_eq!(viewer.answer().await.status, 404);
+    }
+    running.signal("TERM");
+    assert_eq!(running.end().await.0, Some(0));
 }
