@@ -6,6 +6,8 @@
 
 #[path = "compare/adit.rs"]
 mod adit;
+#[path = "shared/document.rs"]
+mod document;
 #[path = "compare/http.rs"]
 mod http;
 #[path = "compare/idle.rs"]
@@ -105,7 +107,7 @@ fn run_until_signal(options: &Options) -> Result<()> {
 async fn run(options: &Options) -> Result<()> {
     if let Some(file) = &options.write {
         // Find out before the measuring, not after it.
-        table::check_markers(file)?;
+        document::check(file, "bench")?;
     }
     let tools = machine::Tools::find()?;
     let files = machine::raise_file_limit().await?;
@@ -161,7 +163,8 @@ async fn run(options: &Options) -> Result<()> {
         bail!("{} measurement(s) are invalid: {}", problems.len(), problems.join("; "));
     }
     if let Some(file) = &options.write {
-        table::write(file, &text).with_context(|| format!("cannot write the table to {}", file.display()))?;
+        document::write(file, "bench", &text)
+            .with_context(|| format!("cannot write the table to {}", file.display()))?;
         eprintln!("written to {}", file.display());
     }
     Ok(())

@@ -6,6 +6,8 @@
 
 #[path = "fairness/abuse.rs"]
 mod abuse;
+#[path = "shared/document.rs"]
+mod document;
 #[path = "compare/http.rs"]
 #[allow(dead_code, reason = "shared with another bench")]
 mod http;
@@ -86,14 +88,14 @@ fn main() -> Result<()> {
         (options.rounds, options.seconds) = (1, 1);
     }
     if let Some(file) = &options.write {
-        table::check(file)?;
+        document::check(file, "fairness")?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let rows = runtime.block_on(measure(&options))?;
     let text = table::to_markdown(&rows, options.rounds, options.seconds)?;
     println!("{text}");
     match &options.write {
-        Some(file) => table::write(file, &text),
+        Some(file) => document::write(file, "fairness", &text),
         None => Ok(()),
     }
 }

@@ -9,6 +9,9 @@
 mod calm;
 #[path = "soak/crowd.rs"]
 mod crowd;
+#[path = "shared/document.rs"]
+#[allow(dead_code, reason = "shared with other benches")]
+mod document;
 #[path = "soak/house.rs"]
 mod house;
 #[path = "soak/http.rs"]
@@ -119,7 +122,7 @@ async fn run(options: &Options) -> Result<bool> {
         return Ok(false);
     }
     if let Some(file) = &options.write {
-        report::write(file, &text).with_context(|| format!("cannot write {}", file.display()))?;
+        document::write(file, "soak", &text)?;
     }
     Ok(true)
 }

@@ -1,21 +1,12 @@
 //! The table of results in Markdown, and its place in a document.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
-
-use anyhow::{Context, Result, ensure};
 
 use crate::latency::Latency;
 use crate::load::Load;
 use crate::nginx::Buffering;
 use crate::rounds::{Figures, Medians};
 use crate::viewers::PerViewer;
-
-/// The line before the table in a document.
-const BEGIN: &str = "<!-- bench:begin -->";
-/// The line after it.
-const END: &str = "<!-- bench:end -->";
 
 /// Memory figures, as far as they were measured.
 #[derive(Default)]
@@ -174,29 +165,4 @@ fn thousands(number: usize) -> String {
         text.push(digit);
     }
     text
-}
-
-/// An error unless the document has the two markers, in their order.
-pub fn check_markers(file: &Path) -> Result<()> {
-    split(&read(file)?).map(|_| ()).with_context(|| format!("{} has no place for the table", file.display()))
-}
-
-/// Replaces what stands between the markers.
-pub fn write(file: &Path, table: &str) -> Result<()> {
-    let text = read(file)?;
-    let (before, after) = split(&text)?;
-    fs::write(file, format!("{before}\n\n{table}\n{after}"))?;
-    Ok(())
-}
-
-fn read(file: &Path) -> Result<String> {
-    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
-}
-
-/// The document up to the end of the first marker, and from the second one on.
-fn split(text: &str) -> Result<(&str, &str)> {
-    let begin = text.find(BEGIN).with_context(|| format!("no line {BEGIN}"))? + BEGIN.len();
-    let end = text.find(END).with_context(|| format!("no line {END}"))?;
-    ensure!(begin <= end, "{END} stands before {BEGIN}");
-    Ok((&text[..begin], &text[end..]))
 }

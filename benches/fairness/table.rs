@@ -1,16 +1,12 @@
 //! The table in Markdown, and its place in a document.
 
 use std::fs;
-use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::abuse::Kind;
 use crate::probe::Latencies;
 use crate::{QUOTAS, Row};
-
-const BEGIN: &str = "<!-- fairness:begin -->";
-const END: &str = "<!-- fairness:end -->";
 
 /// All rows: medians of the rounds.
 pub fn to_markdown(rows: &[(Kind, Row)], rounds: u32, seconds: u32) -> Result<String> {
@@ -63,27 +59,4 @@ fn median(all: &[Latencies], of: impl Fn(&Latencies) -> f64) -> f64 {
         count if count % 2 == 1 => values[count / 2],
         count => f64::midpoint(values[count / 2 - 1], values[count / 2]),
     }
-}
-
-/// An error unless the document has the two markers.
-pub fn check(file: &Path) -> Result<()> {
-    split(&read(file)?).map(drop)
-}
-
-/// Replaces what stands between the markers.
-pub fn write(file: &Path, table: &str) -> Result<()> {
-    let text = read(file)?;
-    let (before, after) = split(&text)?;
-    fs::write(file, format!("{before}\n\n{table}\n{after}"))?;
-    Ok(())
-}
-
-fn read(file: &Path) -> Result<String> {
-    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
-}
-
-fn split(text: &str) -> Result<(&str, &str)> {
-    let begin = text.find(BEGIN).with_context(|| format!("no line {BEGIN}"))? + BEGIN.len();
-    let end = text[begin..].find(END).with_context(|| format!("no line {END} behind it"))? + begin;
-    Ok((&text[..begin], &text[end..]))
 }

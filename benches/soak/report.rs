@@ -1,10 +1,9 @@
 //! The relay's counts before, at their peak and after, and the tables of `docs/resilience.md`.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -16,8 +15,6 @@ use crate::tally::Tally;
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
 /// For the counts to be back where they were.
 const SETTLE_WAIT: Duration = Duration::from_secs(90);
-/// Where the report stands in the file.
-const MARKERS: [&str; 2] = ["<!-- soak:begin -->", "<!-- soak:end -->"];
 
 /// The counts of one relay.
 pub struct Figures {
@@ -117,17 +114,4 @@ pub fn markdown(head: &str, figures: &[Figures], told: &[String], tallies: [&Tal
     );
     figures.iter().for_each(|figures| text += &figures.table());
     text
-}
-
-/// Puts `text` between the markers of `file`, which is made if it is missing.
-pub fn write(file: &Path, text: &str) -> Result<()> {
-    let fresh = || format!("# Resilience\n\n## Soak\n\n{}\n{}\n", MARKERS[0], MARKERS[1]);
-    let mut old = if file.exists() { std::fs::read_to_string(file)? } else { fresh() };
-    if !old.contains(MARKERS[0]) {
-        old += &format!("\n## Soak\n\n{}\n{}\n", MARKERS[0], MARKERS[1]);
-    }
-    let (before, rest) = old.split_once(MARKERS[0]).context("no marker")?;
-    let (_, after) = rest.split_once(MARKERS[1]).context("no end marker")?;
-    std::fs::write(file, format!("{before}{}\n{text}{}{after}", MARKERS[0], MARKERS[1]))?;
-    Ok(())
 }
