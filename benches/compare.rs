@@ -8,7 +8,7 @@
 mod adit;
 #[path = "shared/document.rs"]
 mod document;
-#[path = "compare/http.rs"]
+#[path = "shared/http.rs"]
 mod http;
 #[path = "compare/idle.rs"]
 mod idle;
@@ -20,10 +20,12 @@ mod load;
 mod machine;
 #[path = "compare/nginx.rs"]
 mod nginx;
-#[path = "compare/process.rs"]
+#[path = "shared/process.rs"]
 mod process;
 #[path = "compare/rounds.rs"]
 mod rounds;
+#[path = "shared/signals.rs"]
+mod signals;
 #[path = "compare/table.rs"]
 mod table;
 #[path = "compare/targets.rs"]
@@ -37,7 +39,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use nginx::Buffering;
-use tokio::signal::unix::{SignalKind, signal};
+use signals::until_signal;
 
 /// Numbers of simulated idle clients at which the relay's memory is read.
 const IDLE_CLIENTS: [usize; 2] = [1_000, 5_000];
@@ -91,16 +93,7 @@ fn main() -> ExitCode {
 fn run_until_signal(options: &Options) -> Result<()> {
     // One thread is enough: while wrk measures, this program only waits and swallows uploads.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let (mut interrupt, mut terminate) =
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        // Dropping `run` ends every process it started: on success, on an error and on a signal alike.
-        tokio::select! {
-            result = run(options) => result,
-            _ = interrupt.recv() => bail!("interrupted"),
-            _ = terminate.recv() => bail!("terminated"),
-        }
-    })
+    until_signal(&runtime, run(options))
 }
 
 /// Sets everything up, measures, prints the table and writes it if asked to.

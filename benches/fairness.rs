@@ -8,16 +8,18 @@
 mod abuse;
 #[path = "shared/document.rs"]
 mod document;
-#[path = "compare/http.rs"]
+#[path = "shared/http.rs"]
 #[allow(dead_code, reason = "shared with another bench")]
 mod http;
 #[path = "fairness/probe.rs"]
 mod probe;
-#[path = "compare/process.rs"]
+#[path = "shared/process.rs"]
 #[allow(dead_code, reason = "shared with another bench")]
 mod process;
 #[path = "fairness/relay.rs"]
 mod relay;
+#[path = "shared/signals.rs"]
+mod signals;
 #[path = "fairness/table.rs"]
 mod table;
 #[path = "fairness/target.rs"]
@@ -32,6 +34,7 @@ use clap::Parser;
 use abuse::{Abuse, Kind};
 use probe::Latencies;
 use relay::Relay;
+use signals::until_signal;
 
 /// From the beginning of an abuse, or from its end, to the measurement.
 const SETTLE: Duration = Duration::from_millis(700);
@@ -91,7 +94,7 @@ fn main() -> Result<()> {
         document::check(file, "fairness")?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let rows = runtime.block_on(measure(&options))?;
+    let rows = until_signal(&runtime, measure(&options))?;
     let text = table::to_markdown(&rows, options.rounds, options.seconds)?;
     println!("{text}");
     match &options.write {

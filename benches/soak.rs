@@ -22,6 +22,8 @@ mod life;
 mod pattern;
 #[path = "soak/report.rs"]
 mod report;
+#[path = "shared/signals.rs"]
+mod signals;
 #[path = "soak/tally.rs"]
 mod tally;
 #[path = "soak/target.rs"]
@@ -34,13 +36,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use calm::Scale;
+use signals::until_signal;
 use tally::Tally;
 
 /// Failures that are told at the end.
@@ -76,16 +78,7 @@ fn main() -> ExitCode {
 /// Runs everything, unless a signal ends it first; `false`: something failed.
 fn run_until_signal(options: &Options) -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
-        let (mut interrupt, mut terminate) =
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        // Dropping `run` ends every process it started: on success, on an error and on a signal alike.
-        tokio::select! {
-            result = run(options) => result,
-            _ = interrupt.recv() => bail!("interrupted"),
-            _ = terminate.recv() => bail!("terminated"),
-        }
-    })
+    until_signal(&runtime, run(options))
 }
 
 async fn run(options: &Options) -> Result<bool> {
