@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod sources;
+
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use sources::rust_files;
 
 /// A module, and those below it that it may use: proto ← stream ← link ← tunnel ← (relay, client, bridge) ← conform ←
 /// cli, with store and auth beside tunnel.
@@ -72,20 +76,9 @@ impl Source {
 
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let (mut found, mut dirs) = (Vec::new(), vec![root.clone()]);
-    while let Some(dir) = dirs.pop() {
-        for entry in fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                dirs.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(path);
-            }
-        }
-    }
+    let mut found = rust_files(&root);
     let test_only: Vec<PathBuf> = found.iter().flat_map(|path| test_modules(path)).collect();
     found.retain(|path| !test_only.contains(path));
-    found.sort();
     found.iter().map(|path| source(&root, path)).collect()
 }
 

@@ -2,29 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod sources;
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
+
+use sources::rust_files;
 
 /// A test found in the sources.
 #[derive(Clone, Copy)]
 struct Found {
     ignored: bool,
-}
-
-/// Tests of one tree by `module::name`, the module below `root` as the path of its file.
-fn tests_below(root: &Path, dir: &Path, into: &mut HashMap<String, Found>) {
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            tests_below(root, &path, into);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let module = module(path.strip_prefix(root).unwrap());
-            for (name, found) in tests_in(&fs::read_to_string(&path).unwrap()) {
-                into.insert(format!("{module}{name}"), found);
-            }
-        }
-    }
 }
 
 /// `a/b.rs`, `a/b/mod.rs` and `a/b/tests.rs` are all `a::b::`.
@@ -52,11 +41,17 @@ fn tests_in(text: &str) -> Vec<(&str, Found)> {
     tests
 }
 
+/// All tests by `module::name`, the module as the path of its file below one of the trees.
 fn all_tests() -> HashMap<String, Found> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut tests = HashMap::new();
     for tree in ["tests/it", "tests", "src"] {
-        tests_below(&root.join(tree), &root.join(tree), &mut tests);
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(tree);
+        for file in rust_files(&root) {
+            let module = module(file.strip_prefix(&root).unwrap());
+            for (name, found) in tests_in(&fs::read_to_string(&file).unwrap()) {
+                tests.insert(format!("{module}{name}"), found);
+            }
+        }
     }
     tests
 }

@@ -377,17 +377,25 @@ async fn standby_sockets_end_with_their_session() {
     while let Some(Ok(_)) = soon(spare.next()).await {}
 }
 
+/// A viewer whose connection the target has switched over, and its data socket. The target says `first` right behind its
+/// head.
+async fn upgraded(rig: &Rig, client: &mut Two, first: &str) -> (Viewer, Socket) {
+    let mut viewer = Viewer::new(rig).await;
+    viewer.say("GET / HTTP/1.1\r\nHost: web.relay.test\r\nConnection: upgrade\r\nUpgrade: raw\r\n\r\n").await;
+    let id = client.hear_of("connection").await["id"].as_str().unwrap().to_owned();
+    let mut data = data(rig, &id).await;
+    read_until(&mut data, b"\r\n\r\n").await;
+    let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: raw\r\n\r\n";
+    send(&mut data, format!("{head}{first}")).await;
+    assert!(viewer.head().await.starts_with("http/1.1 101"));
+    (viewer, data)
+}
+
 #[tokio::test]
 async fn half_close_passes_in_both_directions() {
     let rig = Rig::start().await;
     let mut client = Two::connect(&rig, "web").await;
-    let mut viewer = Viewer::new(&rig).await;
-    viewer.say("GET / HTTP/1.1\r\nHost: web.relay.test\r\nConnection: upgrade\r\nUpgrade: raw\r\n\r\n").await;
-    let id = client.hear_of("connection").await["id"].as_str().unwrap().to_owned();
-    let mut data = data(&rig, &id).await;
-    read_until(&mut data, b"\r\n\r\n").await;
-    send(&mut data, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: raw\r\n\r\n").await;
-    assert!(viewer.head().await.starts_with("http/1.1 101"));
+    let (mut viewer, mut data) = upgraded(&rig, &mut client, "").await;
     viewer.say("question").await;
     viewer.0.shutdown().await.unwrap();
     read_until(&mut data, b"question").await;
@@ -667,14 +675,7 @@ async fn idle_tunnels_share_a_budget_of_standby_sockets() {
 async fn an_upgraded_connection_that_breaks_off_is_reset_and_does_not_end() {
     let rig = Rig::start().await;
     let mut client = Two::connect(&rig, "web").await;
-    let mut viewer = Viewer::new(&rig).await;
-    viewer.say("GET / HTTP/1.1\r\nHost: web.relay.test\r\nConnection: upgrade\r\nUpgrade: raw\r\n\r\n").await;
-    let id = client.hear_of("connection").await["id"].as_str().unwrap().to_owned();
-    let mut data = data(&rig, &id).await;
-    read_until(&mut data, b"\r\n\r\n").await;
-    let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: raw\r\n\r\nhello";
-    send(&mut data, head).await;
-    viewer.head().await;
+    let (mut viewer, mut data) = upgraded(&rig, &mut client, "hello").await;
     assert_eq!(viewer.bytes(5).await, b"hello");
     let frame = tokio_tungstenite::tungstenite::protocol::CloseFrame { code: 1011.into(), reason: "".into() };
     soon(data.close(Some(frame))).await.unwrap();
