@@ -28,7 +28,7 @@ mod target;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
 use abuse::{Abuse, Kind};
@@ -64,6 +64,9 @@ struct Options {
     /// One round of one second: shows that everything works
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
+    /// Only the kinds of abuse whose names contain this
+    #[arg(long, value_name = "TEXT", conflicts_with = "write")]
+    only: Option<String>,
     /// Put the table between the markers of this file
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
@@ -117,7 +120,10 @@ async fn measure(options: &Options) -> Result<Vec<(Kind, Row)>> {
         clients.push(relay.expose(relay::LOUD, "loud", loud.address).await?);
     }
     let seconds = Duration::from_secs(options.seconds.into());
-    let mut rows: Vec<(Kind, Row)> = Kind::ALL.into_iter().map(|kind| (kind, Row::default())).collect();
+    let wanted = |kind: &Kind| options.only.as_ref().is_none_or(|text| kind.title().contains(text.as_str()));
+    let mut rows: Vec<(Kind, Row)> =
+        Kind::ALL.into_iter().filter(wanted).map(|kind| (kind, Row::default())).collect();
+    ensure!(!rows.is_empty(), "no kind of abuse is called that: {:?}", Kind::ALL.map(Kind::title));
     for round in 1..=options.rounds {
         for (kind, row) in &mut rows {
             let alone = probe(&plain, seconds).await?;

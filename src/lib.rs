@@ -54,6 +54,8 @@ pub mod client;
 #[doc(hidden)]
 pub mod link;
 pub mod proto;
+#[cfg(any(feature = "client", feature = "relay"))]
+mod random;
 #[cfg(feature = "relay")]
 pub mod relay;
 #[cfg(feature = "relay")]

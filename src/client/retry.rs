@@ -1,11 +1,11 @@
 //! When the next try comes after the relay was lost: full jitter, soon at first, then further apart.
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::proto::limits::client::{EARLY_RETRY, FIRST_RETRY, LATE_RETRY};
+use crate::random::fraction;
 
 /// Tries are close together for this long.
 const EARLY: Duration = Duration::from_secs(60);
@@ -29,12 +29,12 @@ impl Retry {
 
     /// How long to wait now.
     pub(super) fn next(&mut self) -> Duration {
-        self.delay(Instant::now(), random())
+        self.delay(Instant::now(), fraction())
     }
 
     /// How long to wait for a relay that was reached and does not want it: from half of the longest time on.
     pub(super) fn refused(&self) -> Duration {
-        LATE_RETRY.mul_f64(0.5 + random() / 2.0)
+        LATE_RETRY.mul_f64(0.5 + fraction() / 2.0)
     }
 
     /// `random` is in [0, 1).
@@ -45,12 +45,6 @@ impl Retry {
         *tries += 1;
         most.mul_f64(random)
     }
-}
-
-/// In [0, 1), keyed with randomness of the process: a thousand clients of a relay must not come back in step.
-fn random() -> f64 {
-    let random = RandomState::new().hash_one(0) >> 11;
-    random as f64 / (1_u64 << 53) as f64
 }
 
 #[cfg(test)]

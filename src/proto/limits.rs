@@ -224,8 +224,11 @@ pub mod turn {
     pub const BYTES: usize = 256 * 1024;
     /// Turns after which sockets are looked at again: with tokio's 61, a request would wait for 61 others' portions.
     pub const SOCKETS_EVERY: u32 = 16;
-    /// A viewer beyond its key's quota is told after this: one who asks again at once would take the time of others.
-    pub const REFUSAL_WAIT: Duration = Duration::from_millis(500);
+    /// A viewer beyond its key's quota is told after this at the soonest: one who asks again at once would take the time of
+    /// others.
+    pub const REFUSAL_LEAST: Duration = Duration::from_millis(500);
+    /// And within this more: told at one time, all would ask again at one time.
+    pub const REFUSAL_SPREAD: Duration = Duration::from_secs(1);
 }
 
 /// What a client does to notice a dead relay and to come back.

@@ -21,6 +21,7 @@ use super::reach;
 use super::route::{Route, is_valid_host};
 use super::viewer::{Busy, Connection};
 use crate::proto::limits::{Limits, turn};
+use crate::random::fraction;
 use crate::sync::Held;
 
 /// A response body of any origin; the connection counts as busy until it is dropped.
@@ -88,7 +89,7 @@ pub async fn serve(
         Ok(response) => response,
         Err(cause) => {
             if cause.is_of_a_quota() {
-                Box::pin(sleep(turn::REFUSAL_WAIT)).await;
+                Box::pin(sleep(turn::REFUSAL_LEAST + turn::REFUSAL_SPREAD.mul_f64(fraction()))).await;
             }
             let id = request_id();
             tracing::debug!(

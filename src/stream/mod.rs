@@ -12,6 +12,7 @@ pub mod splice;
 pub mod tcp;
 #[cfg(feature = "client")]
 pub mod tls;
+pub mod turn;
 pub mod websocket;
 
 use std::io;

@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Duplex;
+use super::turn::give_way;
 use crate::proto::limits::turn;
 
 /// What a splice moved.
@@ -87,7 +88,7 @@ impl Inward {
         let begun = *moved;
         loop {
             if *moved - begun >= turn::BYTES as u64 {
-                cx.waker().wake_by_ref();
+                give_way(cx);
                 return Poll::Pending;
             }
             match self {
@@ -135,7 +136,7 @@ impl Outward {
         let begun = *moved;
         loop {
             if *moved - begun >= turn::BYTES as u64 {
-                cx.waker().wake_by_ref();
+                give_way(cx);
                 return Poll::Pending;
             }
             match self {

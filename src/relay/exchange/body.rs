@@ -21,6 +21,7 @@ use crate::relay::ending::Ending;
 use crate::relay::errors::Cause;
 use crate::relay::forward::strip_trailers;
 use crate::relay::viewer::Busy;
+use crate::stream::turn::give_way;
 use crate::tunnel::{Tunnel, Viewing};
 
 /// What becomes of the lane after a complete response.
@@ -220,7 +221,7 @@ impl Body for ResponseBody {
         }
         if this.turn >= turn::BYTES {
             this.turn = 0;
-            cx.waker().wake_by_ref();
+            give_way(cx);
             return Poll::Pending;
         }
         match this.poll_piece(cx) {

@@ -16,6 +16,7 @@ use crate::proto::limits::turn;
 use crate::relay::errors::Cause;
 use crate::relay::forward::strip_trailers;
 use crate::stream::Duplex;
+use crate::stream::turn::give_way;
 
 /// Portions up to this are gathered with what is already waiting to be written.
 const GATHER: usize = 16 * 1024;
@@ -145,7 +146,7 @@ impl Upload {
         let mut moved = 0;
         loop {
             if moved >= turn::BYTES {
-                cx.waker().wake_by_ref();
+                give_way(cx);
                 return Poll::Pending;
             }
             // Take from the viewer first, so that a head and a small body go out in one write.

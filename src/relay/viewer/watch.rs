@@ -7,10 +7,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{Connection, Phase};
-use crate::proto::limits::{Limits, viewer};
+use crate::proto::limits::{Limits, turn, viewer};
 
 /// After the viewer shut its side, its deadlines are looked at this often; and so is one who has sent what nobody reads.
 const TICK: Duration = Duration::from_secs(1);
@@ -116,6 +116,7 @@ impl Connection {
         const SILENCE: Duration = Duration::from_secs(2);
         const WAIT: Duration = Duration::from_secs(30);
         const MOST: usize = 64 * 1024 * 1024;
+        const PAUSE: Duration = Duration::from_millis(10);
         let _ = socket2::SockRef::from(&*self.stream()).shutdown(std::net::Shutdown::Write);
         let mut buffer = vec![0; 16 * 1024];
         let reading = async {
@@ -127,7 +128,13 @@ impl Connection {
                     polled.map_ok(|()| out.filled().len())
                 });
                 match timeout(SILENCE, some).await {
-                    Ok(Ok(count @ 1..)) => read += count,
+                    Ok(Ok(count @ 1..)) => {
+                        // Who goes on sending what nobody wants takes little of others' time.
+                        if read / turn::BYTES < (read + count) / turn::BYTES {
+                            sleep(PAUSE).await;
+                        }
+                        read += count;
+                    }
                     _ => return,
                 }
             }
