@@ -12,8 +12,9 @@ pub fn give_way(cx: &mut Context<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
     use std::future::poll_fn;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::task::Poll;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,27 +24,29 @@ mod tests {
     /// A wake of its own left the socket unseen for as many turns as the runtime takes without looking at sockets.
     #[test]
     fn a_socket_is_read_between_two_turns_of_one_who_moves_much() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(10_000).build();
-        let (turns, done) = (Cell::new(0_u32), Cell::new(false));
-        runtime.unwrap().block_on(async {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().event_interval(10_000).build().unwrap();
+        let turns = runtime.block_on(async {
             let (mut near, mut far) = tokio::net::UnixStream::pair().unwrap();
-            let reading = tokio::spawn(async move { near.read_u8().await.unwrap() });
+            let done = Arc::new(AtomicBool::new(false));
+            let told = Arc::clone(&done);
+            tokio::spawn(async move {
+                near.read_u8().await.unwrap();
+                told.store(true, Ordering::Relaxed);
+            });
             tokio::task::yield_now().await;
             far.write_u8(7).await.unwrap();
-            let moving = poll_fn(|cx| {
-                turns.set(turns.get() + 1);
-                if done.get() {
-                    return Poll::Ready(());
+            let mut turns = 0;
+            let moving = tokio::spawn(poll_fn(move |cx| {
+                turns += 1;
+                if done.load(Ordering::Relaxed) {
+                    return Poll::Ready(turns);
                 }
                 give_way(cx);
                 Poll::Pending
-            });
-            let read = async {
-                assert_eq!(reading.await.unwrap(), 7);
-                done.set(true);
-            };
-            tokio::join!(read, moving);
+            }));
+            moving.await.unwrap()
         });
-        assert!(turns.get() < 100, "{} turns", turns.get());
+        assert!(turns < 100, "{turns} turns");
     }
 }
