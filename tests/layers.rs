@@ -14,13 +14,14 @@ use sources::rust_files;
 const MAY_USE: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("sync", &[]),
+    ("random", &[]),
     ("stream", &["proto"]),
     ("link", &["sync", "proto", "stream"]),
     ("store", &["sync", "proto"]),
     ("auth", &["sync", "proto", "store"]),
     ("tunnel", &["sync", "proto", "stream", "link", "store", "auth"]),
-    ("relay", &["sync", "proto", "stream", "link", "store", "auth", "tunnel"]),
-    ("client", &["sync", "proto", "stream", "auth"]),
+    ("relay", &["sync", "random", "proto", "stream", "link", "store", "auth", "tunnel"]),
+    ("client", &["sync", "random", "proto", "stream", "auth"]),
     ("bridge", &["proto", "stream", "link", "store", "auth", "tunnel"]),
     ("conform", &["proto", "stream", "link", "store", "auth", "tunnel", "relay", "client", "bridge"]),
     (
