@@ -161,6 +161,9 @@ pub mod viewer {
     pub const SERVED_AFTER_FIN: Duration = Duration::from_secs(30);
     /// A viewer that shut its sending side and whose response has been silent for this long is taken as gone.
     pub const SILENT_AFTER_FIN: Duration = Duration::from_secs(5);
+    /// Bytes a second that are read of what a refused viewer goes on sending, so that it sees its answer and takes little of
+    /// others' time.
+    pub const UNWANTED_A_SECOND: u64 = 25_000_000;
     /// A target that ignores `Expect: 100-continue` gets the body after this.
     pub const EXPECT_WAIT: Duration = Duration::from_secs(1);
     /// HTTP/2 streams a viewer may have open on one connection.
@@ -222,7 +225,8 @@ pub mod turn {
 
     /// Bytes that a stream moves in one go, about 0.1 ms of work, before others have their turn.
     pub const BYTES: usize = 256 * 1024;
-    /// Turns after which sockets are looked at again: with tokio's 61, a request would wait for 61 others' portions.
+    /// Turns after which sockets are looked at again, though others are ready: a request waits for this many of them, where
+    /// with tokio's default it would be 61.
     pub const SOCKETS_EVERY: u32 = 16;
     /// A viewer beyond its key's quota is told after this at the soonest: one who asks again at once would take the time of
     /// others.

@@ -1,6 +1,7 @@
 //! The watch over one connection: its deadlines, and viewers that leave while their request is under way.
 
 use std::future::poll_fn;
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -10,7 +11,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{Connection, Phase};
-use crate::proto::limits::{Limits, turn, viewer};
+use crate::proto::limits::{Limits, viewer};
+use crate::proto::pace::Pace;
 
 /// After the viewer shut its side, its deadlines are looked at this often; and so is one who has sent what nobody reads.
 const TICK: Duration = Duration::from_secs(1);
@@ -116,9 +118,10 @@ impl Connection {
         const SILENCE: Duration = Duration::from_secs(2);
         const WAIT: Duration = Duration::from_secs(30);
         const MOST: usize = 64 * 1024 * 1024;
-        const PAUSE: Duration = Duration::from_millis(10);
+        const AHEAD: Duration = Duration::from_millis(10);
         let _ = socket2::SockRef::from(&*self.stream()).shutdown(std::net::Shutdown::Write);
-        let mut buffer = vec![0; 16 * 1024];
+        let rate = NonZeroU64::new(viewer::UNWANTED_A_SECOND).unwrap_or(NonZeroU64::MIN);
+        let (mut buffer, mut pace) = (vec![0; 16 * 1024], Pace::new(rate, Duration::from_secs(1), AHEAD));
         let reading = async {
             let mut read = 0;
             while read < MOST {
@@ -129,11 +132,12 @@ impl Connection {
                 });
                 match timeout(SILENCE, some).await {
                     Ok(Ok(count @ 1..)) => {
-                        // Who goes on sending what nobody wants takes little of others' time.
-                        if read / turn::BYTES < (read + count) / turn::BYTES {
-                            sleep(PAUSE).await;
-                        }
                         read += count;
+                        let wait = pace.take(Instant::now().into_std(), count as u64);
+                        // A timer takes a millisecond even for nothing.
+                        if !wait.is_zero() {
+                            sleep(wait).await;
+                        }
                     }
                     _ => return,
                 }
