@@ -8,6 +8,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
+use super::turn::give_way;
 use super::{Duplex, ReadBuffer};
 use crate::proto::close;
 use crate::proto::frame::{Decoder, Event, HeaderBytes, MAX_CONTROL, MAX_HEADER, Opcode, Role, apply_mask};
@@ -61,8 +62,8 @@ pub struct WebSocket<S> {
     /// Empty messages end a direction.
     half_close: bool,
     read_ended: bool,
-    /// Our empty message is on its way.
-    write_ended: bool,
+    /// Our empty message is on its way: this is what of `output` goes out up to its end.
+    end_owed: Option<usize>,
     close_sent: bool,
 }
 
@@ -91,7 +92,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             pings: Pings::default(),
             half_close: false,
             read_ended: false,
-            write_ended: false,
+            end_owed: None,
             close_sent: false,
         }
     }
@@ -116,7 +117,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 Ok(Some(Event::Data(data))) => return Poll::Ready(Ok(Some(data))),
                 Ok(Some(Event::EmptyMessage)) if self.half_close => {
                     self.read_ended = true;
-                    if self.write_ended {
+                    if self.end_owed.is_some() {
                         self.queue_close(close::DONE);
                         let _ = self.drain(cx);
                     }
@@ -162,7 +163,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 }
             }
         }
-        cx.waker().wake_by_ref();
+        give_way(cx);
         Poll::Pending
     }
 
@@ -246,6 +247,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.output_at += count;
+            self.end_owed = self.end_owed.map(|owed| owed.saturating_sub(count));
         }
         self.output.clear();
         self.output_at = 0;
@@ -402,7 +404,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
         if data.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        if this.close_sent || this.write_ended {
+        if this.close_sent || this.end_owed.is_some() {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if this.role == Role::Server && (data.len() > COPY_UP_TO || this.owed > 0) {
@@ -424,14 +426,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
     /// At base level, and when the other direction has ended, sends the close frame and ends the TCP direction;
     /// otherwise an empty message says that we send no more.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.half_close && !self.read_ended {
-            if !self.write_ended && !self.close_sent && self.owed == 0 {
-                self.write_ended = true;
+        let shut = if self.half_close && !self.read_ended {
+            if self.end_owed.is_none() && !self.close_sent && self.owed == 0 {
                 self.queue_frame(Opcode::Binary, &[]);
+                self.end_owed = Some(self.output.len() - self.output_at);
             }
-            return self.poll_flush(cx);
+            self.as_mut().poll_flush(cx)
+        } else {
+            self.poll_close(cx, close::DONE)
+        };
+        match shut {
+            // Whoever goes once our end is out misses a pong or our goodbye. What is missing of its own end, reading tells.
+            Poll::Ready(Err(_)) if self.end_owed == Some(0) => Poll::Ready(Ok(())),
+            shut => shut,
         }
-        self.poll_close(cx, close::DONE)
     }
 }
 

@@ -124,7 +124,7 @@ fn moves() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 50, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 50, ..ProptestConfig::default() })]
 
     #[test]
     fn bytes_come_whole_and_in_order_whatever_the_transport_does(

@@ -177,3 +177,34 @@ async fn a_pong_that_nobody_takes_any_more_loses_nothing_that_was_sent_before() 
     socket.read_to_end(&mut got).await.unwrap();
     assert_eq!(got, b"abc");
 }
+
+/// A socket whose empty message is cut by a full transport, and the other end of that.
+async fn shutting_down() -> (WebSocket<DuplexStream>, DuplexStream) {
+    let (raw, io) = duplex(5);
+    let sizes = Sizes { buffer: 8192, message: 8192 };
+    let mut socket = WebSocket::new(io, Role::Client, BytesMut::new(), sizes).with_half_close();
+    let pending =
+        std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut socket).poll_shutdown(cx).is_pending()));
+    assert!(pending.await, "an empty message of a client is six bytes");
+    (socket, raw)
+}
+
+/// Now and then an end that both sides had told each other was an error, and the target's connection was reset.
+#[tokio::test]
+async fn whoever_goes_once_both_have_ended_breaks_nothing_off() {
+    let (mut socket, mut raw) = shutting_down().await;
+    raw.read_exact(&mut [0; 5]).await.unwrap();
+    raw.write_all(b"\x82\x00").await.unwrap();
+    socket.read_to_end(&mut Vec::new()).await.unwrap();
+    drop(raw);
+    socket.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_goes_before_our_end_is_out_has_broken_off() {
+    let (mut socket, mut raw) = shutting_down().await;
+    raw.write_all(b"\x82\x00").await.unwrap();
+    socket.read_to_end(&mut Vec::new()).await.unwrap();
+    drop(raw);
+    assert_eq!(socket.shutdown().await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+}
