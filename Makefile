@@ -1,5 +1,5 @@
 # The targets that people and .ci/run call.
-.PHONY: setup run test check semver bench soak fuzz doc clean
+.PHONY: setup run test check semver bench bench-peers bench-parts soak fuzz doc clean
 
 CARGO ?= cargo
 # What the tests need beyond the Rust toolchain; installed where missing.
@@ -40,6 +40,12 @@ bench:
 	@deploy/setup.sh $(BENCH_PACKAGES)
 	$(CARGO) bench --bench compare -- --nginx-streams $(or $(BENCH),--write docs/speed.md)
 	$(CARGO) bench --bench fairness -- $(or $(BENCH),--write docs/resilience.md)
+
+# The same loads beside other relays, three times from the start.
+bench-peers:
+	@deploy/setup.sh $(BENCH_PACKAGES)
+	@deploy/peers.sh
+	$(CARGO) bench --bench compare -- --nginx-streams --peers $(or $(BENCH),--runs 3 --write docs/speed.md)
 
 # Mixed life for SOAK_SECONDS; fewer are a rough look, SOAK="--write docs/resilience.md" keeps the report.
 SOAK_SECONDS ?= 600

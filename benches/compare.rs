@@ -1,7 +1,8 @@
-//! `make bench`: measures adit beside nginx on this machine and prints, or writes, the table of `docs/speed.md`.
+//! `make bench`: measures adit beside nginx on this machine and prints, or writes, the table of `docs/speed.md`;
+//! `make bench-peers`: beside other relays as well.
 //!
-//! Both systems stand in front of the same nginx backend and are loaded by wrk in turn, in interleaved rounds, so
-//! that a slow moment of the machine hits both. The CPU seconds come from `/proc`, and are the steadier figure.
+//! All systems stand in front of the same nginx backend and are loaded by wrk in turn, in interleaved rounds, so
+//! that a slow moment of the machine hits all. The CPU seconds come from `/proc`, and are the steadier figure.
 //! Everything runs on loopback, below a temporary directory, in processes that this program starts and ends.
 
 #[path = "compare/adit.rs"]
@@ -20,6 +21,8 @@ mod load;
 mod machine;
 #[path = "compare/nginx.rs"]
 mod nginx;
+#[path = "compare/peers.rs"]
+mod peers;
 #[path = "shared/process.rs"]
 mod process;
 #[path = "compare/rounds.rs"]
@@ -39,6 +42,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use nginx::Buffering;
+use rounds::System;
 use signals::until_signal;
 
 /// Numbers of simulated idle clients at which the relay's memory is read.
@@ -67,12 +71,25 @@ struct Options {
     /// Skip the memory figures
     #[arg(long, conflicts_with = "write")]
     no_memory: bool,
-    /// Put the table between `<!-- bench:begin -->` and `<!-- bench:end -->` of this file
+    /// Times that all is started afresh and measured
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// Measure the other relays that are installed, and only the speed
+    #[arg(long, conflicts_with = "no_memory")]
+    peers: bool,
+    /// Put the table between `<!-- bench:begin -->` and `<!-- bench:end -->` of this file, or those of `peers`
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
     /// What `cargo bench` adds of itself; means nothing here
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+impl Options {
+    /// The name of its place in the document.
+    fn place(&self) -> &'static str {
+        if self.peers { "peers" } else { "bench" }
+    }
 }
 
 fn main() -> ExitCode {
@@ -100,40 +117,28 @@ fn run_until_signal(options: &Options) -> Result<()> {
 async fn run(options: &Options) -> Result<()> {
     if let Some(file) = &options.write {
         // Find out before the measuring, not after it.
-        document::check(file, "bench")?;
+        document::check(file, options.place())?;
     }
     let tools = machine::Tools::find()?;
     let files = machine::raise_file_limit().await?;
     let enough_files = files >= FILES_NEEDED;
-    if !options.no_memory && !enough_files {
+    if !options.no_memory && !options.peers && !enough_files {
         let words = format!("{files} open files are allowed, {FILES_NEEDED} are needed: raise `ulimit -Hn`");
         ensure!(options.write.is_none(), "the table would lack the figure for idle clients: {words}");
         eprintln!("no figure for idle clients: {words}");
     }
-    let temp = process::TempDir::new()?;
     let buffering = if options.nginx_streams { Buffering::Streaming } else { Buffering::Default };
+    let mut speed = Vec::new();
+    for _ in 0..options.runs {
+        measure_speed(options, &tools, buffering, &mut speed).await?;
+    }
+
+    let temp = process::TempDir::new()?;
     let targets = targets::Targets::start().await?;
     let nginx = nginx::Nginx::start(&tools, &temp, &targets, buffering).await?;
-
-    let speed = {
-        let relay = adit::Relay::start(&temp, "speed").await?;
-        let small = relay.expose("bench", nginx.backend).await?;
-        let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", small.host);
-        let (status, body) = http::Connection::open(relay.address).await?.ask(&request).await?;
-        ensure!(
-            status == 200 && body.len() == nginx::SMALL,
-            "adit answers {status} and {} bytes",
-            body.len()
-        );
-        let upload = relay.expose("upload", targets.sink).await?;
-        let bench = rounds::Bench { tools: &tools, temp: &temp, nginx: &nginx, relay: &relay, small, upload };
-        bench.run(options.rounds, options.seconds).await?
-    };
-
-    let latency = latency::measure(&temp, nginx.backend).await?;
-
+    let latency = if options.peers { Vec::new() } else { latency::measure(&temp, nginx.backend).await? };
     let mut memory = table::Memory::default();
-    if !options.no_memory {
+    if !options.no_memory && !options.peers {
         let settle = if options.quick { idle::SETTLE_QUICK } else { idle::SETTLE };
         if enough_files {
             memory.idle = idle::measure(&temp, &IDLE_CLIENTS, settle).await?;
@@ -156,9 +161,37 @@ async fn run(options: &Options) -> Result<()> {
         bail!("{} measurement(s) are invalid: {}", problems.len(), problems.join("; "));
     }
     if let Some(file) = &options.write {
-        document::write(file, "bench", &text)
+        document::write(file, options.place(), &text)
             .with_context(|| format!("cannot write the table to {}", file.display()))?;
         eprintln!("written to {}", file.display());
     }
     Ok(())
+}
+
+/// Starts all systems and adds what is measured of them to `speed`.
+async fn measure_speed(
+    options: &Options,
+    tools: &machine::Tools,
+    buffering: Buffering,
+    speed: &mut Vec<rounds::Series>,
+) -> Result<()> {
+    let temp = process::TempDir::new()?;
+    let targets = targets::Targets::start().await?;
+    let nginx = nginx::Nginx::start(tools, &temp, &targets, buffering).await?;
+    let relay = adit::Relay::start(&temp, "speed").await?;
+    let small = relay.expose("bench", nginx.backend).await?;
+    let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", small.host);
+    let (status, body) = http::Connection::open(relay.address).await?.ask(&request).await?;
+    ensure!(status == 200 && body.len() == nginx::SMALL, "adit answers {status} and {} bytes", body.len());
+    let upload = relay.expose("upload", targets.sink).await?;
+    let adit = adit::Adit { relay, small, upload };
+    let peers = match options.peers {
+        true => peers::start(&temp, nginx.backend, targets.sink).await?,
+        false => Vec::new(),
+    };
+    let bench = rounds::Bench { tools, temp: &temp, rounds: options.rounds, seconds: options.seconds };
+    let ours: [&dyn System; 2] = [&nginx, &adit];
+    let systems: Vec<&dyn System> =
+        ours.into_iter().chain(peers.iter().map(|peer| peer as &dyn System)).collect();
+    bench.run(&systems, speed).await
 }

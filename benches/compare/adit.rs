@@ -11,7 +11,9 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::http::wait_ready;
+use crate::load::Load;
 use crate::process::{Server, TempDir, free_address};
+use crate::rounds::{System, Way};
 
 /// The key of the one owner there is.
 pub const KEY: &str = "nbk_bench_0123456789abcdef0123456789abcdef";
@@ -35,6 +37,31 @@ pub struct Tunnel {
     pub host: String,
     /// The client's process.
     pub client: Server,
+}
+
+/// A relay with the tunnels that the loads need.
+pub struct Adit {
+    /// The relay.
+    pub relay: Relay,
+    /// To the backend.
+    pub small: Tunnel,
+    /// To the target that swallows uploads.
+    pub upload: Tunnel,
+}
+
+impl System for Adit {
+    fn name(&self) -> String {
+        "**adit**".into()
+    }
+
+    fn way(&self, load: Load) -> Way<'_> {
+        let tunnel = if load.is_upload() { &self.upload } else { &self.small };
+        Way {
+            address: self.relay.address,
+            host: &tunnel.host,
+            hops: vec![&self.relay.server, &tunnel.client],
+        }
+    }
 }
 
 impl Relay {

@@ -1,4 +1,4 @@
-//! The four kinds of load, and wrk, which makes them.
+//! The kinds of load, and wrk, which makes them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,15 +25,20 @@ pub enum Load {
     KeepAlive,
     /// Small responses, each on a new connection.
     NewConnection,
-    /// A large file.
+    /// A large file, to two viewers at once.
     Down,
-    /// Large request bodies.
+    /// Large request bodies, from two viewers at once.
     Up,
+    /// A large file, to eight viewers at once.
+    DownEight,
+    /// Large request bodies, from eight viewers at once.
+    UpEight,
 }
 
 impl Load {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 4] = [Self::KeepAlive, Self::NewConnection, Self::Down, Self::Up];
+    pub const ALL: [Self; 6] =
+        [Self::KeepAlive, Self::NewConnection, Self::Down, Self::Up, Self::DownEight, Self::UpEight];
 
     /// The column's title.
     pub fn title(self) -> &'static str {
@@ -42,12 +47,19 @@ impl Load {
             Self::NewConnection => "new connection",
             Self::Down => "bulk down",
             Self::Up => "bulk up",
+            Self::DownEight => "8 streams down",
+            Self::UpEight => "8 streams up",
         }
     }
 
     /// Whether it is counted in bytes instead of requests.
     pub fn is_bulk(self) -> bool {
-        matches!(self, Self::Down | Self::Up)
+        !matches!(self, Self::KeepAlive | Self::NewConnection)
+    }
+
+    /// Whether viewers send what is counted.
+    pub fn is_upload(self) -> bool {
+        matches!(self, Self::Up | Self::UpEight)
     }
 
     /// A rate of this load, with its unit.
@@ -57,14 +69,18 @@ impl Load {
 
     /// Connections that wrk holds.
     fn connections(self) -> &'static str {
-        if self.is_bulk() { "2" } else { "32" }
+        match self {
+            Self::KeepAlive | Self::NewConnection => "32",
+            Self::Down | Self::Up => "2",
+            Self::DownEight | Self::UpEight => "8",
+        }
     }
 
     fn path(self) -> &'static str {
         match self {
             Self::KeepAlive | Self::NewConnection => "/",
-            Self::Down => "/big",
-            Self::Up => "/upload",
+            Self::Down | Self::DownEight => "/big",
+            Self::Up | Self::UpEight => "/upload",
         }
     }
 
@@ -79,7 +95,7 @@ impl Load {
                 summary.duration, summary.requests, summary.bytes,
                 e.status, e.connect, e.read, e.write, e.timeout))
             end"#;
-        if self == Self::Up { upload + done } else { done.to_owned() }
+        if self.is_upload() { upload + done } else { done.to_owned() }
     }
 }
 
@@ -139,8 +155,8 @@ fn read_summary(load: Load, line: &str) -> Result<Outcome> {
     let requests = field("requests")?;
     let amount = match load {
         Load::KeepAlive | Load::NewConnection => requests,
-        Load::Down => field("bytes")? / GB,
-        Load::Up => requests * UPLOAD as f64 / GB,
+        Load::Down | Load::DownEight => field("bytes")? / GB,
+        Load::Up | Load::UpEight => requests * UPLOAD as f64 / GB,
     };
     let mut problems = Vec::new();
     for (name, words) in [

@@ -70,9 +70,9 @@ pub async fn describe(tools: &Tools, options: &Options) -> Result<String> {
     let nginx = said(Command::new(&tools.nginx).arg("-v")).await?;
     let nginx = nginx.rsplit('/').next().unwrap_or(&nginx);
     let adit = env!("CARGO_PKG_VERSION");
-    let (rounds, seconds) = (options.rounds, options.seconds);
+    let (runs, rounds, seconds) = (options.runs, options.rounds, options.seconds);
     Ok(format!(
-        "{cores} cores ({}), Linux {}, {date}; adit {adit}, nginx {nginx}; medians of {rounds} round(s) of {seconds} s.",
+        "{cores} cores ({}), Linux {}, {date}; adit {adit}, nginx {nginx}; medians of {runs} run(s) of {rounds} round(s) of {seconds} s.",
         model.map_or("unknown", |(_, name)| name.trim()),
         kernel.trim()
     ))

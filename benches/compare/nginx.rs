@@ -8,8 +8,10 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::http::wait_ready;
+use crate::load::Load;
 use crate::machine::Tools;
 use crate::process::{Server, TempDir, free_address};
+use crate::rounds::{System, Way};
 use crate::targets::Targets;
 
 /// Bytes of `/`.
@@ -41,6 +43,16 @@ impl Buffering {
             Self::Default => "",
             Self::Streaming => "  proxy_max_temp_file_size 0;\n  proxy_request_buffering off;\n",
         }
+    }
+}
+
+impl System for Nginx {
+    fn name(&self) -> String {
+        "nginx".into()
+    }
+
+    fn way(&self, _: Load) -> Way<'_> {
+        Way { address: self.address, host: "localhost", hops: vec![&self.proxy] }
     }
 }
 

@@ -1,116 +1,107 @@
 //! The interleaved rounds, and the medians that come of them.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::adit::{Relay, Tunnel};
 use crate::load::{self, Load, Outcome};
 use crate::machine::Tools;
-use crate::nginx::Nginx;
 use crate::process::{Server, TempDir};
 
 /// Between two measurements, for what the last one left under way.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// Everything that runs while the speed is measured.
+/// Whatever leads from the load to the backend.
+pub trait System {
+    /// What it is called in the table.
+    fn name(&self) -> String;
+
+    /// The way that a load takes.
+    fn way(&self, load: Load) -> Way<'_>;
+}
+
+/// A way through one system.
+pub struct Way<'a> {
+    /// Where it begins.
+    pub address: SocketAddr,
+    /// What viewers send as `Host`.
+    pub host: &'a str,
+    /// The processes whose CPU counts, by hop.
+    pub hops: Vec<&'a Server>,
+}
+
+/// What the measuring itself needs.
 pub struct Bench<'a> {
     /// wrk, and the clock of `/proc`.
     pub tools: &'a Tools,
     /// For wrk's script.
     pub temp: &'a TempDir,
-    /// The other side.
-    pub nginx: &'a Nginx,
-    /// Our relay.
-    pub relay: &'a Relay,
-    /// The tunnel to the backend.
-    pub small: Tunnel,
-    /// The tunnel to the target that swallows uploads.
-    pub upload: Tunnel,
+    /// Rounds, each with every load on every system.
+    pub rounds: u32,
+    /// Of each measurement.
+    pub seconds: u32,
 }
 
 /// One system under one load in one round. CPU is in seconds per 10,000 requests, or per GB.
-struct Sample {
+#[derive(Clone)]
+pub struct Sample {
     rate: f64,
-    /// Of each hop: nginx has one, adit two (relay, client).
+    /// As a part of the first system's in the same round.
+    ratio: f64,
+    /// Of each hop.
     cpu: Vec<f64>,
     problem: Option<String>,
 }
 
-/// Medians of one load.
-pub struct Figures {
-    /// Which one.
+/// All samples of one system under one load.
+#[derive(Clone)]
+pub struct Series {
+    /// The system.
+    pub system: String,
+    /// The load.
     pub load: Load,
-    /// Of nginx.
-    pub nginx: Medians,
-    /// Of adit.
-    pub adit: Medians,
-    /// adit's rate as a part of nginx's in the same round.
-    pub ratio: f64,
-    /// What went wrong, of either; these figures are then worth nothing.
-    pub problems: Vec<String>,
-}
-
-/// Medians of one system under one load.
-pub struct Medians {
-    /// Requests, or GB, per second.
-    pub rate: f64,
-    /// CPU seconds per 10,000 requests, or per GB, of each hop.
-    pub hops: Vec<f64>,
-    /// The same of all hops together: the median of sums, not the sum of medians.
-    pub cpu: f64,
+    samples: Vec<Sample>,
 }
 
 impl Bench<'_> {
-    /// All rounds. In each, every load goes to both systems, one after the other; who is first alternates.
-    pub async fn run(&self, rounds: u32, seconds: u32) -> Result<Vec<Figures>> {
+    /// All rounds, added to what `series` holds of earlier ones. In each round every load goes to all systems, one after
+    /// the other; who is first goes round. The first of `systems` is what the others are compared with.
+    pub async fn run(&self, systems: &[&dyn System], series: &mut Vec<Series>) -> Result<()> {
         eprintln!("warming up");
         for load in Load::ALL {
-            self.nginx(load, 1).await?;
-            self.adit(load, 1).await?;
-        }
-        let mut pairs: [Vec<(Sample, Sample)>; Load::ALL.len()] = Default::default();
-        for round in 1..=rounds {
-            for (load, pairs) in Load::ALL.into_iter().zip(&mut pairs) {
-                let pair = if round % 2 == 1 {
-                    let nginx = self.nginx(load, seconds).await?;
-                    (nginx, self.adit(load, seconds).await?)
-                } else {
-                    let adit = self.adit(load, seconds).await?;
-                    (self.nginx(load, seconds).await?, adit)
-                };
-                progress(round, load, &pair.0, &pair.1);
-                pairs.push(pair);
+            for system in systems {
+                self.sample(load, *system, 1).await?;
             }
         }
-        Ok(Load::ALL.into_iter().zip(pairs).map(|(load, pairs)| Figures::new(load, &pairs)).collect())
-    }
-
-    async fn nginx(&self, load: Load, seconds: u32) -> Result<Sample> {
-        let address = self.nginx.address;
-        let run = load::run(self.tools, self.temp, load, address, "localhost", seconds);
-        self.sample(load, &[&self.nginx.proxy], run).await
-    }
-
-    async fn adit(&self, load: Load, seconds: u32) -> Result<Sample> {
-        let tunnel = if load == Load::Up { &self.upload } else { &self.small };
-        let run = load::run(self.tools, self.temp, load, self.relay.address, &tunnel.host, seconds);
-        self.sample(load, &[&self.relay.server, &tunnel.client], run).await
+        for round in 0..self.rounds as usize {
+            for load in Load::ALL {
+                let mut samples = vec![None; systems.len()];
+                for turn in 0..systems.len() {
+                    let at = (round + turn) % systems.len();
+                    samples[at] = Some(self.sample(load, systems[at], self.seconds).await?);
+                }
+                let samples: Vec<Sample> = samples.into_iter().flatten().collect();
+                let first = samples[0].rate;
+                for (system, mut sample) in systems.iter().zip(samples) {
+                    sample.ratio = sample.rate / first;
+                    progress(round + 1, load, &system.name(), &sample);
+                    add(series, system.name(), load, sample);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Runs the load and takes the CPU of the hops before and after it.
-    async fn sample(
-        &self,
-        load: Load,
-        hops: &[&Server],
-        run: impl Future<Output = Result<Outcome>>,
-    ) -> Result<Sample> {
+    async fn sample(&self, load: Load, system: &dyn System, seconds: u32) -> Result<Sample> {
+        let way = system.way(load);
         tokio::time::sleep(PAUSE).await;
         let clock = || -> Result<Vec<f64>> {
-            hops.iter().map(|hop| hop.cpu_seconds(self.tools.ticks_per_second)).collect()
+            way.hops.iter().map(|hop| hop.cpu_seconds(self.tools.ticks_per_second)).collect()
         };
         let before = clock()?;
-        let outcome = run.await?;
+        let outcome: Outcome = load::run(self.tools, self.temp, load, way.address, way.host, seconds).await?;
         let after = clock()?;
         let unit = if load.is_bulk() { 1.0 } else { 10_000.0 };
         let cpu = before
@@ -118,50 +109,52 @@ impl Bench<'_> {
             .zip(&after)
             .map(|(before, after)| (after - before) / outcome.amount * unit)
             .collect();
-        Ok(Sample { rate: outcome.rate(), cpu, problem: outcome.problem })
+        Ok(Sample { rate: outcome.rate(), ratio: 1.0, cpu, problem: outcome.problem })
+    }
+}
+
+fn add(all: &mut Vec<Series>, system: String, load: Load, sample: Sample) {
+    match all.iter_mut().find(|series| series.system == system && series.load == load) {
+        Some(series) => series.samples.push(sample),
+        None => all.push(Series { system, load, samples: vec![sample] }),
     }
 }
 
 /// Tells how far we are.
-fn progress(round: u32, load: Load, nginx: &Sample, adit: &Sample) {
-    let ratio = adit.rate / nginx.rate;
-    eprintln!(
-        "round {round}, {:14} nginx {:>9}, CPU {:.3}; adit {:>9}, CPU {:.3}; ratio {ratio:.2}",
-        load.title(),
-        load.show_rate(nginx.rate),
-        nginx.cpu.iter().sum::<f64>(),
-        load.show_rate(adit.rate),
-        adit.cpu.iter().sum::<f64>(),
-    );
-    for (name, sample) in [("nginx", nginx), ("adit", adit)] {
-        if let Some(problem) = &sample.problem {
-            eprintln!("  INVALID: {name}: {problem}");
-        }
+fn progress(round: usize, load: Load, system: &str, sample: &Sample) {
+    let (rate, cpu) = (load.show_rate(sample.rate), sample.cpu.iter().sum::<f64>());
+    eprintln!("round {round}, {:16} {system:8} {rate:>12}, {:.2}, CPU {cpu:.3}", load.title(), sample.ratio);
+    if let Some(problem) = &sample.problem {
+        eprintln!("  INVALID: {problem}");
     }
 }
 
-impl Figures {
-    fn new(load: Load, pairs: &[(Sample, Sample)]) -> Self {
-        let (nginx, adit): (Vec<_>, Vec<_>) = pairs.iter().map(|(nginx, adit)| (nginx, adit)).unzip();
-        let mut problems = Vec::new();
-        for (name, samples) in [("nginx", &nginx), ("adit", &adit)] {
-            for problem in samples.iter().filter_map(|sample| sample.problem.as_ref()) {
-                problems.push(format!("{name}, {}: {problem}", load.title()));
-            }
-        }
-        let ratio = median(pairs.iter().map(|(nginx, adit)| adit.rate / nginx.rate));
-        Self { load, nginx: Medians::new(&nginx), adit: Medians::new(&adit), ratio, problems }
+impl Series {
+    /// Requests, or GB, per second.
+    pub fn rate(&self) -> f64 {
+        median(self.samples.iter().map(|sample| sample.rate))
     }
-}
 
-impl Medians {
-    fn new(samples: &[&Sample]) -> Self {
-        let hops = samples.first().map_or(0, |sample| sample.cpu.len());
-        Self {
-            rate: median(samples.iter().map(|sample| sample.rate)),
-            hops: (0..hops).map(|hop| median(samples.iter().map(|sample| sample.cpu[hop]))).collect(),
-            cpu: median(samples.iter().map(|sample| sample.cpu.iter().sum())),
-        }
+    /// The rate as a part of the first system's in the same round.
+    pub fn ratio(&self) -> f64 {
+        median(self.samples.iter().map(|sample| sample.ratio))
+    }
+
+    /// CPU seconds per 10,000 requests, or per GB, of each hop.
+    pub fn hops(&self) -> Vec<f64> {
+        let hops = self.samples.first().map_or(0, |sample| sample.cpu.len());
+        (0..hops).map(|hop| median(self.samples.iter().map(|sample| sample.cpu[hop]))).collect()
+    }
+
+    /// The same of all hops together: the median of sums, not the sum of medians.
+    pub fn cpu(&self) -> f64 {
+        median(self.samples.iter().map(|sample| sample.cpu.iter().sum()))
+    }
+
+    /// What went wrong; the figures are then worth nothing.
+    pub fn problems(&self) -> impl Iterator<Item = String> {
+        let problems = self.samples.iter().filter_map(|sample| sample.problem.as_ref());
+        problems.map(|problem| format!("{}, {}: {problem}", self.system, self.load.title()))
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::latency::Latency;
 use crate::load::Load;
 use crate::nginx::Buffering;
-use crate::rounds::{Figures, Medians};
+use crate::rounds::Series;
 use crate::viewers::PerViewer;
 
 /// Memory figures, as far as they were measured.
@@ -19,8 +19,8 @@ pub struct Memory {
 
 /// All results.
 pub struct Table {
-    /// By load.
-    pub speed: Vec<Figures>,
+    /// By system and load.
+    pub speed: Vec<Series>,
     /// First requests over a slow line.
     pub latency: Vec<Latency>,
     /// The rest.
@@ -34,60 +34,95 @@ pub struct Table {
 impl Table {
     /// What makes figures invalid.
     pub fn problems(&self) -> Vec<String> {
-        self.speed.iter().flat_map(|figures| figures.problems.iter().cloned()).collect()
+        self.speed.iter().flat_map(Series::problems).collect()
     }
 
-    /// The table, the shares of adit's two hops, the machine, and what went wrong.
+    /// The tables, the machine, and what went wrong.
     pub fn to_markdown(&self) -> String {
-        let mut nginx = vec!["nginx (one hop)".to_owned()];
-        let mut adit = vec!["**adit** (two hops)".to_owned()];
-        let (mut relay, mut client) = (vec!["relay".to_owned()], vec!["client".to_owned()]);
-        let mut titles = vec!["system".to_owned()];
-        for figures in &self.speed {
-            titles.push(figures.load.title().into());
-            nginx.push(figures.cell(1.0, &figures.nginx));
-            adit.push(figures.cell(figures.ratio, &figures.adit));
-            relay.push(figures.hop(0));
-            client.push(figures.hop(1));
-        }
-        let speed_titles = titles.clone();
-
-        let counts: Vec<String> = self.memory.idle.iter().map(|(count, _)| thousands(*count)).collect();
-        titles.push(format!("KiB per idle client ({})", or_none(counts.join(" / "))));
-        let idle: Vec<String> = self.memory.idle.iter().map(|(_, kib)| format!("{kib:.1}")).collect();
-        nginx.push("–".into());
-        adit.push(or_none(idle.join(" / ")));
-        titles.push("KiB per open viewer".into());
-        let viewer = |of: fn(&PerViewer) -> f64| {
-            or_none(
-                self.memory.viewer.as_ref().map(|viewer| format!("{:.1}", of(viewer))).unwrap_or_default(),
-            )
-        };
-        nginx.push(viewer(|viewer| viewer.nginx));
-        adit.push(viewer(|viewer| viewer.relay));
-        let mut hop_titles = speed_titles;
-        hop_titles[0] = "CPU of each hop".into();
-        hop_titles.push("KiB per open viewer".into());
-        relay.push(viewer(|viewer| viewer.relay));
-        client.push(viewer(|viewer| viewer.client));
-
         let mut text = format!(
             "Each cell: rate as a part of nginx's in the same round, the rate itself, CPU seconds of all hops per \
-             10,000 requests or per GB. nginx is one reverse proxy {}; adit is relay and client. Memory is the \
-             proxy's and the relay's.\n\n",
+             10,000 requests or per GB. nginx is one reverse proxy {}; the others are relay and client.\n\n",
             self.buffering.describe()
         );
-        text += &markdown(&titles, &[nginx, adit]);
+        text += &self.speed_table();
         text.push('\n');
-        text += &markdown(&hop_titles, &[relay, client]);
+        text += &self.hops_table();
         text.push('\n');
-        text += &self.latency_table();
+        text += &self.memory_table();
+        if !self.latency.is_empty() {
+            text.push('\n');
+            text += &self.latency_table();
+        }
         let _ = writeln!(text, "\n{}", self.machine);
         for problem in self.problems() {
             let _ = writeln!(text, "\nInvalid: {problem}.");
         }
         text
     }
+
+    /// The systems, in the order in which they were measured.
+    fn systems(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for series in &self.speed {
+            if !names.contains(&series.system.as_str()) {
+                names.push(&series.system);
+            }
+        }
+        names
+    }
+
+    fn of<'a>(&'a self, system: &'a str) -> impl Iterator<Item = &'a Series> {
+        self.speed.iter().filter(move |series| series.system == system)
+    }
+
+    fn speed_table(&self) -> String {
+        let row = |system: &&str| {
+            std::iter::once((*system).to_owned()).chain(self.of(system).map(Series::cell)).collect::<Vec<_>>()
+        };
+        markdown(&titles("system"), &self.systems().iter().map(row).collect::<Vec<_>>())
+    }
+
+    fn hops_table(&self) -> String {
+        let cell = |series: &Series| {
+            let digits = if series.load.is_bulk() { 2 } else { 3 };
+            let hops: Vec<String> = series.hops().iter().map(|hop| format!("{hop:.digits$}")).collect();
+            hops.join(" + ")
+        };
+        let systems = self.systems();
+        let two_hops = systems.iter().filter(|system| self.of(system).any(|series| series.hops().len() > 1));
+        let row = |system: &&str| {
+            std::iter::once((*system).to_owned()).chain(self.of(system).map(cell)).collect::<Vec<_>>()
+        };
+        markdown(&titles("CPU of relay + client"), &two_hops.map(row).collect::<Vec<_>>())
+    }
+
+    fn memory_table(&self) -> String {
+        let Some(viewer) = &self.memory.viewer else { return String::new() };
+        let mut titles = vec!["KiB of memory".to_owned()];
+        titles.extend(
+            self.memory.idle.iter().map(|(count, _)| format!("per idle client, of {}", thousands(*count))),
+        );
+        titles.push("per open viewer".into());
+        let row = |name: &str, idle: Vec<String>, viewer: f64| {
+            let mut row = vec![name.to_owned()];
+            row.extend(idle);
+            row.push(format!("{viewer:.1}"));
+            row
+        };
+        let none = || vec!["–".to_owned(); self.memory.idle.len()];
+        let idle = self.memory.idle.iter().map(|(_, kib)| format!("{kib:.1}")).collect();
+        let rows = [
+            row("nginx", none(), viewer.nginx),
+            row("**adit** relay", idle, viewer.relay),
+            row("**adit** client", none(), viewer.client),
+        ];
+        markdown(&titles, &rows)
+    }
+}
+
+/// The titles of a table by loads.
+fn titles(first: &str) -> Vec<String> {
+    std::iter::once(first).chain(Load::ALL.map(Load::title)).map(str::to_owned).collect()
 }
 
 impl Table {
@@ -116,27 +151,20 @@ impl Table {
     }
 }
 
-impl Figures {
+impl Series {
     /// A cell of the main table.
-    fn cell(&self, ratio: f64, medians: &Medians) -> String {
-        if !self.problems.is_empty() {
+    fn cell(&self) -> String {
+        if self.problems().next().is_some() {
             return "invalid".into();
         }
-        let rate = match self.load {
-            Load::Down | Load::Up => self.load.show_rate(medians.rate),
-            Load::KeepAlive | Load::NewConnection => {
-                format!("{} req/s", thousands(medians.rate.round() as usize))
-            }
+        let rate = if self.load.is_bulk() {
+            self.load.show_rate(self.rate())
+        } else {
+            format!("{} req/s", thousands(self.rate().round() as usize))
         };
         let digits = if self.load.is_bulk() { 2 } else { 3 };
-        let ratio = if ratio == 1.0 { "1".to_owned() } else { format!("{ratio:.2}") };
-        format!("{ratio}, {rate}, {:.digits$}", medians.cpu)
-    }
-
-    /// CPU of one of adit's hops.
-    fn hop(&self, hop: usize) -> String {
-        let digits = if self.load.is_bulk() { 2 } else { 3 };
-        if self.problems.is_empty() { format!("{:.digits$}", self.adit.hops[hop]) } else { "invalid".into() }
+        let ratio = if self.ratio() == 1.0 { "1".to_owned() } else { format!("{:.2}", self.ratio()) };
+        format!("{ratio}, {rate}, {:.digits$}", self.cpu())
     }
 }
 
@@ -147,11 +175,6 @@ fn markdown(titles: &[String], rows: &[Vec<String>]) -> String {
     text += &format!("|{}\n", "---|".repeat(titles.len()));
     rows.iter().for_each(|row| text += &line(row));
     text
-}
-
-/// A dash for what was not measured.
-fn or_none(text: String) -> String {
-    if text.is_empty() { "–".into() } else { text }
 }
 
 /// Digits in groups of three.

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ipnet::IpNet;
 
-use crate::proto::http1::list_contains;
+use crate::proto::http1::{header_line, list_contains};
 
 /// Marks a request with the relay it went through, so that a tunnel onto the relay itself ends.
 pub const VIA: HeaderName = HeaderName::from_static("adit-via");
@@ -14,30 +15,57 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
-/// Takes out what concerns only the connection the message came on (RFC 9110, section 7.6.1), and everything that
-/// `Connection` names.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if let header::Entry::Occupied(named) = headers.entry(header::CONNECTION) {
-        let (_, named) = named.remove_entry_mult();
-        let named: Vec<HeaderValue> = named.collect();
-        for connection in &named {
-            strip_named(headers, connection);
-        }
+/// The headers that concern only the connection their message came on (RFC 9110, section 7.6.1): the usual ones, and those
+/// that `Connection` names.
+pub struct HopByHop(Vec<HeaderName>);
+
+impl HopByHop {
+    /// Those of `headers`.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let connection = headers.get_all(header::CONNECTION).iter();
+        Self(
+            connection
+                .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+                .filter_map(named)
+                .collect(),
+        )
     }
-    for name in [
-        &KEEP_ALIVE,
-        &PROXY_CONNECTION,
-        &HTTP2_SETTINGS,
-        &header::TE,
-        &header::TRANSFER_ENCODING,
-        &header::UPGRADE,
-        &header::PROXY_AUTHORIZATION,
-        &header::PROXY_AUTHENTICATE,
-    ] {
+
+    /// Whether a header of this name stays here.
+    pub fn has(&self, name: &HeaderName) -> bool {
+        let usual = matches!(
+            name.as_str(),
+            "connection"
+                | "keep-alive"
+                | "proxy-connection"
+                | "http2-settings"
+                | "te"
+                | "transfer-encoding"
+                | "upgrade"
+                | "proxy-authorization"
+                | "proxy-authenticate"
+        );
+        usual || self.0.contains(name)
+    }
+}
+
+/// What a token of `Connection` names, unless it is one of the usual, which name no other header.
+fn named(token: &[u8]) -> Option<HeaderName> {
+    let token = token.trim_ascii();
+    let usual = [&b"keep-alive"[..], b"close", b"upgrade", b"te"];
+    if token.is_empty() || usual.iter().any(|usual| token.eq_ignore_ascii_case(usual)) {
+        return None;
+    }
+    HeaderName::from_bytes(token).ok().filter(|name| *name != header::HOST)
+}
+
+/// Takes out what is [`HopByHop`].
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let here = HopByHop::of(headers);
+    headers.remove(header::CONNECTION);
+    // Most messages have none of the others.
+    while let Some(name) = headers.keys().find(|name| here.has(name)).cloned() {
         headers.remove(name);
     }
 }
@@ -72,21 +100,6 @@ pub fn strip_trailers(trailers: &mut HeaderMap) {
     }
 }
 
-fn strip_named(headers: &mut HeaderMap, connection: &HeaderValue) {
-    for token in connection.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-        // The usual tokens name no header that is still there.
-        let usual = [&b"keep-alive"[..], b"close", b"upgrade", b"te"];
-        if token.is_empty() || usual.iter().any(|usual| token.eq_ignore_ascii_case(usual)) {
-            continue;
-        }
-        if let Ok(name) = HeaderName::from_bytes(token)
-            && name != header::HOST
-        {
-            headers.remove(name);
-        }
-    }
-}
-
 /// Whether the viewer takes trailers.
 pub fn takes_trailers(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TE) && list_contains(headers, &header::TE, "trailers")
@@ -111,36 +124,46 @@ pub struct Viewer<'a> {
     pub trusted: bool,
 }
 
-/// Writes the forwarding headers. What an untrusted peer claims is replaced, never passed on.
-pub fn set_forwarded(headers: &mut HeaderMap, viewer: &Viewer<'_>, via: &HeaderValue) {
-    headers.append(VIA, via.clone());
-    let text =
-        |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
-    if viewer.trusted {
-        let chain = match joined(headers, &FORWARDED_FOR) {
-            Some(before) => text(&format!("{before}, {}", viewer.peer)),
-            None => text(viewer.peer),
-        };
-        headers.insert(FORWARDED_FOR, chain);
-        headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
-        headers.entry(FORWARDED_HOST).or_insert_with(|| viewer.host.clone());
-    } else {
-        headers.remove(header::FORWARDED);
-        headers.remove("x-real-ip");
-        headers.insert(FORWARDED_FOR, text(viewer.peer));
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-        headers.insert(FORWARDED_HOST, viewer.host.clone());
+impl Viewer<'_> {
+    /// Whether a forwarding header that came along is replaced, or only dropped: what an untrusted peer claims never goes
+    /// on.
+    pub fn replaces(&self, name: &HeaderName) -> bool {
+        match name.as_str() {
+            "x-forwarded-for" => true,
+            "x-forwarded-prefix" => !self.trusted || self.prefix.is_some(),
+            "forwarded" | "x-real-ip" | "x-forwarded-proto" | "x-forwarded-host" => !self.trusted,
+            _ => false,
+        }
     }
-    match viewer.prefix {
-        Some(prefix) => drop(headers.insert(FORWARDED_PREFIX, text(prefix))),
-        None if !viewer.trusted => drop(headers.remove(FORWARDED_PREFIX)),
-        None => {}
+
+    /// Writes the forwarding headers behind those of `headers` that stand; these are not `here`.
+    pub fn write(&self, out: &mut BytesMut, headers: &HeaderMap, here: &HopByHop, via: &HeaderValue) {
+        header_line(out, &VIA, via.as_bytes());
+        let stands = |name: &HeaderName| self.trusted && headers.contains_key(name) && !here.has(name);
+        if stands(&FORWARDED_FOR) {
+            header_line(
+                out,
+                &FORWARDED_FOR,
+                format!("{}, {}", joined(headers, &FORWARDED_FOR), self.peer).as_bytes(),
+            );
+        } else {
+            header_line(out, &FORWARDED_FOR, self.peer.as_bytes());
+        }
+        if !stands(&FORWARDED_PROTO) {
+            header_line(out, &FORWARDED_PROTO, b"http");
+        }
+        if !stands(&FORWARDED_HOST) {
+            header_line(out, &FORWARDED_HOST, self.host.as_bytes());
+        }
+        if let Some(prefix) = self.prefix {
+            header_line(out, &FORWARDED_PREFIX, prefix.as_bytes());
+        }
     }
 }
 
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+fn joined(headers: &HeaderMap, name: &HeaderName) -> String {
     let values: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
-    (!values.is_empty()).then(|| values.join(", "))
+    values.join(", ")
 }
 
 /// Whether the request has come through the relay `via` before.
@@ -154,18 +177,22 @@ pub fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|net| net.contains(&peer))
 }
 
-/// Whether these headers belong to a login that is bound to its connection.
-pub fn binds_connection(headers: &HeaderMap) -> bool {
-    let bound = |name: &HeaderName| {
-        // A target may offer several schemes in one line.
-        headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).any(
-            |part| {
-                let scheme = part.trim_ascii().split(|byte| *byte == b' ').next().unwrap_or_default();
-                scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
-            },
-        )
-    };
-    bound(&header::AUTHORIZATION) || bound(&header::WWW_AUTHENTICATE)
+/// Whether a request asks for a login that is bound to its connection.
+pub fn asks_for_connection(headers: &HeaderMap) -> bool {
+    binds_connection(headers, &header::AUTHORIZATION)
+}
+
+/// Whether a response offers such a login.
+pub fn offers_connection(headers: &HeaderMap) -> bool {
+    binds_connection(headers, &header::WWW_AUTHENTICATE)
+}
+
+fn binds_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
+    // A target may offer several schemes in one line.
+    headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).any(|part| {
+        let scheme = part.trim_ascii().split(|byte| *byte == b' ').next().unwrap_or_default();
+        scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
+    })
 }
 
 #[cfg(test)]
@@ -200,22 +227,6 @@ mod tests {
         let mut left: Vec<&str> = all.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["accept", "host"]);
-    }
-
-    #[test]
-    fn what_a_stranger_says_of_itself_is_replaced() {
-        let (host, via) = (HeaderValue::from_static("web.example"), HeaderValue::from_static("r1"));
-        let claims =
-            [("x-forwarded-for", "1.1.1.1"), ("forwarded", "for=1.1.1.1"), ("x-forwarded-prefix", "/x")];
-        let mut stranger = headers(&claims);
-        let viewer = Viewer { peer: "9.9.9.9", host: &host, prefix: None, trusted: false };
-        set_forwarded(&mut stranger, &viewer, &via);
-        assert_eq!(stranger["x-forwarded-for"], "9.9.9.9");
-        assert!(!stranger.contains_key("forwarded") && !stranger.contains_key("x-forwarded-prefix"));
-        let mut proxy = headers(&claims);
-        set_forwarded(&mut proxy, &Viewer { trusted: true, ..viewer }, &via);
-        assert_eq!(proxy["x-forwarded-for"], "1.1.1.1, 9.9.9.9");
-        assert!(is_loop(&proxy, &via) && !is_loop(&proxy, &HeaderValue::from_static("r2")));
     }
 
     #[test]

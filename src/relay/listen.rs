@@ -6,9 +6,11 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -19,10 +21,11 @@ use super::room::Place;
 use super::viewer::{Connection, Verdict, ViewerIo, watch};
 use super::{Shared, forward, front};
 use crate::proto::limits::{Limits, viewer};
-use crate::stream::tcp;
 
 /// How every HTTP/2 connection with prior knowledge begins; no HTTP/1 method does.
 const HTTP2_PREFACE: &[u8] = b"PRI ";
+/// Room for the first bytes of a connection: most requests.
+const FIRST_READ: usize = 4096;
 /// After a failed accept (out of descriptors), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a viewer with a slow head reads.
@@ -69,19 +72,22 @@ fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
-async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr, place: Place) {
-    tcp::tune(&stream);
+async fn serve(shared: Arc<Shared>, mut stream: TcpStream, remote: SocketAddr, place: Place) {
     let limits = &shared.config.limits;
-    let told_apart = tokio::select! {
-        told_apart = timeout(limits.first_byte_wait, is_http2(&stream)) => told_apart,
+    let first = tokio::select! {
+        first = timeout(limits.first_byte_wait, first_bytes(&mut stream)) => first,
         () = shared.ending.closing.cancelled() => return,
     };
-    let Ok(Some(http2)) = told_apart else { return };
+    let Ok(Ok(first)) = first else { return };
+    let http2 = first.starts_with(HTTP2_PREFACE);
     let connection = Connection::new(stream, remote, http2, place);
-    let io = TokioIo::new(ViewerIo(Arc::clone(&connection)));
+    let io = TokioIo::new(ViewerIo::new(Arc::clone(&connection), first));
     let service = {
         let (shared, connection) = (Arc::clone(&shared), Arc::clone(&connection));
-        service_fn(move |request| front::serve(Arc::clone(&shared), Arc::clone(&connection), request))
+        // Boxed, as hyper keeps room for it as long as the connection lives, which most of the time has no request.
+        service_fn(move |request| {
+            Box::pin(front::serve(Arc::clone(&shared), Arc::clone(&connection), request))
+        })
     };
     if http2 {
         let serving = pin!(shared.http2.serve_connection(io, service));
@@ -96,18 +102,15 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr, place
     }
 }
 
-/// Whether the first bytes are those of HTTP/2; `None` if none came.
-async fn is_http2(stream: &TcpStream) -> Option<bool> {
-    let mut first = [0; HTTP2_PREFACE.len()];
-    loop {
-        match stream.peek(&mut first).await {
-            Ok(0) | Err(_) => return None,
-            Ok(count) if count < first.len() && HTTP2_PREFACE.starts_with(&first[..count]) => {
-                sleep(Duration::from_millis(10)).await;
-            }
-            Ok(count) => return Some(first[..count] == *HTTP2_PREFACE),
+/// As many bytes as tell HTTP/2 from everything else, and what came with them; an error if the end came before.
+async fn first_bytes(stream: &mut TcpStream) -> io::Result<Bytes> {
+    let mut first = BytesMut::with_capacity(FIRST_READ);
+    while first.len() < HTTP2_PREFACE.len() && HTTP2_PREFACE.starts_with(&first) {
+        if stream.read_buf(&mut first).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
+    Ok(first.freeze())
 }
 
 async fn drive<C>(

@@ -224,6 +224,7 @@ impl Relay {
         });
         tasks.push(own(tokio::spawn(registry.tend(keys))));
         for listener in &sockets.listen {
+            tcp::tune(listener.as_ref());
             tasks.push(own(tokio::spawn(listen::accept(Arc::clone(&shared), Arc::clone(listener)))));
         }
         if let Some(admin) = &sockets.admin {

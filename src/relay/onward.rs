@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-use super::forward::{self, Viewer};
+use super::forward::{self, HopByHop, Viewer};
 use super::route::PATH_PREFIX;
-use crate::proto::http1::{RequestBody, RequestHead, request_head};
+use crate::proto::http1::{RequestBody, RequestHead, cookie_line, head_end, header_line, request_head};
 
 /// What the relay knows of a request beside its headers.
 pub struct Onward<'a> {
@@ -36,31 +36,42 @@ pub struct Onward<'a> {
 }
 
 impl Onward<'_> {
-    /// The head with its empty line; of `headers` stays what was forwarded.
-    pub fn head(&self, headers: &mut HeaderMap) -> BytesMut {
-        let te_trailers = forward::takes_trailers(headers);
-        forward::strip_hop_by_hop(headers);
-        let viewer = Viewer { peer: self.peer, host: self.host, prefix: self.prefix, trusted: self.trusted };
-        forward::set_forwarded(headers, &viewer, self.via);
-        headers.remove(header::HOST);
-        headers.remove(header::CONTENT_LENGTH);
-        if self.guarded {
-            headers.remove(header::AUTHORIZATION);
-        }
-        let mut head = BytesMut::new();
+    /// The head with its empty line, for a request that came with `headers`.
+    pub fn head(&self, headers: &HeaderMap) -> BytesMut {
+        let mut head = BytesMut::with_capacity(512 + self.target.len());
         request_head(
             &mut head,
             &RequestHead {
                 method: self.method,
                 target: self.target,
                 host: Some(self.told.unwrap_or(self.host).as_bytes()),
-                headers,
                 body: self.body,
                 upgrade: self.upgrade,
-                te_trailers,
+                te_trailers: forward::takes_trailers(headers),
             },
         );
+        let here = HopByHop::of(headers);
+        let viewer = Viewer { peer: self.peer, host: self.host, prefix: self.prefix, trusted: self.trusted };
+        if !here.has(&header::COOKIE) {
+            cookie_line(&mut head, headers);
+        }
+        for (name, value) in headers {
+            if !self.writes(name) && !viewer.replaces(name) && !here.has(name) {
+                header_line(&mut head, name, value.as_bytes());
+            }
+        }
+        viewer.write(&mut head, headers, &here, self.via);
+        head_end(&mut head);
         head
+    }
+
+    /// Whether a header of this name is written otherwise, or not at all.
+    fn writes(&self, name: &HeaderName) -> bool {
+        match name.as_str() {
+            "host" | "content-length" | "cookie" => true,
+            "authorization" => self.guarded,
+            _ => false,
+        }
     }
 }
 
@@ -83,7 +94,6 @@ pub fn split_target(target: &str, by_path: Option<usize>) -> (Option<&str>, Cow<
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderName;
     use proptest::prelude::*;
 
     use super::super::config::RelayConfig;
@@ -137,6 +147,55 @@ mod tests {
         ]
     }
 
+    #[test]
+    fn what_a_stranger_says_of_itself_is_replaced_and_what_a_trusted_proxy_says_stands() {
+        let (host, via) = (HeaderValue::from_static("web.example"), HeaderValue::from_static("r1"));
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-for", "2.2.2.2"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-prefix", "/x"),
+            ("x-real-ip", "1.1.1.1"),
+            ("forwarded", "for=1.1.1.1"),
+            ("adit-via", "r0"),
+            ("connection", "cookie, X-Forwarded-Host"),
+            ("cookie", "a=b"),
+        ] {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let stranger = Onward {
+            method: &Method::GET,
+            target: "/",
+            prefix: None,
+            host: &host,
+            told: None,
+            peer: "9.9.9.9",
+            trusted: false,
+            via: &via,
+            guarded: false,
+            body: RequestBody::None,
+            upgrade: None,
+        };
+        let text = |onward: &Onward<'_>| String::from_utf8(onward.head(&headers).to_vec()).unwrap();
+        let begin = "GET / HTTP/1.1\r\nHost: web.example\r\n";
+        assert_eq!(
+            text(&stranger),
+            format!(
+                "{begin}adit-via: r0\r\nadit-via: r1\r\nX-Forwarded-For: 9.9.9.9\r\nX-Forwarded-Proto: http\r\n\
+                 X-Forwarded-Host: web.example\r\n\r\n"
+            )
+        );
+        assert_eq!(
+            text(&Onward { trusted: true, ..stranger }),
+            format!(
+                "{begin}X-Forwarded-Proto: https\r\nx-forwarded-prefix: /x\r\nx-real-ip: 1.1.1.1\r\n\
+                 forwarded: for=1.1.1.1\r\nadit-via: r0\r\nadit-via: r1\r\n\
+                 X-Forwarded-For: 1.1.1.1, 2.2.2.2, 9.9.9.9\r\nX-Forwarded-Host: web.example\r\n\r\n"
+            )
+        );
+    }
+
     proptest! {
         #[test]
         fn a_host_leads_to_one_tunnel_however_it_is_written(host in hosts(), path in targets(), port in any::<u16>()) {
@@ -181,14 +240,13 @@ mod tests {
 
         #[test]
         fn nothing_that_a_header_says_makes_another_line_or_a_second_framing(
-            mut headers in headers(),
+            headers in headers(),
             method in "(GET|POST|DELETE|PROPFIND)",
             target in targets(),
             body in bodies(),
             upgrade in any::<bool>(),
             by_path in any::<bool>(),
         ) {
-            let sent = headers.clone();
             let (host, via) = (HeaderValue::from_static("x.io:80"), HeaderValue::from_static("us"));
             let (method, upgrade) = (Method::from_bytes(method.as_bytes()).unwrap(), upgrade.then(|| HeaderValue::from_static("websocket")));
             let onward = Onward {
@@ -204,7 +262,7 @@ mod tests {
                 body,
                 upgrade: upgrade.as_ref(),
             };
-            let head = onward.head(&mut headers);
+            let head = onward.head(&headers);
             let mut lines = [httparse::EMPTY_HEADER; 64];
             let mut parsed = httparse::Request::new(&mut lines);
             prop_assert_eq!(parsed.parse(&head), Ok(httparse::Status::Complete(head.len())));
@@ -225,7 +283,7 @@ mod tests {
             }
             // Whatever else goes on is what came, value by value.
             for line in parsed.headers.iter().filter(|line| line.name.starts_with("x-") && !line.name.starts_with("x-forwarded")) {
-                let came: Vec<_> = sent.get_all(line.name).iter().map(|value| value.as_bytes().trim_ascii()).collect();
+                let came: Vec<_> = headers.get_all(line.name).iter().map(|value| value.as_bytes().trim_ascii()).collect();
                 prop_assert!(came.contains(&line.value), "{}", line.name);
             }
             prop_assert_eq!(memchr::memchr_iter(b'\n', &head).count(), parsed.headers.len() + 2);

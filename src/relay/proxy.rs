@@ -51,7 +51,7 @@ pub async fn forward(
     let wanted = forward::wanted_upgrade(request.headers()).filter(|_| request.version() == Version::HTTP_11);
     let on_upgrade = wanted.as_ref().map(|_| hyper::upgrade::on(&mut request));
     let version = request.version();
-    let (mut parts, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let framing = body_framing(&parts.method, &parts.headers, &body);
     if let (RequestBody::Length(length), Some(limit)) = (framing, limits.body_bytes)
         && length > limit
@@ -60,7 +60,7 @@ pub async fn forward(
     }
     let has_body = !body.is_end_stream();
     let held = has_body && list_contains(&parts.headers, &header::EXPECT, "100-continue");
-    let mut bound = forward::binds_connection(&parts.headers);
+    let mut bound = forward::asks_for_connection(&parts.headers);
 
     let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let (prefix, target) = split_target(target, by_path);
@@ -77,7 +77,7 @@ pub async fn forward(
         body: framing,
         upgrade: wanted.as_ref(),
     };
-    let head = onward.head(&mut parts.headers);
+    let head = onward.head(&parts.headers);
 
     let resendable = is_resendable(&parts.method, has_body);
     let again = if resendable { Some(head.clone()) } else { None };
@@ -95,7 +95,7 @@ pub async fn forward(
     };
     let (exchange, mut answer) = fetched?;
 
-    bound |= forward::binds_connection(&answer.headers);
+    bound |= forward::offers_connection(&answer.headers);
     let framing = answer.framing(&parts.method).map_err(|_| Cause::BadResponse)?;
     let finish = may_serve_again(&answer, framing, &spec)
         .map(|keep| finish(shared, connection, &tunnel, bound, version, keep));
@@ -293,12 +293,13 @@ impl Fetch<'_> {
         if !exchange.lane.stream.half_closes() || wait >= idle {
             return exchange.head(idle).await;
         }
-        let (end, mut asked) = (Instant::now() + idle, false);
+        let (mut end, mut asked) = (None, false);
         loop {
             match exchange.head(wait).await {
                 Err(NoHead::Silent) => {}
                 head => return head,
             }
+            let end = *end.get_or_insert_with(|| Instant::now() + idle.saturating_sub(wait));
             if exchange.has_input() || exchange.upload.received > 0 || !exchange.upload.is_done() {
                 return exchange.head(idle).await;
             }

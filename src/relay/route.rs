@@ -128,7 +128,15 @@ pub fn split_host(authority: &str) -> Option<(&str, Option<&str>)> {
 
 /// Whether a Host header's value is a host with an optional port and nothing else (no user, no path).
 pub fn is_valid_host(text: &str) -> bool {
-    !text.contains('@') && text.parse::<Authority>().is_ok() && split_host(text).is_some()
+    is_host_and_port(text)
+        || (!text.contains('@') && text.parse::<Authority>().is_ok() && split_host(text).is_some())
+}
+
+/// The same for nearly every host that there is, with less effort.
+fn is_host_and_port(text: &str) -> bool {
+    let (host, port) = text.split_once(':').unwrap_or((text, ""));
+    let of_host = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    !host.is_empty() && host.bytes().all(of_host) && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn strip_suffix_ignoring_case<'a>(text: &'a str, suffix: &str) -> Option<&'a str> {

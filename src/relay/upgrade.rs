@@ -83,12 +83,12 @@ pub async fn splice(
         tracing::debug!(%error, tunnel = account.tunnel.name, "upgraded connection broke off");
         if stream.half_closes() {
             // Neither side is to take this for an end in order.
-            viewer.0.reset_on_close();
+            viewer.connection.reset_on_close();
             return;
         }
     }
     drop(account);
     let _ = timeout(CLOSE_WAIT, stream.shutdown()).await;
     // The viewer may be sending still: closing at once would reset the connection, and lose what it has not read yet.
-    viewer.0.linger().await;
+    viewer.connection.linger().await;
 }

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 /// Data that the peer does not take for this long means that it is gone; the kernel's own patience is over 15 minutes.
 /// A peer that is there and does not read counts too (a paused download), so it is as long as an exchange may be idle;
@@ -31,10 +32,11 @@ pub fn listen(address: SocketAddr, only_ipv6: bool) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Sets no-delay, keep-alive and the user timeout. Failures are ignored: the socket works without.
-pub fn tune(stream: &TcpStream) {
-    let _ = stream.set_nodelay(true);
-    let socket = SockRef::from(stream);
+/// Sets no-delay, keep-alive and the user timeout, of a connection or of all that a listener accepts from now on: these
+/// inherit them. Failures are ignored: the socket works without.
+pub fn tune<S: AsFd>(socket: &S) {
+    let socket = SockRef::from(socket);
+    let _ = socket.set_tcp_nodelay(true);
     let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4));
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));

@@ -4,12 +4,11 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::io::poll_read_buf;
 
 use super::turn::give_way;
-use super::{Duplex, ReadBuffer};
+use super::{Duplex, ReadBuffer, ReadSize};
 use crate::proto::close;
 use crate::proto::frame::{Decoder, Event, HeaderBytes, MAX_CONTROL, MAX_HEADER, Opcode, Role, apply_mask};
 use crate::proto::limits::Limits;
@@ -56,7 +55,7 @@ pub struct WebSocket<S> {
     output_at: usize,
     /// Payload bytes that a header already sent still promises.
     owed: usize,
-    fill: usize,
+    fill: ReadSize,
     pong_due: Option<Bytes>,
     pings: Pings,
     /// Empty messages end a direction.
@@ -87,7 +86,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             output: BytesMut::new(),
             output_at: 0,
             owed: 0,
-            fill: ReadBuffer::START,
+            fill: ReadSize::new(sizes.buffer),
             pong_due: None,
             pings: Pings::default(),
             half_close: false,
@@ -337,21 +336,14 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for WebSocket<S> {
     ) -> Poll<io::Result<usize>> {
         ready!(self.drain(cx))?;
         // The payload is read behind a gap that the longest header fits in; the header is then written against it.
-        let room = self.fill.min(self.sizes.message);
         self.output.resize(MAX_HEADER, 0);
-        self.output.reserve(room);
-        let read = poll_read_buf(Pin::new(source), cx, &mut (&mut self.output).limit(room));
+        let read = self.fill.poll_read(cx, Pin::new(source), &mut self.output, self.sizes.message);
         let count = match read {
             Poll::Ready(Ok(count)) if count > 0 => count,
             other => {
                 self.output.clear();
                 return other;
             }
-        };
-        self.fill = match count {
-            _ if count == room => (self.fill * 4).min(self.sizes.buffer),
-            _ if count < self.fill / 8 => (self.fill / 2).max(ReadBuffer::START),
-            _ => self.fill,
         };
         let mask = self.mask();
         if let Some(mask) = mask {
@@ -394,7 +386,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for WebSocket<S> {
         if self.output.is_empty() {
             self.output = BytesMut::new();
         }
-        self.fill = ReadBuffer::START;
+        self.fill.rest();
     }
 }
 

@@ -1,5 +1,7 @@
 //! Heads of requests and responses, out of portions of any size: only what an observer needs of them.
 
+use std::mem::MaybeUninit;
+
 use super::body::{Body, CHUNKED};
 
 /// Bytes of a head that is gathered; a larger one is not observed.
@@ -74,9 +76,10 @@ pub(super) struct RequestFacts {
 
 impl RequestFacts {
     pub(super) fn parse(data: &[u8]) -> Parsed<Self> {
-        let mut lines = [httparse::EMPTY_HEADER; LINES];
-        let mut request = httparse::Request::new(&mut lines);
-        let httparse::Status::Complete(size) = request.parse(data).map_err(drop)? else { return Ok(None) };
+        let mut lines = [const { MaybeUninit::uninit() }; LINES];
+        let mut request = httparse::Request::new(&mut []);
+        let parsed = request.parse_with_uninit_headers(data, &mut lines).map_err(drop)?;
+        let httparse::Status::Complete(size) = parsed else { return Ok(None) };
         let (Some(method), Some(path)) = (request.method, request.path) else { return Err(()) };
         let body = framing(request.headers)?.unwrap_or(Body::Length(0));
         let body = (body != Body::Length(0)).then_some(body);
@@ -92,9 +95,12 @@ pub(super) struct ResponseFacts {
 impl ResponseFacts {
     /// The answer to a request with `method`.
     pub(super) fn parse(data: &[u8], method: &str) -> Parsed<Self> {
-        let mut lines = [httparse::EMPTY_HEADER; LINES];
-        let mut response = httparse::Response::new(&mut lines);
-        let httparse::Status::Complete(size) = response.parse(data).map_err(drop)? else { return Ok(None) };
+        let mut lines = [const { MaybeUninit::uninit() }; LINES];
+        let mut response = httparse::Response::new(&mut []);
+        let parser = httparse::ParserConfig::default();
+        let parsed =
+            parser.parse_response_with_uninit_headers(&mut response, data, &mut lines).map_err(drop)?;
+        let httparse::Status::Complete(size) = parsed else { return Ok(None) };
         let status = response.code.ok_or(())?;
         let body = match status {
             100..=199 | 204 | 304 => None,

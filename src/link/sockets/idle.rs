@@ -26,20 +26,22 @@ impl IdleLanes {
         if self.lanes.len() >= reuse::PER_TUNNEL {
             self.lanes.remove(0);
         }
-        let until = Instant::now() + keep.min(reuse::MAX_IDLE);
-        self.lanes.push(IdleLane { resting: Resting::new(stream), until });
+        let now = Instant::now();
+        let until = now + keep.min(reuse::MAX_IDLE);
+        self.lanes.push(IdleLane { resting: Resting::new(stream, now), until });
     }
 
     /// The most recently used stream that is alive as far as can be told, and how long it waited.
     pub(super) fn take(&mut self, resendable: bool) -> Option<(Box<dyn Duplex>, Duration)> {
+        let now = Instant::now();
         while let Some(lane) = self.lanes.last() {
-            let waited = lane.resting.waited();
+            let waited = lane.resting.waited(now);
             if !resendable && waited >= reuse::UNSAFE_MAX_IDLE {
                 return None;
             }
             let lane = self.lanes.pop()?;
-            if Instant::now() < lane.until
-                && let Some(stream) = lane.resting.wake()
+            if now < lane.until
+                && let Some(stream) = lane.resting.wake(waited)
             {
                 return Some((stream, waited));
             }

@@ -19,24 +19,23 @@ pub(super) struct Resting {
 }
 
 impl Resting {
-    pub(super) fn new(stream: Box<dyn Duplex>) -> Self {
-        let now = Instant::now();
+    pub(super) fn new(stream: Box<dyn Duplex>, now: Instant) -> Self {
         Self { stream: Some(stream), since: now, pinged: now }
     }
 
     /// How long it has waited.
-    pub(super) fn waited(&self) -> Duration {
-        self.since.elapsed()
+    pub(super) fn waited(&self, now: Instant) -> Duration {
+        now.duration_since(self.since)
     }
 
-    /// The stream, unless something came on it. One that waited for long has a ping queued, which goes out with the
+    /// The stream, which has `waited` so long, unless something came on it. One that waited for long has a ping queued, which goes out with the
     /// request.
-    pub(super) fn wake(mut self) -> Option<Box<dyn Duplex>> {
+    pub(super) fn wake(mut self, waited: Duration) -> Option<Box<dyn Duplex>> {
         let mut stream = self.stream.take()?;
         if !quiet(stream.as_mut()) {
             return None;
         }
-        if self.waited() > reuse::PROBE_AFTER {
+        if waited > reuse::PROBE_AFTER {
             stream.ping();
         }
         Some(stream)

@@ -69,10 +69,11 @@ impl Standby {
 
     /// A viewer came for whom no used socket waited: the oldest spare one that is alive, and how long it waited.
     pub(super) fn take(&mut self) -> Option<(Uuid, Box<dyn Duplex>, Duration)> {
-        self.demand.arrived(now());
+        let now = Instant::now();
+        self.demand.arrived(now.into_std());
         while let Some(spare) = self.spares.pop_front() {
-            let waited = spare.resting.waited();
-            if let Some(stream) = spare.resting.wake() {
+            let waited = spare.resting.waited(now);
+            if let Some(stream) = spare.resting.wake(waited) {
                 return Some((spare.id, stream, waited));
             }
         }
@@ -163,7 +164,8 @@ impl Admitted {
         // At no moment does it count twice: the client may be asking for the next one already.
         standby.opening.retain(|id| *id != self.id);
         if !standby.draining && !self.session.is_gone() {
-            standby.spares.push_back(Spare { id: self.id, resting: Resting::new(stream), _counted: counted });
+            let resting = Resting::new(stream, Instant::now());
+            standby.spares.push_back(Spare { id: self.id, resting, _counted: counted });
         }
     }
 }

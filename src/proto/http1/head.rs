@@ -1,5 +1,6 @@
 //! The head of a target's response: parsed strictly, and what it says of its body and of the connection.
 
+use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,6 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, head
 
 /// Headers of one response; a target that sends more is broken or hostile.
 const MAX_HEADERS: usize = 128;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// Why a target's response head was refused; the viewer gets 502.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -52,9 +55,10 @@ impl ResponseHead {
     /// Reads a head from the front of `input` without copying the values: the head and its size, or `None` while it
     /// is incomplete. More than `limit` bytes are an error.
     pub fn parse(input: &Bytes, limit: usize) -> Result<Option<(Self, usize)>, HeadError> {
-        let mut lines = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut response = httparse::Response::new(&mut lines);
-        let size = match response.parse(input) {
+        let mut lines = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+        let mut response = httparse::Response::new(&mut []);
+        let parser = httparse::ParserConfig::default();
+        let size = match parser.parse_response_with_uninit_headers(&mut response, input, &mut lines) {
             Ok(httparse::Status::Complete(size)) if size <= limit => size,
             Ok(httparse::Status::Partial) if input.len() <= limit => return Ok(None),
             Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge),
@@ -119,7 +123,7 @@ impl ResponseHead {
 
     /// The `timeout` of the target's `Keep-Alive` header.
     pub fn keep_alive_timeout(&self) -> Option<Duration> {
-        let value = self.headers.get("keep-alive")?.to_str().ok()?;
+        let value = self.headers.get(KEEP_ALIVE)?.to_str().ok()?;
         let timeout = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
         timeout.trim().trim_matches('"').parse().ok().map(Duration::from_secs)
     }

@@ -8,4 +8,6 @@ mod write;
 pub use body::{BodyReader, Piece};
 pub use chunk::ChunkError;
 pub use head::{Framing, HeadError, ResponseHead, list_contains};
-pub use write::{RequestBody, RequestHead, chunk_head, chunked_end, request_head};
+pub use write::{
+    RequestBody, RequestHead, chunk_head, chunked_end, cookie_line, head_end, header_line, request_head,
+};

@@ -14,8 +14,7 @@ pub enum RequestBody {
     Chunked,
 }
 
-/// What is written of one request. `headers` holds only what may be forwarded; Host, framing and connection headers
-/// are written from the other fields.
+/// The beginning of a request: the request line and the headers about the connection and the framing.
 #[derive(Debug)]
 pub struct RequestHead<'a> {
     /// Any method but CONNECT.
@@ -24,8 +23,6 @@ pub struct RequestHead<'a> {
     pub target: &'a str,
     /// `None`: the request had no host (HTTP/1.0).
     pub host: Option<&'a [u8]>,
-    /// End-to-end headers.
-    pub headers: &'a HeaderMap,
     /// Framing of the body.
     pub body: RequestBody,
     /// The protocols asked for by an upgrade request.
@@ -34,9 +31,8 @@ pub struct RequestHead<'a> {
     pub te_trailers: bool,
 }
 
-/// Appends the head, with its empty line, to `out`.
+/// Begins a head in `out`; other headers and the end of the head follow.
 pub fn request_head(out: &mut BytesMut, request: &RequestHead<'_>) {
-    out.reserve(256 + request.target.len() + request.headers.len() * 64);
     out.put_slice(request.method.as_str().as_bytes());
     out.put_u8(b' ');
     out.put_slice(request.target.as_bytes());
@@ -60,17 +56,15 @@ pub fn request_head(out: &mut BytesMut, request: &RequestHead<'_>) {
         RequestBody::Length(length) => line(out, b"Content-Length", length.to_string().as_bytes()),
         RequestBody::Chunked => line(out, b"Transfer-Encoding", b"chunked"),
     }
-    cookies(out, request.headers);
-    for (name, value) in request.headers {
-        if name != header::COOKIE {
-            line(out, canonical(name), value.as_bytes());
-        }
-    }
-    out.put_slice(b"\r\n");
 }
 
-/// HTTP/2 may send each cookie in a line of its own; HTTP/1 targets expect one (RFC 9113, section 8.2.3).
-fn cookies(out: &mut BytesMut, headers: &HeaderMap) {
+/// Appends one header, by the spelling that old targets look it up with.
+pub fn header_line(out: &mut BytesMut, name: &HeaderName, value: &[u8]) {
+    line(out, canonical(name), value);
+}
+
+/// Appends the cookies of `headers` in one line: HTTP/2 may send each in a line of its own (RFC 9113, section 8.2.3).
+pub fn cookie_line(out: &mut BytesMut, headers: &HeaderMap) {
     let mut all = headers.get_all(header::COOKIE).iter();
     let Some(first) = all.next() else { return };
     out.put_slice(b"Cookie: ");
@@ -82,7 +76,13 @@ fn cookies(out: &mut BytesMut, headers: &HeaderMap) {
     out.put_slice(b"\r\n");
 }
 
+/// Ends a head.
+pub fn head_end(out: &mut BytesMut) {
+    out.put_slice(b"\r\n");
+}
+
 fn line(out: &mut BytesMut, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
     out.put_slice(name);
     out.put_slice(b": ");
     out.put_slice(value);
@@ -147,12 +147,14 @@ mod tests {
                 method: &Method::POST,
                 target: "/a%0d%0ab//c?x",
                 host: Some(b"web.example"),
-                headers: &headers,
                 body: RequestBody::Chunked,
                 upgrade: None,
                 te_trailers: true,
             },
         );
+        cookie_line(&mut out, &headers);
+        header_line(&mut out, &HeaderName::from_static("x-odd"), headers["x-odd"].as_bytes());
+        head_end(&mut out);
         let want = "POST /a%0d%0ab//c?x HTTP/1.1\r\nHost: web.example\r\nConnection: TE\r\nTE: trailers\r\n\
                     Transfer-Encoding: chunked\r\nCookie: a=1; b=2\r\nx-odd: é\r\n\r\n";
         assert_eq!(std::str::from_utf8(&out).unwrap(), want);

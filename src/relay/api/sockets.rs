@@ -149,6 +149,6 @@ async fn upgraded(on_upgrade: OnUpgrade, kind: &Count) -> Option<(ViewerIo, Byte
     let upgraded = timeout(SWITCH_WAIT, on_upgrade).await.ok()?;
     let parts = upgraded.ok()?.downcast::<TokioIo<ViewerIo>>().ok()?;
     let io = parts.io.into_inner();
-    io.0.becomes(kind);
+    io.connection.becomes(kind);
     Some((io, handshake::left_over(&parts.read_buf)))
 }

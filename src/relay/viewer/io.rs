@@ -7,21 +7,33 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Connection, Phase};
 
 /// Reads and writes one [`Connection`].
-pub struct ViewerIo(pub Arc<Connection>);
+pub struct ViewerIo {
+    /// The connection.
+    pub connection: Arc<Connection>,
+    /// What was read of it already.
+    first: Bytes,
+}
 
 impl AsyncRead for ViewerIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Self { connection, first } = self.get_mut();
         let before = out.filled().len();
-        let read = Pin::new(&mut *self.0.stream()).poll_read(cx, out);
+        let read = if first.is_empty() {
+            Pin::new(&mut *connection.stream()).poll_read(cx, out)
+        } else {
+            out.put_slice(&first.split_to(first.len().min(out.remaining())));
+            Poll::Ready(Ok(()))
+        };
         if out.filled().len() > before {
-            match (self.0.phase(), self.0.multiplexed) {
-                (Phase::Fresh | Phase::Idle, false) => self.0.enter(Phase::Head),
-                (Phase::Fresh, true) => self.0.enter(Phase::Idle),
+            match (connection.phase(), connection.multiplexed) {
+                (Phase::Fresh | Phase::Idle, false) => connection.enter(Phase::Head),
+                (Phase::Fresh, true) => connection.enter(Phase::Idle),
                 _ => {}
             }
         }
@@ -30,14 +42,19 @@ impl AsyncRead for ViewerIo {
 }
 
 impl ViewerIo {
+    /// Of `connection`, of which `first` was read.
+    pub fn new(connection: Arc<Connection>, first: Bytes) -> Self {
+        Self { connection, first }
+    }
+
     /// The socket for another process: it lives on when this one is dropped.
     pub fn descriptor(&self) -> io::Result<OwnedFd> {
-        self.0.stream().as_fd().try_clone_to_owned()
+        self.connection.stream().as_fd().try_clone_to_owned()
     }
 
     fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(1..)) = written {
-            self.0.written.store(self.0.now(), Ordering::Relaxed);
+            self.connection.written.store(self.connection.now(), Ordering::Relaxed);
         }
         written
     }
@@ -45,7 +62,7 @@ impl ViewerIo {
 
 impl AsyncWrite for ViewerIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut *self.0.stream()).poll_write(cx, data);
+        let written = Pin::new(&mut *self.connection.stream()).poll_write(cx, data);
         self.wrote(written)
     }
 
@@ -54,7 +71,7 @@ impl AsyncWrite for ViewerIo {
         cx: &mut Context<'_>,
         data: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut *self.0.stream()).poll_write_vectored(cx, data);
+        let written = Pin::new(&mut *self.connection.stream()).poll_write_vectored(cx, data);
         self.wrote(written)
     }
 
@@ -63,10 +80,10 @@ impl AsyncWrite for ViewerIo {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.stream()).poll_flush(cx)
+        Pin::new(&mut *self.connection.stream()).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.stream()).poll_shutdown(cx)
+        Pin::new(&mut *self.connection.stream()).poll_shutdown(cx)
     }
 }
