@@ -154,6 +154,18 @@ impl Running {
 pub fn signal(id: u32, name: &str) {
     let id = id.to_string();
     assert!(std::process::Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    // A thread that runs on another core goes on for a moment, in which it may serve somebody.
+    while name == "STOP" && !stands_still(&id) {
+        std::thread::yield_now();
+    }
+}
+
+fn stands_still(id: &str) -> bool {
+    let mut threads = std::fs::read_dir(format!("/proc/{id}/task")).unwrap();
+    threads.all(|thread| {
+        let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|state| state.starts_with('T'))
+    })
 }
 
 /// Sends a request and reads to the end.
