@@ -47,6 +47,10 @@ bench-peers:
 	@deploy/peers.sh
 	$(CARGO) bench --bench compare -- --nginx-streams --peers $(or $(BENCH),--runs 3 --write docs/speed.md)
 
+# The frame codec, heads and the registry, each by itself.
+bench-parts:
+	$(CARGO) bench --bench parts
+
 # Mixed life for SOAK_SECONDS; fewer are a rough look, SOAK="--write docs/resilience.md" keeps the report.
 SOAK_SECONDS ?= 600
 soak:

@@ -25,6 +25,8 @@ mod nginx;
 mod peers;
 #[path = "shared/process.rs"]
 mod process;
+#[path = "compare/recovery.rs"]
+mod recovery;
 #[path = "compare/rounds.rs"]
 mod rounds;
 #[path = "shared/signals.rs"]
@@ -137,11 +139,16 @@ async fn run(options: &Options) -> Result<()> {
     let targets = targets::Targets::start().await?;
     let nginx = nginx::Nginx::start(&tools, &temp, &targets, buffering).await?;
     let latency = if options.peers { Vec::new() } else { latency::measure(&temp, nginx.backend).await? };
+    let recovery = match options.peers {
+        true => None,
+        false => Some(recovery::measure(&temp, nginx.backend).await?),
+    };
+
     let mut memory = table::Memory::default();
     if !options.no_memory && !options.peers {
         let settle = if options.quick { idle::SETTLE_QUICK } else { idle::SETTLE };
         if enough_files {
-            memory.idle = idle::measure(&temp, &IDLE_CLIENTS, settle).await?;
+            memory.idle = idle::measure(&tools, &temp, &IDLE_CLIENTS, settle).await?;
         }
         let viewers = OPEN_VIEWERS.min((files / 4) as usize);
         memory.viewer = Some(viewers::measure(&tools, &temp, nginx.backend, &targets, viewers).await?);
@@ -150,6 +157,7 @@ async fn run(options: &Options) -> Result<()> {
     let table = table::Table {
         speed,
         latency,
+        recovery,
         memory,
         buffering,
         machine: machine::describe(&tools, options).await?,

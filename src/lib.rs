@@ -62,7 +62,6 @@ pub mod relay;
 pub mod store;
 #[doc(hidden)]
 pub mod stream;
-#[cfg(any(feature = "client", feature = "relay"))]
 mod sync;
 #[cfg(feature = "relay")]
 #[doc(hidden)]

@@ -2,20 +2,19 @@
 
 #[cfg(feature = "relay")]
 use std::sync::Arc;
-#[cfg(feature = "relay")]
 use std::sync::atomic::{AtomicUsize, Ordering};
+#[cfg(any(feature = "client", feature = "relay"))]
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Takes `mutex` even if a holder panicked: nothing is left half-done while one is held, so what it guards is usable.
+#[cfg(any(feature = "client", feature = "relay"))]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One of those that `count` counts, until dropped.
-#[cfg(feature = "relay")]
 pub(crate) struct Counted<'a>(&'a AtomicUsize);
 
-#[cfg(feature = "relay")]
 impl<'a> Counted<'a> {
     /// One more, unless there are `most` already. Who finds no room is not counted for a moment either, in which it
     /// would take the room of another.
@@ -25,7 +24,6 @@ impl<'a> Counted<'a> {
     }
 }
 
-#[cfg(feature = "relay")]
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
@@ -56,7 +54,6 @@ impl Count {
     }
 }
 
-#[cfg(feature = "relay")]
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("sync", &[]),
     ("random", &[]),
-    ("stream", &["proto"]),
+    ("stream", &["sync", "proto"]),
     ("link", &["sync", "proto", "stream"]),
     ("store", &["sync", "proto"]),
     ("auth", &["sync", "proto", "store"]),

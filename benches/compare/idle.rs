@@ -16,6 +16,7 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::adit::{KEY, Relay};
 use crate::http::Connection;
+use crate::machine::Tools;
 use crate::process::TempDir;
 
 /// Clients that connect at the same time.
@@ -29,8 +30,17 @@ pub const SETTLE_QUICK: Duration = Duration::from_secs(3);
 /// Bytes of each buffer of a simulated client; its memory is not the relay's, but there are thousands.
 const BUFFER: usize = 1024;
 
-/// KiB that the relay holds for each idle client, at each of these numbers of clients.
-pub async fn measure(temp: &TempDir, steps: &[usize], settle: Duration) -> Result<Vec<(usize, f64)>> {
+/// What idle clients cost the relay.
+#[derive(Default)]
+pub struct Idle {
+    /// KiB of memory for each, at each of these numbers of clients.
+    pub kib: Vec<(usize, f64)>,
+    /// Of one core, for 10,000 of them.
+    pub cpu: f64,
+}
+
+/// Connects clients, up to each number of `steps`, and reads the relay's memory after `settle`; then its CPU for as long.
+pub async fn measure(tools: &Tools, temp: &TempDir, steps: &[usize], settle: Duration) -> Result<Idle> {
     let relay = Relay::start(temp, "idle").await?;
     // The first request of each kind makes the relay allocate things that are no client's own.
     let mut clients = Vec::new();
@@ -38,7 +48,7 @@ pub async fn measure(temp: &TempDir, steps: &[usize], settle: Duration) -> Resul
     sleep(settle).await;
     let before = relay.memory_kib()?;
 
-    let mut figures = Vec::new();
+    let mut found = Idle::default();
     let mut open = 0;
     for &step in steps {
         connect(relay.address, LANES + open..LANES + step, &mut clients).await?;
@@ -52,9 +62,14 @@ pub async fn measure(temp: &TempDir, steps: &[usize], settle: Duration) -> Resul
         }
         let each = (relay.memory_kib()? - before) / step as f64;
         eprintln!("{step} idle clients: {each:.1} KiB each");
-        figures.push((step, each));
+        found.kib.push((step, each));
     }
-    Ok(figures)
+    let clock = || relay.server.cpu_seconds(tools.ticks_per_second);
+    let before = clock()?;
+    sleep(settle).await;
+    found.cpu = (clock()? - before) / settle.as_secs_f64() / open as f64 * 10_000.0;
+    eprintln!("10,000 idle clients would take {:.1} % of a core", found.cpu * 100.0);
+    Ok(found)
 }
 
 /// Connects clients with these numbers, some at a time, and leaves each to a task in one of the new `clients`.

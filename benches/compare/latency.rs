@@ -1,12 +1,13 @@
 //! The first request of a tunnel over a slow line: a proxy on loopback delays what passes between client and relay.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -72,19 +73,33 @@ fn median(mut times: Vec<Duration>) -> Duration {
 
 /// A proxy that holds everything back for half a round trip in each direction, and the first bytes of a connection for
 /// the round trip that TCP's handshake takes on a real line.
-struct Line {
-    address: SocketAddr,
+pub struct Line {
+    /// Where it begins.
+    pub address: SocketAddr,
+    cut: Arc<Notify>,
     _tasks: JoinSet<()>,
 }
 
 impl Line {
-    async fn start(to: SocketAddr, delay: Duration) -> Result<Self> {
+    /// A line to `to` with this round trip.
+    pub async fn start(to: SocketAddr, delay: Duration) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let mut tasks = JoinSet::new();
+        let (mut tasks, cut) = (JoinSet::new(), Arc::new(Notify::new()));
+        let is_cut = Arc::clone(&cut);
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
-            while let Ok((near, _)) = listener.accept().await {
+            loop {
+                let near = tokio::select! {
+                    () = is_cut.notified() => {
+                        connections.abort_all();
+                        continue;
+                    }
+                    accepted = listener.accept() => match accepted {
+                        Ok((near, _)) => near,
+                        Err(_) => break,
+                    },
+                };
                 connections.spawn(async move {
                     let Ok(far) = TcpStream::connect(to).await else { return };
                     let _ = (near.set_nodelay(true), far.set_nodelay(true));
@@ -98,7 +113,12 @@ impl Line {
                 });
             }
         });
-        Ok(Self { address, _tasks: tasks })
+        Ok(Self { address, cut, _tasks: tasks })
+    }
+
+    /// Drops all connections; new ones are taken.
+    pub fn cut(&self) {
+        self.cut.notify_one();
     }
 }
 

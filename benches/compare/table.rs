@@ -2,17 +2,19 @@
 
 use std::fmt::Write as _;
 
+use crate::idle::Idle;
 use crate::latency::Latency;
 use crate::load::Load;
 use crate::nginx::Buffering;
+use crate::recovery::Recovery;
 use crate::rounds::Series;
 use crate::viewers::PerViewer;
 
 /// Memory figures, as far as they were measured.
 #[derive(Default)]
 pub struct Memory {
-    /// Idle clients, and the relay's KiB for each.
-    pub idle: Vec<(usize, f64)>,
+    /// Idle clients.
+    pub idle: Idle,
     /// For each open viewer.
     pub viewer: Option<PerViewer>,
 }
@@ -23,6 +25,8 @@ pub struct Table {
     pub speed: Vec<Series>,
     /// First requests over a slow line.
     pub latency: Vec<Latency>,
+    /// Clients that were cut off.
+    pub recovery: Option<Recovery>,
     /// The rest.
     pub memory: Memory,
     /// How nginx treated large bodies.
@@ -52,6 +56,16 @@ impl Table {
         if !self.latency.is_empty() {
             text.push('\n');
             text += &self.latency_table();
+        }
+        if let Some(Recovery { clients, median, p99 }) = &self.recovery {
+            let _ = writeln!(
+                text,
+                "\n{} clients whose connections break at the same moment are served again after {:.2} s, 99 of 100 \
+                 after {:.2} s.",
+                thousands(*clients),
+                median.as_secs_f64(),
+                p99.as_secs_f64()
+            );
         }
         let _ = writeln!(text, "\n{}", self.machine);
         for problem in self.problems() {
@@ -100,7 +114,11 @@ impl Table {
         let Some(viewer) = &self.memory.viewer else { return String::new() };
         let mut titles = vec!["KiB of memory".to_owned()];
         titles.extend(
-            self.memory.idle.iter().map(|(count, _)| format!("per idle client, of {}", thousands(*count))),
+            self.memory
+                .idle
+                .kib
+                .iter()
+                .map(|(count, _)| format!("per idle client, of {}", thousands(*count))),
         );
         titles.push("per open viewer".into());
         let row = |name: &str, idle: Vec<String>, viewer: f64| {
@@ -109,14 +127,15 @@ impl Table {
             row.push(format!("{viewer:.1}"));
             row
         };
-        let none = || vec!["–".to_owned(); self.memory.idle.len()];
-        let idle = self.memory.idle.iter().map(|(_, kib)| format!("{kib:.1}")).collect();
+        let none = || vec!["–".to_owned(); self.memory.idle.kib.len()];
+        let idle = self.memory.idle.kib.iter().map(|(_, kib)| format!("{kib:.1}")).collect();
         let rows = [
             row("nginx", none(), viewer.nginx),
             row("**adit** relay", idle, viewer.relay),
             row("**adit** client", none(), viewer.client),
         ];
         markdown(&titles, &rows)
+            + &format!("\n10,000 idle clients take {:.1} % of a core.\n", self.memory.idle.cpu * 100.0)
     }
 }
 

@@ -30,9 +30,10 @@ use crate::stream::handshake::{ConnectError, Opened};
 use crate::stream::splice::{HalfClose, Moved, splice};
 use crate::stream::websocket::{Sizes, WebSocket};
 
-/// Buffers grow to a megabyte while bytes fill them. Our messages may be of any length (`protocol.md`, section 4);
-/// relays that gather each message before they pass it on need not hold more than this.
-const SIZES: Sizes = Sizes { buffer: 1024 * 1024, message: 256 * 1024 };
+/// Buffers grow to this while bytes fill them. Our messages may be of any length (`protocol.md`, section 4).
+const BUFFER: usize = 1024 * 1024;
+/// Bytes of a message to a relay of the base protocol, which may gather each message before it passes it on.
+const BASE_MESSAGE: usize = 256 * 1024;
 /// The relay judges when an exchange has been idle for too long; this only bounds a relay that never does.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
 /// For the relay to take the last bytes: closing before would discard what is under way.
@@ -201,10 +202,12 @@ impl Server {
 
     /// A data socket after its handshake.
     pub(super) fn socket(&self, opened: Opened<RelayIo>) -> DataSocket {
-        let socket = WebSocket::new(opened.io, Role::Client, opened.already, SIZES);
+        let socket = |message| {
+            WebSocket::new(opened.io, Role::Client, opened.already, Sizes { buffer: BUFFER, message })
+        };
         match self.level {
-            Level::Base => socket,
-            Level::Two => socket.with_half_close(),
+            Level::Base => socket(BASE_MESSAGE),
+            Level::Two => socket(BUFFER).with_half_close(),
         }
     }
 

@@ -33,7 +33,7 @@ pub struct Limits {
     pub control_message_bytes: usize,
     /// Payload bytes of one data message to a base client: such clients hold each message whole in memory.
     pub data_message_bytes: usize,
-    /// Bytes under way in one direction of one stream. The read buffers start at 4 KiB and grow to this.
+    /// Bytes under way in one direction of one stream. The read buffers start at 4 KiB and may grow to this.
     pub in_flight_bytes: usize,
     /// Between two pings on a control socket.
     pub ping_every: Duration,
@@ -216,6 +216,22 @@ pub mod log {
     pub const WAITING: usize = 4096;
     /// Characters of a viewer's path in the closing record of its exchange.
     pub const PATH_CHARS: usize = 1024;
+}
+
+/// How much is read of a stream at one go.
+#[doc(hidden)]
+pub mod read {
+    /// At first: enough for a request.
+    pub const LEAST: usize = 4 * 1024;
+    /// Any stream may come to this. Thousands of slow readers hold so much each.
+    pub const MODEST: usize = 64 * 1024;
+    /// Beyond [`MODEST`] a stream must have moved so much: more than the buffers of the system take, on both ends of both hops, of
+    /// a stream whose reader is slow.
+    pub const LARGE_AFTER: usize = 16 * 1024 * 1024;
+    /// Streams of a process that may go beyond it at the same time.
+    pub const LARGE_AT_ONCE: usize = 16;
+    /// Bytes that are read from a viewer at one go, and that wait for a slow one.
+    pub const OF_VIEWER: usize = 128 * 1024;
 }
 
 /// How those who move much leave time to those who move little.

@@ -20,7 +20,7 @@ use super::exchange::Record;
 use super::room::Place;
 use super::viewer::{Connection, Verdict, ViewerIo, watch};
 use super::{Shared, forward, front};
-use crate::proto::limits::{Limits, viewer};
+use crate::proto::limits::{Limits, read, viewer};
 
 /// How every HTTP/2 connection with prior knowledge begins; no HTTP/1 method does.
 const HTTP2_PREFACE: &[u8] = b"PRI ";
@@ -180,8 +180,8 @@ pub fn http1(limits: &Limits) -> http1::Builder {
         .header_read_timeout(None)
         .max_headers(limits.headers)
         .max_header_size(limits.head_bytes)
-        // Bounds a head that has not ended yet; the buffer itself may grow past it by one read.
-        .max_buf_size(limits.head_bytes.max(8192));
+        // Bounds a read of a body, what waits to be written, and a head that has not ended yet.
+        .max_buf_size(read::OF_VIEWER.max(limits.head_bytes));
     builder
 }
 

@@ -8,6 +8,7 @@ pub mod courier;
 pub mod descriptors;
 pub mod handshake;
 pub mod messages;
+pub mod read;
 pub mod splice;
 pub mod tcp;
 #[cfg(feature = "client")]
@@ -16,13 +17,10 @@ pub mod turn;
 pub mod websocket;
 
 use std::io;
-use std::mem::MaybeUninit;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use bytes::{BufMut, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::io::poll_read_buf;
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A byte stream in both directions, with the extras that make it quick and that let it wait idle.
 ///
@@ -65,90 +63,4 @@ pub trait Duplex: AsyncWrite + Send + Unpin {
 
     /// Gives large buffers back while the stream waits.
     fn rest(&mut self) {}
-}
-
-/// A read buffer that grows while reads fill it. A stream that waits for little holds no memory for it.
-#[derive(Debug)]
-pub struct ReadBuffer {
-    /// What was read and not yet taken.
-    pub bytes: BytesMut,
-    size: ReadSize,
-}
-
-impl ReadBuffer {
-    /// A buffer with `bytes` already read that grows to `most`.
-    pub fn new(bytes: BytesMut, most: usize) -> Self {
-        Self { bytes, size: ReadSize::new(most) }
-    }
-
-    /// Reads once: the number of bytes, 0 at the end.
-    pub fn poll_read_from<R: AsyncRead + ?Sized>(
-        &mut self,
-        cx: &mut Context<'_>,
-        source: Pin<&mut R>,
-    ) -> Poll<io::Result<usize>> {
-        self.size.poll_read(cx, source, &mut self.bytes, usize::MAX)
-    }
-
-    /// Gives large buffers back if nothing is buffered.
-    pub fn rest(&mut self) {
-        if self.bytes.is_empty() {
-            self.bytes = BytesMut::new();
-            self.size.rest();
-        }
-    }
-}
-
-/// How much is read at one go: little at first, four times as much after each read that was filled.
-#[derive(Debug, Clone, Copy)]
-pub struct ReadSize {
-    now: usize,
-    most: usize,
-}
-
-impl ReadSize {
-    /// The first size: enough for a request.
-    pub const LEAST: usize = 4 * 1024;
-
-    /// Grows to `most`.
-    pub fn new(most: usize) -> Self {
-        Self { now: Self::LEAST, most: most.max(Self::LEAST) }
-    }
-
-    /// Reads once behind what is in `bytes`, `most` at most: the number of bytes, 0 at the end. Memory is only taken for
-    /// what is there, as long as that is little: it is read into the stack then, and copied.
-    pub fn poll_read<R: AsyncRead + ?Sized>(
-        &mut self,
-        cx: &mut Context<'_>,
-        source: Pin<&mut R>,
-        bytes: &mut BytesMut,
-        most: usize,
-    ) -> Poll<io::Result<usize>> {
-        let mut room = self.now.min(most);
-        let count = if room <= Self::LEAST {
-            let mut stack = [const { MaybeUninit::uninit() }; Self::LEAST];
-            let mut little = ReadBuf::uninit(&mut stack[..room]);
-            ready!(source.poll_read(cx, &mut little))?;
-            bytes.extend_from_slice(little.filled());
-            little.filled().len()
-        } else {
-            // Half of it is room enough: asking for all would allocate anew after each read whose bytes are still in use.
-            if bytes.capacity() - bytes.len() < room / 2 {
-                bytes.reserve(room);
-            }
-            room = room.min(bytes.capacity() - bytes.len());
-            ready!(poll_read_buf(source, cx, &mut bytes.limit(room)))?
-        };
-        if count == room {
-            self.now = (self.now * 4).min(self.most);
-        } else if count < self.now / 8 {
-            self.now = (self.now / 2).max(Self::LEAST);
-        }
-        Poll::Ready(Ok(count))
-    }
-
-    /// Begins anew.
-    pub fn rest(&mut self) {
-        self.now = Self::LEAST;
-    }
 }

@@ -1,7 +1,8 @@
 //! Copying bytes both ways between a socket and a [`Duplex`] until both directions ended.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -12,6 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Duplex;
 use super::turn::give_way;
 use crate::proto::limits::turn;
+
+/// Chunks put into one vectored write.
+const CHUNKS_AT_ONCE: usize = 16;
 
 /// What a splice moved.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,7 +49,7 @@ where
     D: Duplex + ?Sized,
 {
     let mut inward = Inward::Reading;
-    let mut outward = Outward::Reading;
+    let mut outward = Outward::default();
     loop {
         let before = *moved;
         let copied = poll_fn(|cx| {
@@ -113,12 +117,13 @@ impl Inward {
     }
 }
 
-/// From the duplex to the socket.
-enum Outward {
-    Reading,
-    Writing(Bytes),
-    Ending,
-    Ended,
+/// From the duplex to the socket. What has come is written at one go, however many chunks it is.
+#[derive(Default)]
+struct Outward {
+    chunks: VecDeque<Bytes>,
+    /// How the duplex ended, once the chunks before that are written.
+    end: Option<io::Result<()>>,
+    shut: bool,
 }
 
 impl Outward {
@@ -139,34 +144,129 @@ impl Outward {
                 give_way(cx);
                 return Poll::Pending;
             }
-            match self {
-                Self::Reading => {
-                    *self = match duplex.poll_chunk(cx)? {
-                        Poll::Ready(Some(chunk)) => Self::Writing(chunk),
-                        Poll::Ready(None) => Self::Ending,
-                        Poll::Pending => {
-                            ready!(Pin::new(&mut *socket).poll_flush(cx))?;
-                            return Poll::Pending;
-                        }
-                    }
-                }
-                Self::Writing(chunk) => {
-                    let count = ready!(Pin::new(&mut *socket).poll_write(cx, chunk))?;
-                    if count == 0 {
-                        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                    }
-                    *moved += count as u64;
-                    chunk.advance(count);
-                    if chunk.is_empty() {
-                        *self = Self::Reading;
-                    }
-                }
-                Self::Ending => {
-                    ready!(Pin::new(&mut *socket).poll_shutdown(cx))?;
-                    *self = Self::Ended;
-                }
-                Self::Ended => return Poll::Ready(Ok(())),
+            self.gather(cx, duplex);
+            if !self.chunks.is_empty() {
+                let count = ready!(self.write(cx, socket))?;
+                *moved += count as u64;
+                continue;
             }
+            match &mut self.end {
+                None => {
+                    ready!(Pin::new(&mut *socket).poll_flush(cx))?;
+                    return Poll::Pending;
+                }
+                Some(Err(_)) => return Poll::Ready(self.end.take().unwrap_or(Ok(()))),
+                Some(Ok(())) if !self.shut => {
+                    ready!(Pin::new(&mut *socket).poll_shutdown(cx))?;
+                    self.shut = true;
+                }
+                Some(Ok(())) => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    /// Takes what the duplex has at hand.
+    fn gather<D: Duplex + ?Sized>(&mut self, cx: &mut Context<'_>, duplex: &mut D) {
+        let mut gathered: usize = self.chunks.iter().map(Bytes::len).sum();
+        while self.end.is_none() && gathered < turn::BYTES && self.chunks.len() < CHUNKS_AT_ONCE {
+            match duplex.poll_chunk(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(Some(chunk))) => {
+                    gathered += chunk.len();
+                    self.chunks.push_back(chunk);
+                }
+                Poll::Ready(Ok(None)) => self.end = Some(Ok(())),
+                Poll::Ready(Err(error)) => self.end = Some(Err(error)),
+            }
+        }
+    }
+
+    fn write<S: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &mut S,
+    ) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); CHUNKS_AT_ONCE];
+        for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
+            *slice = IoSlice::new(chunk);
+        }
+        let socket = Pin::new(socket);
+        let count = ready!(match self.chunks.len() {
+            1 => socket.poll_write(cx, &slices[0]),
+            chunks => socket.poll_write_vectored(cx, &slices[..chunks]),
+        })?;
+        if count == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        let mut left = count;
+        while let Some(chunk) = self.chunks.front_mut() {
+            if left < chunk.len() {
+                chunk.advance(left);
+                break;
+            }
+            left -= chunk.len();
+            self.chunks.pop_front();
+        }
+        Poll::Ready(Ok(count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, ReadBuf};
+
+    use super::*;
+
+    /// Gives its chunks, then an error; takes nothing.
+    struct Broken(VecDeque<Bytes>);
+
+    impl Duplex for Broken {
+        fn poll_chunk(&mut self, _: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+            let chunk = self.0.pop_front();
+            Poll::Ready(chunk.map(Some).ok_or_else(|| io::ErrorKind::ConnectionAborted.into()))
+        }
+
+        fn poll_fill(
+            &mut self,
+            cx: &mut Context<'_>,
+            source: &mut (dyn AsyncRead + Send + Unpin),
+        ) -> Poll<io::Result<usize>> {
+            let mut byte = [0];
+            let mut byte = ReadBuf::new(&mut byte);
+            Pin::new(source).poll_read(cx, &mut byte).map_ok(|()| byte.filled().len())
+        }
+    }
+
+    impl AsyncWrite for Broken {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(data.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_came_before_an_error_is_delivered_however_little_the_socket_takes() {
+        let chunks: Vec<Bytes> = (1..40).map(|size| Bytes::from(vec![size; usize::from(size)])).collect();
+        for room in [1, 7, 64, 4096] {
+            let (mut near, mut far) = tokio::io::duplex(room);
+            let (mut broken, mut moved) = (Broken(chunks.iter().cloned().collect()), Moved::default());
+            let copying = async {
+                let idle = Duration::from_secs(60);
+                let copied = splice(&mut near, &mut broken, HalfClose::Kept, idle, &mut moved).await;
+                drop(near);
+                copied
+            };
+            let mut read = Vec::new();
+            let (copied, all) = tokio::join!(copying, far.read_to_end(&mut read));
+            assert_eq!(copied.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+            assert_eq!((all.unwrap() as u64, &read), (moved.outward, &chunks.concat()));
         }
     }
 }

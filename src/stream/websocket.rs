@@ -7,8 +7,9 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::Duplex;
+use super::read::{ReadBuffer, ReadSize};
 use super::turn::give_way;
-use super::{Duplex, ReadBuffer, ReadSize};
 use crate::proto::close;
 use crate::proto::frame::{Decoder, Event, HeaderBytes, MAX_CONTROL, MAX_HEADER, Opcode, Role, apply_mask};
 use crate::proto::limits::Limits;

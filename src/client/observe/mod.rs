@@ -7,7 +7,7 @@ mod body;
 mod head;
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -275,6 +275,26 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Observed<S> {
         let count = ready!(Pin::new(&mut this.io).poll_write(cx, data))?;
         this.look(&data[..count], !this.by_target);
         Poll::Ready(Ok(count))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        let count = ready!(Pin::new(&mut this.io).poll_write_vectored(cx, data))?;
+        let mut left = count;
+        for part in data {
+            let written = left.min(part.len());
+            this.look(&part[..written], !this.by_target);
+            left -= written;
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
