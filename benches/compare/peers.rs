@@ -4,6 +4,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
@@ -66,7 +67,7 @@ fn program(name: &str) -> Option<PathBuf> {
 /// `program` with as many threads as nginx has workers.
 fn command(program: &PathBuf) -> Command {
     let mut command = Command::new(program);
-    command.env("TOKIO_WORKER_THREADS", "2").env("RUST_LOG", "warn");
+    command.env("TOKIO_WORKER_THREADS", "2").env("RUST_LOG", "error").stdout(Stdio::null());
     command
 }
 

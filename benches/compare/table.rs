@@ -51,8 +51,10 @@ impl Table {
         text += &self.speed_table();
         text.push('\n');
         text += &self.hops_table();
-        text.push('\n');
-        text += &self.memory_table();
+        if self.memory.viewer.is_some() {
+            text.push('\n');
+            text += &self.memory_table();
+        }
         if !self.latency.is_empty() {
             text.push('\n');
             text += &self.latency_table();

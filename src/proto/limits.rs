@@ -185,6 +185,8 @@ pub mod reservation {
     pub const CHOSEN: Duration = Duration::from_secs(30 * 24 * 3600);
     /// A name that the relay made up.
     pub const GENERATED: Duration = Duration::from_secs(24 * 3600);
+    /// After a crash a reservation may be so much shorter.
+    pub const SAVED_EVERY: Duration = Duration::from_secs(5 * 60);
 }
 
 /// How clients are spread when they are told that the relay goes.

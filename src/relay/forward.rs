@@ -23,13 +23,17 @@ pub struct HopByHop(Vec<HeaderName>);
 impl HopByHop {
     /// Those of `headers`.
     pub fn of(headers: &HeaderMap) -> Self {
+        let mut here = Vec::new();
         let connection = headers.get_all(header::CONNECTION).iter();
-        Self(
-            connection
-                .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-                .filter_map(named)
-                .collect(),
-        )
+        for name in
+            connection.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).filter_map(named)
+        {
+            // Each once, and only what is there: thousands of words must not be looked through for each header.
+            if headers.contains_key(&name) && !here.contains(&name) {
+                here.push(name);
+            }
+        }
+        Self(here)
     }
 
     /// Whether a header of this name stays here.
@@ -63,9 +67,8 @@ fn named(token: &[u8]) -> Option<HeaderName> {
 /// Takes out what is [`HopByHop`].
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let here = HopByHop::of(headers);
-    headers.remove(header::CONNECTION);
-    // Most messages have none of the others.
-    while let Some(name) = headers.keys().find(|name| here.has(name)).cloned() {
+    let names: Vec<HeaderName> = headers.keys().filter(|name| here.has(name)).cloned().collect();
+    for name in names {
         headers.remove(name);
     }
 }
@@ -140,14 +143,9 @@ impl Viewer<'_> {
     pub fn write(&self, out: &mut BytesMut, headers: &HeaderMap, here: &HopByHop, via: &HeaderValue) {
         header_line(out, &VIA, via.as_bytes());
         let stands = |name: &HeaderName| self.trusted && headers.contains_key(name) && !here.has(name);
-        if stands(&FORWARDED_FOR) {
-            header_line(
-                out,
-                &FORWARDED_FOR,
-                format!("{}, {}", joined(headers, &FORWARDED_FOR), self.peer).as_bytes(),
-            );
-        } else {
-            header_line(out, &FORWARDED_FOR, self.peer.as_bytes());
+        match stands(&FORWARDED_FOR).then(|| joined(headers, &FORWARDED_FOR)).flatten() {
+            Some(before) => header_line(out, &FORWARDED_FOR, format!("{before}, {}", self.peer).as_bytes()),
+            None => header_line(out, &FORWARDED_FOR, self.peer.as_bytes()),
         }
         if !stands(&FORWARDED_PROTO) {
             header_line(out, &FORWARDED_PROTO, b"http");
@@ -161,9 +159,9 @@ impl Viewer<'_> {
     }
 }
 
-fn joined(headers: &HeaderMap, name: &HeaderName) -> String {
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let values: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
-    values.join(", ")
+    (!values.is_empty()).then(|| values.join(", "))
 }
 
 /// Whether the request has come through the relay `via` before.
@@ -227,6 +225,16 @@ mod tests {
         let mut left: Vec<&str> = all.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["accept", "host"]);
+    }
+
+    #[test]
+    fn what_connection_names_over_and_over_is_looked_for_once() {
+        let words = HeaderValue::from_str(&"x-there,x-gone,".repeat(4000)).unwrap();
+        let mut all = headers(&[("x-there", "1"), ("accept", "*/*")]);
+        all.append(header::CONNECTION, words);
+        assert_eq!(HopByHop::of(&all).0, ["x-there"]);
+        strip_hop_by_hop(&mut all);
+        assert_eq!(all.keys().collect::<Vec<_>>(), ["accept"]);
     }
 
     #[test]

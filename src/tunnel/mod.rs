@@ -16,7 +16,7 @@ pub use serving::{Credential, TooMany};
 pub use throttle::{Meter, Metered};
 pub use traffic::Traffic;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -51,6 +51,8 @@ pub struct Tunnel {
     pub created_at: i64,
     /// What went through it.
     pub traffic: Traffic,
+    /// Until when the name is reserved, as the store knows it; Unix milliseconds.
+    reserved_saved: AtomicI64,
     spec: RwLock<Arc<Spec>>,
     life: Mutex<Life>,
     suspended: AtomicBool,
@@ -121,6 +123,7 @@ impl Tunnel {
             quota,
             created_at,
             traffic: Traffic::default(),
+            reserved_saved: AtomicI64::new(0),
             spec: RwLock::new(Arc::new(spec)),
             life: Mutex::new(life),
             suspended: AtomicBool::new(false),
@@ -170,11 +173,23 @@ impl Tunnel {
         }
     }
 
-    /// What is not in the store yet. It counts as saved from now on, see [`Traffic::not_saved`].
-    fn take_activity(&self) -> Activity {
+    /// What is not in the store yet; it counts as saved from now on, see [`Tunnel::not_saved`]. `None` where that is only a
+    /// little of its reservation: a relay with thousands of idle clients leaves its disk alone.
+    fn take_activity(&self) -> Option<Activity> {
         let Counters { bytes_in, bytes_out, requests } = self.traffic.take();
         let (last_active, reserved_until) = (self.traffic.last_active(), self.reserved_until());
-        Activity { id: self.id, bytes_in, bytes_out, requests, last_active, reserved_until }
+        let longer = reserved_until - self.reserved_saved.load(Ordering::Relaxed);
+        if bytes_in == 0 && bytes_out == 0 && requests == 0 && longer < millis(reservation::SAVED_EVERY) {
+            return None;
+        }
+        self.reserved_saved.store(reserved_until, Ordering::Relaxed);
+        Some(Activity { id: self.id, bytes_in, bytes_out, requests, last_active, reserved_until })
+    }
+
+    /// What was taken could not be saved: it is part of the next time.
+    fn not_saved(&self, taken: &Activity) {
+        self.traffic.not_saved(taken);
+        self.reserved_saved.store(0, Ordering::Relaxed);
     }
 
     fn reserved_until(&self) -> i64 {

@@ -164,10 +164,12 @@ mod tests {
         let quota = Quotas::new(&Limits::default()).of(&owner);
         let tunnel = Tunnel::new(id, "web".into(), owner, quota, 0, spec.unwrap().0, None);
         tunnel.traffic.request();
-        let lost = tunnel.take_activity();
+        let lost = tunnel.take_activity().unwrap();
         tunnel.traffic.request();
-        tunnel.traffic.not_saved(&lost);
-        assert_eq!((lost.requests, tunnel.take_activity().requests), (1, 2));
-        assert_eq!(tunnel.take_activity().requests, 0);
+        tunnel.not_saved(&lost);
+        assert_eq!((lost.requests, tunnel.take_activity().unwrap().requests), (1, 2));
+        assert!(tunnel.take_activity().is_none(), "nothing has happened since");
+        tunnel.not_saved(&lost);
+        assert_eq!(tunnel.take_activity().unwrap().requests, 1);
     }
 }

@@ -90,8 +90,7 @@ impl Tunnel {
     }
 
     /// Looks after the session; to be called about once a second.
-    pub(super) fn tend(&self) {
-        let Some(session) = self.session() else { return };
+    pub(super) fn tend(&self, session: &Session) {
         session.tend();
         let expiring = {
             let mut life = lock(&self.life);

@@ -28,8 +28,8 @@ impl Resting {
         now.duration_since(self.since)
     }
 
-    /// The stream, which has `waited` so long, unless something came on it. One that waited for long has a ping queued, which goes out with the
-    /// request.
+    /// The stream, which has `waited` so long, unless something came on it. One that waited for long has a ping queued,
+    /// which goes out with the request.
     pub(super) fn wake(mut self, waited: Duration) -> Option<Box<dyn Duplex>> {
         let mut stream = self.stream.take()?;
         if !quiet(stream.as_mut()) {
