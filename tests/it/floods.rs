@@ -273,6 +273,8 @@ async fn uploads_that_nobody_reads_stop_at_the_window_of_their_connection() {
         viewers.push(viewer);
     }
     for viewer in &mut viewers {
+        // Until the relay has opened the window of the connection, 64 KiB are all that it takes (RFC 9113, section 6.9.2).
+        while !matches!(soon(viewer.next()).await, Some((WINDOW_UPDATE, _, 0, _))) {}
         for number in 0..64 {
             let body = frame(DATA, 0, stream(number), &[b'x'; 16 * 1024]);
             soon(viewer.0.write_all(&body)).await.unwrap();
