@@ -1,5 +1,7 @@
 //! `make bench-parts`: what every request or every portion of a stream goes through, each by itself.
 
+#![allow(clippy::expect_used, reason = "a bench that cannot begin has nothing to tell")]
+
 use std::hint::black_box;
 use std::sync::Arc;
 

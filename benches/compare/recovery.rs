@@ -43,7 +43,7 @@ pub async fn measure(temp: &TempDir, target: SocketAddr) -> Result<Recovery> {
         let (url, target) = (format!("http://{}", line.address), target.to_string());
         let (online, mut told) = (Arc::clone(&online), told.clone());
         clients.spawn(async move {
-            let tunnel = Tunnel::to(url).key(KEY).name(&format!("recovery-{number}"));
+            let tunnel = Tunnel::to(url).key(KEY).name(format!("recovery-{number}"));
             let mut tunnel = tunnel.expose(&target).await?;
             online.wait().await;
             told.changed().await?;
