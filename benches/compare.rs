@@ -15,6 +15,8 @@ mod http;
 mod idle;
 #[path = "compare/latency.rs"]
 mod latency;
+#[path = "compare/line.rs"]
+mod line;
 #[path = "compare/load.rs"]
 mod load;
 #[path = "compare/machine.rs"]
@@ -123,8 +125,7 @@ async fn run(options: &Options) -> Result<()> {
     }
     let tools = machine::Tools::find()?;
     let files = machine::raise_file_limit().await?;
-    let enough_files = files >= FILES_NEEDED;
-    if !options.no_memory && !options.peers && !enough_files {
+    if !options.no_memory && !options.peers && files < FILES_NEEDED {
         let words = format!("{files} open files are allowed, {FILES_NEEDED} are needed: raise `ulimit -Hn`");
         ensure!(options.write.is_none(), "the table would lack the figure for idle clients: {words}");
         eprintln!("no figure for idle clients: {words}");
@@ -134,34 +135,12 @@ async fn run(options: &Options) -> Result<()> {
     for _ in 0..options.runs {
         measure_speed(options, &tools, buffering, &mut speed).await?;
     }
-
-    let temp = process::TempDir::new()?;
-    let targets = targets::Targets::start().await?;
-    let nginx = nginx::Nginx::start(&tools, &temp, &targets, buffering).await?;
-    let latency = if options.peers { Vec::new() } else { latency::measure(&temp, nginx.backend).await? };
-    let recovery = match options.peers {
-        true => None,
-        false => Some(recovery::measure(&temp, nginx.backend).await?),
+    let rest = match options.peers {
+        true => table::Rest::default(),
+        false => measure_rest(options, &tools, buffering, files).await?,
     };
 
-    let mut memory = table::Memory::default();
-    if !options.no_memory && !options.peers {
-        let settle = if options.quick { idle::SETTLE_QUICK } else { idle::SETTLE };
-        if enough_files {
-            memory.idle = idle::measure(&tools, &temp, &IDLE_CLIENTS, settle).await?;
-        }
-        let viewers = OPEN_VIEWERS.min((files / 4) as usize);
-        memory.viewer = Some(viewers::measure(&tools, &temp, nginx.backend, &targets, viewers).await?);
-    }
-
-    let table = table::Table {
-        speed,
-        latency,
-        recovery,
-        memory,
-        buffering,
-        machine: machine::describe(&tools, options).await?,
-    };
+    let table = table::Table { speed, rest, buffering, machine: machine::describe(&tools, options).await? };
     let text = table.to_markdown();
     println!("{text}");
     let problems = table.problems();
@@ -202,4 +181,30 @@ async fn measure_speed(
     let systems: Vec<&dyn System> =
         ours.into_iter().chain(peers.iter().map(|peer| peer as &dyn System)).collect();
     bench.run(&systems, speed).await
+}
+
+/// What is measured of adit alone, and its memory beside nginx's.
+async fn measure_rest(
+    options: &Options,
+    tools: &machine::Tools,
+    buffering: Buffering,
+    files: u64,
+) -> Result<table::Rest> {
+    let temp = process::TempDir::new()?;
+    let targets = targets::Targets::start().await?;
+    let nginx = nginx::Nginx::start(tools, &temp, &targets, buffering).await?;
+    let mut rest = table::Rest {
+        latency: latency::measure(&temp, nginx.backend).await?,
+        recovery: Some(recovery::measure(&temp, nginx.backend).await?),
+        ..Default::default()
+    };
+    if !options.no_memory {
+        let settle = if options.quick { idle::SETTLE_QUICK } else { idle::SETTLE };
+        if files >= FILES_NEEDED {
+            rest.idle = idle::measure(tools, &temp, &IDLE_CLIENTS, settle).await?;
+        }
+        let viewers = OPEN_VIEWERS.min((files / 4) as usize);
+        rest.viewer = Some(viewers::measure(tools, &temp, nginx.backend, &targets, viewers).await?);
+    }
+    Ok(rest)
 }

@@ -48,20 +48,22 @@ impl System for Peer {
 /// Starts those that are installed, and tells of the others.
 pub async fn start(temp: &TempDir, backend: SocketAddr, sink: SocketAddr) -> Result<Vec<Peer>> {
     let mut peers = Vec::new();
-    match program("rathole") {
-        Some(program) => peers.push(rathole(&program, temp, backend, sink).await.context("rathole")?),
-        None => eprintln!("rathole is not installed: run deploy/peers.sh"),
+    if let Some(program) = program("rathole") {
+        peers.push(rathole(&program, temp, backend, sink).await.context("rathole")?);
     }
-    match program("bore") {
-        Some(program) => peers.push(bore(&program, temp, backend, sink).await.context("bore")?),
-        None => eprintln!("bore is not installed: run deploy/peers.sh"),
+    if let Some(program) = program("bore") {
+        peers.push(bore(&program, temp, backend, sink).await.context("bore")?);
     }
     Ok(peers)
 }
 
 fn program(name: &str) -> Option<PathBuf> {
     let ours = PathBuf::from(INSTALLED).join(name);
-    if ours.exists() { Some(ours) } else { find_program(name) }
+    let found = if ours.exists() { Some(ours) } else { find_program(name) };
+    if found.is_none() {
+        eprintln!("{name} is not installed: run deploy/peers.sh");
+    }
+    found
 }
 
 /// `program` with as many threads as nginx has workers.

@@ -7,12 +7,12 @@ use std::time::Duration;
 use adit::client::{Event, Tunnel};
 use anyhow::{Context, Result, bail};
 use futures_util::StreamExt;
-use tokio::sync::{Barrier, watch};
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::adit::{KEY, Relay};
-use crate::latency::Line;
+use crate::line::Line;
 use crate::process::TempDir;
 
 /// Clients, each with a tunnel of its own.
@@ -37,22 +37,19 @@ pub async fn measure(temp: &TempDir, target: SocketAddr) -> Result<Recovery> {
     let relay = Relay::start(temp, "recovery").await?;
     let line = Line::start(relay.address, Duration::ZERO).await?;
     let online = Arc::new(Barrier::new(CLIENTS + 1));
-    let (broken, told) = watch::channel(None::<Instant>);
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
         let (url, target) = (format!("http://{}", line.address), target.to_string());
-        let (online, mut told) = (Arc::clone(&online), told.clone());
+        let online = Arc::clone(&online);
         clients.spawn(async move {
             let tunnel = Tunnel::to(url).key(KEY).name(format!("recovery-{number}"));
             let mut tunnel = tunnel.expose(&target).await?;
             online.wait().await;
-            told.changed().await?;
-            let Some(broken) = *told.borrow() else { bail!("not told when it broke") };
             while let Some(event) =
                 timeout(WAIT, tunnel.next()).await.context("a client does not come back")?
             {
                 if matches!(event, Event::Online { again: true, .. }) {
-                    return Ok(broken.elapsed());
+                    return Ok(Instant::now());
                 }
             }
             bail!("a client has ended")
@@ -60,11 +57,11 @@ pub async fn measure(temp: &TempDir, target: SocketAddr) -> Result<Recovery> {
     }
     timeout(WAIT, online.wait()).await.context("not all clients came online")?;
     sleep(SETTLE).await;
-    broken.send(Some(Instant::now()))?;
+    let broken = Instant::now();
     line.cut();
     let mut times = Vec::with_capacity(CLIENTS);
-    while let Some(time) = clients.join_next().await {
-        times.push(time??);
+    while let Some(back) = clients.join_next().await {
+        times.push(back??.checked_duration_since(broken).context("a client was cut off before the break")?);
     }
     times.sort_unstable();
     let (median, p99) = (times[CLIENTS / 2], times[CLIENTS * 99 / 100]);

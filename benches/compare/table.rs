@@ -10,12 +10,16 @@ use crate::recovery::Recovery;
 use crate::rounds::Series;
 use crate::viewers::PerViewer;
 
-/// Memory figures, as far as they were measured.
+/// What is measured beside the speed, as far as it was.
 #[derive(Default)]
-pub struct Memory {
+pub struct Rest {
+    /// First requests over a slow line.
+    pub latency: Vec<Latency>,
+    /// Clients that were cut off.
+    pub recovery: Option<Recovery>,
     /// Idle clients.
     pub idle: Idle,
-    /// For each open viewer.
+    /// Memory for each open viewer.
     pub viewer: Option<PerViewer>,
 }
 
@@ -23,12 +27,8 @@ pub struct Memory {
 pub struct Table {
     /// By system and load.
     pub speed: Vec<Series>,
-    /// First requests over a slow line.
-    pub latency: Vec<Latency>,
-    /// Clients that were cut off.
-    pub recovery: Option<Recovery>,
     /// The rest.
-    pub memory: Memory,
+    pub rest: Rest,
     /// How nginx treated large bodies.
     pub buffering: Buffering,
     /// Where and when.
@@ -51,15 +51,15 @@ impl Table {
         text += &self.speed_table();
         text.push('\n');
         text += &self.hops_table();
-        if self.memory.viewer.is_some() {
+        if let Some(viewer) = &self.rest.viewer {
             text.push('\n');
-            text += &self.memory_table();
+            text += &self.memory_table(viewer);
         }
-        if !self.latency.is_empty() {
+        if !self.rest.latency.is_empty() {
             text.push('\n');
             text += &self.latency_table();
         }
-        if let Some(Recovery { clients, median, p99 }) = &self.recovery {
+        if let Some(Recovery { clients, median, p99 }) = &self.rest.recovery {
             let _ = writeln!(
                 text,
                 "\n{} clients whose connections break at the same moment are served again after {:.2} s, 99 of 100 \
@@ -76,77 +76,56 @@ impl Table {
         text
     }
 
-    /// The systems, in the order in which they were measured.
-    fn systems(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = Vec::new();
-        for series in &self.speed {
-            if !names.contains(&series.system.as_str()) {
-                names.push(&series.system);
-            }
-        }
-        names
-    }
-
-    fn of<'a>(&'a self, system: &'a str) -> impl Iterator<Item = &'a Series> {
-        self.speed.iter().filter(move |series| series.system == system)
-    }
-
     fn speed_table(&self) -> String {
-        let row = |system: &&str| {
-            std::iter::once((*system).to_owned()).chain(self.of(system).map(Series::cell)).collect::<Vec<_>>()
-        };
-        markdown(&titles("system"), &self.systems().iter().map(row).collect::<Vec<_>>())
+        self.by_load("system", |_| true, Series::cell)
     }
 
     fn hops_table(&self) -> String {
-        let cell = |series: &Series| {
-            let digits = if series.load.is_bulk() { 2 } else { 3 };
-            let hops: Vec<String> = series.hops().iter().map(|hop| format!("{hop:.digits$}")).collect();
-            hops.join(" + ")
-        };
-        let systems = self.systems();
-        let two_hops = systems.iter().filter(|system| self.of(system).any(|series| series.hops().len() > 1));
-        let row = |system: &&str| {
-            std::iter::once((*system).to_owned()).chain(self.of(system).map(cell)).collect::<Vec<_>>()
-        };
-        markdown(&titles("CPU of relay + client"), &two_hops.map(row).collect::<Vec<_>>())
+        self.by_load(
+            "CPU of relay + client",
+            |series| series.hops().len() > 1,
+            |series| {
+                let digits = if series.load.is_bulk() { 2 } else { 3 };
+                let hops: Vec<String> = series.hops().iter().map(|hop| format!("{hop:.digits$}")).collect();
+                hops.join(" + ")
+            },
+        )
     }
 
-    fn memory_table(&self) -> String {
-        let Some(viewer) = &self.memory.viewer else { return String::new() };
+    /// A table with a row for each system that `counts`.
+    fn by_load(
+        &self,
+        title: &str,
+        counts: impl Fn(&Series) -> bool,
+        cell: impl Fn(&Series) -> String,
+    ) -> String {
+        let mut rows: Vec<Vec<String>> = Vec::new();
+        for series in self.speed.iter().filter(|series| counts(series)) {
+            match rows.iter_mut().find(|row| row[0] == series.system) {
+                Some(row) => row.push(cell(series)),
+                None => rows.push(vec![series.system.clone(), cell(series)]),
+            }
+        }
+        markdown(&titles(title), &rows)
+    }
+
+    fn memory_table(&self, viewer: &PerViewer) -> String {
+        let Idle { kib, cpu } = &self.rest.idle;
         let mut titles = vec!["KiB of memory".to_owned()];
-        titles.extend(
-            self.memory
-                .idle
-                .kib
-                .iter()
-                .map(|(count, _)| format!("per idle client, of {}", thousands(*count))),
-        );
+        titles.extend(kib.iter().map(|(count, _)| format!("per idle client, of {}", thousands(*count))));
         titles.push("per open viewer".into());
         let row = |name: &str, idle: Vec<String>, viewer: f64| {
-            let mut row = vec![name.to_owned()];
-            row.extend(idle);
-            row.push(format!("{viewer:.1}"));
-            row
+            [vec![name.to_owned()], idle, vec![format!("{viewer:.1}")]].concat()
         };
-        let none = || vec!["–".to_owned(); self.memory.idle.kib.len()];
-        let idle = self.memory.idle.kib.iter().map(|(_, kib)| format!("{kib:.1}")).collect();
+        let none = || vec!["–".to_owned(); kib.len()];
         let rows = [
             row("nginx", none(), viewer.nginx),
-            row("**adit** relay", idle, viewer.relay),
+            row("**adit** relay", kib.iter().map(|(_, kib)| format!("{kib:.1}")).collect(), viewer.relay),
             row("**adit** client", none(), viewer.client),
         ];
-        markdown(&titles, &rows)
-            + &format!("\n10,000 idle clients take {:.1} % of a core.\n", self.memory.idle.cpu * 100.0)
+        markdown(&titles, &rows) + &format!("\n10,000 idle clients take {:.1} % of a core.\n", cpu * 100.0)
     }
-}
 
-/// The titles of a table by loads.
-fn titles(first: &str) -> Vec<String> {
-    std::iter::once(first).chain(Load::ALL.map(Load::title)).map(str::to_owned).collect()
-}
-
-impl Table {
     fn latency_table(&self) -> String {
         let titles = ["round trip between client and relay", "direct", "with standby", "without"];
         let ms = |time: std::time::Duration| format!("{:.1} ms", time.as_secs_f64() * 1000.0);
@@ -155,6 +134,7 @@ impl Table {
             format!("{} ({over:.2} round trips)", ms(time))
         };
         let rows: Vec<Vec<String>> = self
+            .rest
             .latency
             .iter()
             .map(|row| {
@@ -170,6 +150,11 @@ impl Table {
             .to_owned()
             + &markdown(&titles.map(str::to_owned), &rows)
     }
+}
+
+/// The titles of a table by loads.
+fn titles(first: &str) -> Vec<String> {
+    std::iter::once(first).chain(Load::ALL.map(Load::title)).map(str::to_owned).collect()
 }
 
 impl Series {

@@ -70,6 +70,14 @@ fn written(routes: &Routes, request: &mut Request<Incoming>) -> Option<Vec<u8>> 
     Some(head.to_vec())
 }
 
+/// Whether `Connection` names this header; some of its words are no headers.
+fn names(came: &HeaderMap, header: &str) -> bool {
+    let words =
+        came.get_all("connection").iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    !["keep-alive", "close", "upgrade", "te", "host"].contains(&header)
+        && words.map(<[u8]>::trim_ascii).any(|word| word.eq_ignore_ascii_case(header.as_bytes()))
+}
+
 fn unambiguous(head: &[u8], onward: &Onward<'_>, came: &HeaderMap) {
     let mut lines = [httparse::EMPTY_HEADER; 200];
     let mut parsed = httparse::Request::new(&mut lines);
@@ -108,10 +116,25 @@ fn unambiguous(head: &[u8], onward: &Onward<'_>, came: &HeaderMap) {
         "x-forwarded-host",
         "x-forwarded-prefix",
     ];
-    for line in parsed.headers.iter().filter(|line| !ours.contains(&&*line.name.to_ascii_lowercase())) {
+    let is_ours = |name: &str| ours.contains(&&*name.to_ascii_lowercase());
+    let stays = |name: &str| {
+        NEVER.contains(&name) || ["authorization", "x-real-ip"].contains(&name) || names(came, name)
+    };
+    let others: Vec<_> = parsed.headers.iter().filter(|line| !is_ours(line.name)).collect();
+    assert_eq!(
+        others.len(),
+        came.keys()
+            .filter(|name| !is_ours(name.as_str()) && !stays(name.as_str()))
+            .map(|name| came.get_all(name).iter().count())
+            .sum::<usize>()
+    );
+    for line in others {
         assert!(came.get_all(line.name).iter().any(|value| value.as_bytes().trim_ascii() == line.value));
-        assert_eq!(of(line.name).len(), came.get_all(line.name).iter().count());
     }
+    let vias = if names(came, "adit-via") { 0 } else { came.get_all("adit-via").iter().count() };
+    assert_eq!(of("adit-via").len(), vias + 1);
+    assert_eq!((of("x-forwarded-proto").len(), of("x-forwarded-host").len()), (1, 1));
+    assert_eq!(of("x-forwarded-prefix").len(), usize::from(onward.prefix.is_some()));
     assert_eq!(memchr::memchr_iter(b'\n', head).count(), parsed.headers.len() + 2);
 }
 

@@ -2,19 +2,22 @@
 
 use std::net::IpAddr;
 
-use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ipnet::IpNet;
 
-use crate::proto::http1::{header_line, list_contains};
+use crate::proto::http1::list_contains;
 
 /// Marks a request with the relay it went through, so that a tunnel onto the relay itself ends.
 pub const VIA: HeaderName = HeaderName::from_static("adit-via");
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+/// Addresses of the viewer and of the proxies it came through.
+pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// What the viewer spoke.
+pub(super) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// The host that it asked for.
+pub(super) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// The path that the target does not see.
+pub(super) const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 /// The headers that concern only the connection their message came on (RFC 9110, section 7.6.1): the usual ones, and those
 /// that `Connection` names.
@@ -113,55 +116,6 @@ pub fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let wanted = headers.get(header::UPGRADE)?;
     let asked = list_contains(headers, &header::CONNECTION, "upgrade");
     (asked && !list_contains(headers, &header::UPGRADE, "h2c")).then(|| wanted.clone())
-}
-
-/// What the relay says of a viewer to the target.
-pub struct Viewer<'a> {
-    /// Address of the peer, as text.
-    pub peer: &'a str,
-    /// The host it asked for.
-    pub host: &'a HeaderValue,
-    /// The path prefix that the target does not see.
-    pub prefix: Option<&'a str>,
-    /// The peer is one of the trusted proxies: what it says of its own viewer stands.
-    pub trusted: bool,
-}
-
-impl Viewer<'_> {
-    /// Whether a forwarding header that came along is replaced, or only dropped: what an untrusted peer claims never goes
-    /// on.
-    pub fn replaces(&self, name: &HeaderName) -> bool {
-        match name.as_str() {
-            "x-forwarded-for" => true,
-            "x-forwarded-prefix" => !self.trusted || self.prefix.is_some(),
-            "forwarded" | "x-real-ip" | "x-forwarded-proto" | "x-forwarded-host" => !self.trusted,
-            _ => false,
-        }
-    }
-
-    /// Writes the forwarding headers behind those of `headers` that stand; these are not `here`.
-    pub fn write(&self, out: &mut BytesMut, headers: &HeaderMap, here: &HopByHop, via: &HeaderValue) {
-        header_line(out, &VIA, via.as_bytes());
-        let stands = |name: &HeaderName| self.trusted && headers.contains_key(name) && !here.has(name);
-        match stands(&FORWARDED_FOR).then(|| joined(headers, &FORWARDED_FOR)).flatten() {
-            Some(before) => header_line(out, &FORWARDED_FOR, format!("{before}, {}", self.peer).as_bytes()),
-            None => header_line(out, &FORWARDED_FOR, self.peer.as_bytes()),
-        }
-        if !stands(&FORWARDED_PROTO) {
-            header_line(out, &FORWARDED_PROTO, b"http");
-        }
-        if !stands(&FORWARDED_HOST) {
-            header_line(out, &FORWARDED_HOST, self.host.as_bytes());
-        }
-        if let Some(prefix) = self.prefix {
-            header_line(out, &FORWARDED_PREFIX, prefix.as_bytes());
-        }
-    }
-}
-
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    let values: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
-    (!values.is_empty()).then(|| values.join(", "))
 }
 
 /// Whether the request has come through the relay `via` before.

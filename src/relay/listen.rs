@@ -24,8 +24,6 @@ use crate::proto::limits::{Limits, read, viewer};
 
 /// How every HTTP/2 connection with prior knowledge begins; no HTTP/1 method does.
 const HTTP2_PREFACE: &[u8] = b"PRI ";
-/// Room for the first bytes of a connection: most requests.
-const FIRST_READ: usize = 4096;
 /// After a failed accept (out of descriptors), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a viewer with a slow head reads.
@@ -104,7 +102,7 @@ async fn serve(shared: Arc<Shared>, mut stream: TcpStream, remote: SocketAddr, p
 
 /// As many bytes as tell HTTP/2 from everything else, and what came with them; an error if the end came before.
 async fn first_bytes(stream: &mut TcpStream) -> io::Result<Bytes> {
-    let mut first = BytesMut::with_capacity(FIRST_READ);
+    let mut first = BytesMut::with_capacity(read::LEAST);
     while first.len() < HTTP2_PREFACE.len() && HTTP2_PREFACE.starts_with(&first) {
         if stream.read_buf(&mut first).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());

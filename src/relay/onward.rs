@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-use super::forward::{self, HopByHop, Viewer};
+use super::forward::{
+    FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PREFIX, FORWARDED_PROTO, HopByHop, VIA, takes_trailers,
+};
 use super::route::PATH_PREFIX;
 use crate::proto::http1::{RequestBody, RequestHead, cookie_line, head_end, header_line, request_head};
 
@@ -47,32 +49,58 @@ impl Onward<'_> {
                 host: Some(self.told.unwrap_or(self.host).as_bytes()),
                 body: self.body,
                 upgrade: self.upgrade,
-                te_trailers: forward::takes_trailers(headers),
+                te_trailers: takes_trailers(headers),
             },
         );
         let here = HopByHop::of(headers);
-        let viewer = Viewer { peer: self.peer, host: self.host, prefix: self.prefix, trusted: self.trusted };
         if !here.has(&header::COOKIE) {
             cookie_line(&mut head, headers);
         }
         for (name, value) in headers {
-            if !self.writes(name) && !viewer.replaces(name) && !here.has(name) {
+            if !self.replaces(name) && !here.has(name) {
                 header_line(&mut head, name, value.as_bytes());
             }
         }
-        viewer.write(&mut head, headers, &here, self.via);
+        self.forwarding(&mut head, headers, &here);
         head_end(&mut head);
         head
     }
 
-    /// Whether a header of this name is written otherwise, or not at all.
-    fn writes(&self, name: &HeaderName) -> bool {
+    /// Whether a header of this name is written otherwise, or not at all. What an untrusted peer claims of its own viewer
+    /// never goes on; what a trusted one says stands.
+    fn replaces(&self, name: &HeaderName) -> bool {
         match name.as_str() {
-            "host" | "content-length" | "cookie" => true,
+            "host" | "content-length" | "cookie" | "x-forwarded-for" => true,
             "authorization" => self.guarded,
+            "x-forwarded-prefix" => !self.trusted || self.prefix.is_some(),
+            "forwarded" | "x-real-ip" | "x-forwarded-proto" | "x-forwarded-host" => !self.trusted,
             _ => false,
         }
     }
+
+    /// Writes the forwarding headers behind those of `headers` that stand; these are not `here`.
+    fn forwarding(&self, out: &mut BytesMut, headers: &HeaderMap, here: &HopByHop) {
+        header_line(out, &VIA, self.via.as_bytes());
+        let stands = |name: &HeaderName| self.trusted && headers.contains_key(name) && !here.has(name);
+        match stands(&FORWARDED_FOR).then(|| joined(headers, &FORWARDED_FOR)).flatten() {
+            Some(before) => header_line(out, &FORWARDED_FOR, format!("{before}, {}", self.peer).as_bytes()),
+            None => header_line(out, &FORWARDED_FOR, self.peer.as_bytes()),
+        }
+        if !stands(&FORWARDED_PROTO) {
+            header_line(out, &FORWARDED_PROTO, b"http");
+        }
+        if !stands(&FORWARDED_HOST) {
+            header_line(out, &FORWARDED_HOST, self.host.as_bytes());
+        }
+        if let Some(prefix) = self.prefix {
+            header_line(out, &FORWARDED_PREFIX, prefix.as_bytes());
+        }
+    }
+}
+
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let values: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    (!values.is_empty()).then(|| values.join(", "))
 }
 
 /// The path prefix that the target does not see, and what it sees: as raw as it came, nothing in it is decoded.

@@ -150,18 +150,18 @@ impl Outward {
                 *moved += count as u64;
                 continue;
             }
-            match &mut self.end {
-                None => {
-                    ready!(Pin::new(&mut *socket).poll_flush(cx))?;
-                    return Poll::Pending;
-                }
-                Some(Err(_)) => return Poll::Ready(self.end.take().unwrap_or(Ok(()))),
-                Some(Ok(())) if !self.shut => {
-                    ready!(Pin::new(&mut *socket).poll_shutdown(cx))?;
-                    self.shut = true;
-                }
-                Some(Ok(())) => return Poll::Ready(Ok(())),
+            if let Some(Err(error)) = self.end.take_if(|end| end.is_err()) {
+                return Poll::Ready(Err(error));
             }
+            if self.end.is_none() {
+                ready!(Pin::new(&mut *socket).poll_flush(cx))?;
+                return Poll::Pending;
+            }
+            if !self.shut {
+                ready!(Pin::new(&mut *socket).poll_shutdown(cx))?;
+                self.shut = true;
+            }
+            return Poll::Ready(Ok(()));
         }
     }
 

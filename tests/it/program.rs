@@ -164,7 +164,7 @@ fn stands_still(id: &str) -> bool {
     let mut threads = std::fs::read_dir(format!("/proc/{id}/task")).unwrap();
     threads.all(|thread| {
         let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap_or_default();
-        stat.rsplit(") ").next().is_some_and(|state| state.starts_with('T'))
+        stat.rsplit(") ").next().is_some_and(|state| state.starts_with(['T', 'Z']))
     })
 }
 
