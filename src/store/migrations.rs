@@ -47,6 +47,13 @@ const STEPS: &[&str] = &[
     "ALTER TABLE tunnels ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
     CREATE TABLE relay (generation INTEGER NOT NULL) STRICT;
     INSERT INTO relay VALUES (0);",
+    // 3: tunnels that are not HTTP, several clients on one, and what its owner wants of viewers. A port belongs to one row.
+    "ALTER TABLE tunnels ADD COLUMN kind TEXT NOT NULL DEFAULT 'http';
+    ALTER TABLE tunnels ADD COLUMN port INTEGER;
+    ALTER TABLE tunnels ADD COLUMN target_proto TEXT;
+    ALTER TABLE tunnels ADD COLUMN replica INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE tunnels ADD COLUMN policy TEXT;
+    CREATE UNIQUE INDEX ports ON tunnels (port) WHERE port IS NOT NULL;",
 ];
 
 /// The newest version that this program knows.

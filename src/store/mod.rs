@@ -72,6 +72,16 @@ pub struct TunnelRow {
     pub reuse: bool,
     /// User and password that viewers must give, as hashed by `auth::password`.
     pub auth: Option<String>,
+    /// What viewers speak: `http`, `tcp` or `tls`.
+    pub kind: String,
+    /// The relay's port that belongs to the tunnel; one row per port.
+    pub port: Option<u16>,
+    /// What the target speaks, where that is not HTTP/1.1: `h2`.
+    pub target_proto: Option<String>,
+    /// Several clients may serve the tunnel at the same time.
+    pub replica: bool,
+    /// What its owner wants of viewers, as JSON.
+    pub policy: Option<String>,
     /// When the tunnel was created.
     pub created_at: i64,
     /// When it ends; `None` is never.

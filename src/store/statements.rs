@@ -23,7 +23,7 @@ fn key_write(
 
 const COLUMNS: &str = "id, name, owner, chosen, local_port, ttl_seconds, device_name, source, host_header, \
     reuse, auth, created_at, expires_at, suspended, closed, reserved_until, bytes_in, bytes_out, \
-    requests, last_active, generation";
+    requests, last_active, generation, kind, port, target_proto, replica, policy";
 
 fn tunnel_row(row: &Row<'_>) -> rusqlite::Result<TunnelRow> {
     Ok(TunnelRow {
@@ -48,6 +48,11 @@ fn tunnel_row(row: &Row<'_>) -> rusqlite::Result<TunnelRow> {
         requests: unsigned(row.get("requests")?),
         last_active: row.get("last_active")?,
         generation: row.get("generation")?,
+        kind: row.get("kind")?,
+        port: row.get("port")?,
+        target_proto: row.get("target_proto")?,
+        replica: row.get("replica")?,
+        policy: row.get("policy")?,
     })
 }
 
@@ -102,7 +107,8 @@ impl Store for Sqlite {
                 "INSERT INTO tunnels ({COLUMNS})
                  VALUES (:id, :name, :owner, :chosen, :local_port, :ttl_seconds, :device_name, :source,
                      :host_header, :reuse, :auth, :created_at, :expires_at, :suspended, :closed, :reserved_until,
-                     :bytes_in, :bytes_out, :requests, :last_active, :generation)
+                     :bytes_in, :bytes_out, :requests, :last_active, :generation, :kind, :port, :target_proto, :replica,
+                     :policy)
                  ON CONFLICT (name) DO UPDATE SET
                      id = excluded.id, owner = excluded.owner, chosen = excluded.chosen,
                      local_port = excluded.local_port, ttl_seconds = excluded.ttl_seconds,
@@ -114,7 +120,9 @@ impl Store for Sqlite {
                      bytes_in = iif(id = excluded.id, bytes_in, excluded.bytes_in),
                      bytes_out = iif(id = excluded.id, bytes_out, excluded.bytes_out),
                      requests = iif(id = excluded.id, requests, excluded.requests),
-                     last_active = excluded.last_active, generation = excluded.generation
+                     last_active = excluded.last_active, generation = excluded.generation,
+                     kind = excluded.kind, port = excluded.port, target_proto = excluded.target_proto,
+                     replica = excluded.replica, policy = excluded.policy
                  WHERE (tunnels.owner = excluded.owner OR tunnels.reserved_until <= :now)
                      AND tunnels.generation <= excluded.generation"
             );
@@ -129,6 +137,8 @@ impl Store for Sqlite {
                     ":reserved_until": row.reserved_until, ":bytes_in": signed(row.bytes_in),
                     ":bytes_out": signed(row.bytes_out), ":requests": signed(row.requests),
                     ":last_active": row.last_active, ":generation": db.generation, ":now": now(),
+                    ":kind": row.kind, ":port": row.port, ":target_proto": row.target_proto,
+                    ":replica": row.replica, ":policy": row.policy,
                 })
                 .map_err(store_error)?;
             if stored > 0 {
@@ -262,6 +272,11 @@ pub(super) mod tests {
             host_header: Some("localhost".into()),
             reuse: true,
             auth: Some("hash".into()),
+            kind: "http".into(),
+            port: None,
+            target_proto: Some("h2".into()),
+            replica: true,
+            policy: Some("{}".into()),
             created_at: 1,
             expires_at: Some(2),
             suspended: true,
