@@ -25,6 +25,8 @@ mod room;
 pub mod route;
 #[doc(hidden)]
 pub mod sample;
+mod secure;
+pub mod tls;
 mod upgrade;
 mod viewer;
 
@@ -51,7 +53,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::auth::Keys;
 use crate::link::peer::Predecessor;
 use crate::link::sockets::Pending;
-use crate::proto::limits::descriptors;
+use crate::proto::limits::{descriptors, tls::LOOK_EVERY};
 use crate::store::{Store, StoreError};
 use crate::stream::courier::Courier;
 use crate::stream::tcp;
@@ -62,6 +64,7 @@ use ending::Ending;
 use handover::Sockets;
 use room::Room;
 use route::Routes;
+use tls::{Tls, TlsError};
 
 /// What all connections share.
 struct Shared {
@@ -73,6 +76,8 @@ struct Shared {
     http2: http2::Builder<TokioExecutor>,
     /// Names this relay in forwarded requests, so that loops are seen.
     via: HeaderValue,
+    /// How to speak TLS, if that is wanted.
+    tls: Option<Tls>,
     /// Room for connections.
     room: Arc<Room>,
     /// Connections that wait for their data socket.
@@ -101,6 +106,9 @@ pub enum RelayError {
     /// A listener has no address.
     #[error("a listener cannot be used: {0}")]
     Listener(#[from] std::io::Error),
+    /// There is no TLS as it is wanted.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A running relay was not replaced.
     #[error(transparent)]
     TakeOver(#[from] TakeOverError),
@@ -129,7 +137,7 @@ impl Relay {
     /// Binds all addresses of `config` and starts serving on them.
     pub async fn bind(config: RelayConfig, keys: Keys, store: Arc<dyn Store>) -> Result<Self, RelayError> {
         // An IPv6 wildcard takes IPv4 connections too, unless another address is there for these.
-        let beside_ipv4 = |port| config.listen.iter().any(|other| other.is_ipv4() && other.port() == port);
+        let beside_ipv4 = |port| config.addresses().any(|other| other.is_ipv4() && other.port() == port);
         let bind = |option, address: SocketAddr| {
             let only_ipv6 = address.is_ipv6() && beside_ipv4(address.port());
             tcp::listen(address, only_ipv6).map_err(|error| RelayError::Bind { option, address, error })
@@ -138,11 +146,15 @@ impl Relay {
         for address in &config.listen {
             listeners.push(bind("listen", *address)?);
         }
+        for address in &config.listen_tls {
+            listeners.push(bind("listen-tls", *address)?);
+        }
         let admin = bind("admin-listen", config.admin_listen)?;
         Self::start(config, listeners, Some(admin), keys, store).await
     }
 
-    /// Starts serving on `listeners`, which the caller has bound (port 0 is any free one), and on `admin`.
+    /// Starts serving on `listeners`, which the caller has bound (port 0 is any free one), and on `admin`. The last of them,
+    /// as many as `config.listen_tls` has, are for TLS alone.
     pub async fn start(
         config: RelayConfig,
         listeners: Vec<TcpListener>,
@@ -173,6 +185,8 @@ impl Relay {
         store: Arc<dyn Store>,
     ) -> Result<Self, RelayError> {
         let addresses = sockets.addresses()?.listen;
+        let tls = Tls::open(&config)?;
+        let plain = addresses.len().saturating_sub(config.listen_tls.len());
         let most = room::most(&config.limits);
         config.limits.standby = config.limits.standby.min(most / descriptors::STANDBY);
         let room = Arc::new(Room::new(most, config.limits.connections_per_address));
@@ -189,7 +203,7 @@ impl Relay {
         }
         let (keys, pending) = (Arc::new(keys), Arc::new(Pending::default()));
         let ending = Arc::new(Ending::default());
-        let routes = Routes::new(&config, addresses.first().copied());
+        let routes = Routes::new(&config, addresses.get(plain).or(addresses.first()).copied());
         let (sessions, open) = (TaskTracker::new(), Arc::new(Open::default()));
         let api = api::router(api::Api {
             registry: Arc::clone(&registry),
@@ -208,6 +222,7 @@ impl Relay {
             http1: http1(&config.limits),
             http2: listen::http2(&config.limits),
             room,
+            tls,
             config,
             routes,
             registry: Arc::clone(&registry),
@@ -223,9 +238,13 @@ impl Relay {
             questions: TaskTracker::new(),
         });
         tasks.push(own(tokio::spawn(registry.tend(keys))));
-        for listener in &sockets.listen {
+        for (at, listener) in sockets.listen.iter().enumerate() {
             tcp::tune(listener.as_ref());
-            tasks.push(own(tokio::spawn(listen::accept(Arc::clone(&shared), Arc::clone(listener)))));
+            let accepting = listen::accept(Arc::clone(&shared), Arc::clone(listener), at >= plain);
+            tasks.push(own(tokio::spawn(accepting)));
+        }
+        if shared.tls.is_some() {
+            tasks.push(own(tokio::spawn(reload_now_and_then(Arc::clone(&shared)))));
         }
         if let Some(admin) = &sockets.admin {
             tasks.push(own(tokio::spawn(admin::serve(Arc::clone(admin), Arc::clone(&shared)))));
@@ -247,6 +266,13 @@ impl Relay {
         self.shared.ending.handed_over().await;
     }
 
+    /// Takes up certificates that have changed in their files; without a call this is done now and then.
+    pub fn reload(&self) {
+        if let Some(tls) = &self.shared.tls {
+            tls.reload();
+        }
+    }
+
     /// Where it listens.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
@@ -260,5 +286,14 @@ impl Relay {
     /// Its own URL.
     pub fn public_url(&self) -> &str {
         self.shared.routes.public_url()
+    }
+}
+
+async fn reload_now_and_then(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if let Some(tls) = &shared.tls {
+            tls.reload();
+        }
     }
 }
