@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -82,8 +82,8 @@ async fn serve(shared: Arc<Shared>, mut stream: TcpStream, remote: SocketAddr, p
     let (stream, security, first, http2) = match &shared.tls {
         Some(tls) if first.first().is_some_and(|byte| Hello::begins_with(*byte)) => {
             // Boxed, so that connections without TLS hold no room for it.
-            let shaking = timeout(limits.head_wait, Box::pin(shake(tls, stream, first)));
-            let Ok(Ok((stream, security, http2))) = shaking.await else { return };
+            let shaking = timeout(limits.head_wait, Box::pin(shake(&shared, tls, stream, first)));
+            let Ok(Ok(Some((stream, security, http2)))) = shaking.await else { return };
             (stream, security, Bytes::new(), http2)
         }
         _ => {
@@ -113,14 +113,25 @@ async fn serve(shared: Arc<Shared>, mut stream: TcpStream, remote: SocketAddr, p
     }
 }
 
-/// The stream behind a handshake, and whether it speaks HTTP/2.
-async fn shake(tls: &Tls, stream: TcpStream, first: Bytes) -> io::Result<(AnyStream, Security, bool)> {
+type Shaken = (AnyStream, Security, bool);
+
+/// The stream behind a handshake, and whether it speaks HTTP/2. `None`: it was an authority that looks for a proof.
+async fn shake(shared: &Shared, tls: &Tls, stream: TcpStream, first: Bytes) -> io::Result<Option<Shaken>> {
     let hello = Hello::read(stream, &first).await?;
     let name = hello.name.clone();
+    if let (Some(acme), Some(name)) = (&shared.acme, &name) {
+        if hello.is_challenge {
+            if let Some(config) = acme.challenge_config(name) {
+                let _ = hello.shake(config).await?.shutdown().await;
+            }
+            return Ok(None);
+        }
+        acme.obtain(name).await;
+    }
     let shaken = hello.shake(Arc::clone(&tls.config)).await;
     let stream = shaken.inspect_err(|error| tracing::debug!(%error, "no TLS with a viewer"))?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(ALPN_H2);
-    Ok((AnyStream::Tls(Box::new(stream.into())), Security::Tls { name }, http2))
+    Ok(Some((AnyStream::Tls(Box::new(stream.into())), Security::Tls { name }, http2)))
 }
 
 /// As many bytes as tell HTTP/2 from everything else, and what came with them; an error if the end came before.
