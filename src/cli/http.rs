@@ -112,6 +112,10 @@ pub(super) struct HttpArgs {
     /// End with code 69 when the relay is not reached or lost, instead of trying again
     #[arg(long)]
     exit_on_disconnect: bool,
+    /// Host of your own that leads to the tunnel, too; its TXT entry in DNS at _adit.HOST says adit-owner=KEY, with your
+    /// key's name. May be repeated
+    #[arg(long = "domain", value_name = "HOST")]
+    domains: Vec<String>,
     /// One data socket for each request
     #[arg(long)]
     no_reuse: bool,
@@ -136,6 +140,7 @@ pub(super) async fn run(args: HttpArgs) -> anyhow::Result<ExitCode> {
         auth: args.auth,
         host_header,
         reuse: !args.no_reuse,
+        domains: args.domains,
         exit_on_disconnect: args.exit_on_disconnect,
         ..options(connector, args.target, style)
     };

@@ -19,7 +19,8 @@ pub(super) const FILE_HELP: &str = "The file:\n\n  \
     name = \"web\"                          # optional, as all that follows\n  \
     ttl = \"8h\"\n  \
     auth = \"user:password\"\n  \
-    host_header = \"rewrite\"\n\n\
+    host_header = \"rewrite\"\n  \
+    domains = [\"www.example.com\"]       # of your own, each proven by a TXT entry: `adit http --help`\n\n\
     The exit code is the highest of all tunnels', as `adit help` lists them.";
 
 /// `adit up`.
@@ -61,6 +62,7 @@ pub(super) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
             ttl: tunnel.ttl,
             auth: tunnel.auth,
             host_header: tunnel.host_header,
+            domains: tunnel.domains,
             exit_on_disconnect: args.exit_on_disconnect,
             ..http::options(connector.clone(), tunnel.target, style)
         };
@@ -84,6 +86,7 @@ struct Tunnel {
     ttl: Option<String>,
     auth: Option<(String, String)>,
     host_header: Option<String>,
+    domains: Vec<String>,
 }
 
 /// Reads the file; all that is wrong with it at once.
@@ -143,6 +146,7 @@ impl Reader {
             return None;
         };
         let (mut target, mut name, mut ttl, mut auth, mut host_header) = (None, None, None, None, None);
+        let mut domains = Vec::new();
         for (key, value) in table {
             match key.as_str() {
                 // A port is the one value that is naturally written as a number.
@@ -170,8 +174,9 @@ impl Reader {
                         .and_then(|text| self.check(&place, key, &text, http::auth))
                 }
                 "host_header" => host_header = self.text(&place, key, value),
+                "domains" => domains = self.texts(&place, key, value),
                 _ => self.errors.push(format!(
-                    "{place}{key}: no such key; there are target, name, ttl, auth and host_header"
+                    "{place}{key}: no such key; there are target, name, ttl, auth, host_header and domains"
                 )),
             }
         }
@@ -187,7 +192,7 @@ impl Reader {
             }
             None => None,
         };
-        Some(Tunnel { target, name, ttl, auth, host_header })
+        Some(Tunnel { target, name, ttl, auth, host_header, domains })
     }
 
     fn text(&mut self, place: &str, key: &str, value: &Value) -> Option<String> {
@@ -196,6 +201,15 @@ impl Reader {
             self.errors.push(format!("{place}{key}: write a text in quotes"));
         }
         text
+    }
+
+    fn texts(&mut self, place: &str, key: &str, value: &Value) -> Vec<String> {
+        let texts: Option<Vec<String>> =
+            value.as_array().and_then(|all| all.iter().map(|one| one.as_str().map(str::to_owned)).collect());
+        if texts.is_none() {
+            self.errors.push(format!("{place}{key}: write a list of texts, such as [\"www.example.com\"]"));
+        }
+        texts.unwrap_or_default()
     }
 
     fn check<T>(

@@ -30,6 +30,8 @@ pub struct Options {
     pub host_header: Option<String>,
     /// `false`: each data socket carries one request only.
     pub reuse: bool,
+    /// Hosts of our own that are to lead to the tunnel.
+    pub domains: Vec<String>,
     /// Requests told as events in a second, the others are counted; 0: requests are not looked at.
     pub requests_per_second: u32,
     /// End instead of trying again when the relay is not reached or lost.
@@ -53,6 +55,7 @@ impl Options {
             auth: None,
             host_header: None,
             reuse: true,
+            domains: Vec::new(),
             requests_per_second: 0,
             exit_on_disconnect: false,
             probe: false,

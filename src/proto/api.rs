@@ -38,6 +38,10 @@ pub struct CreateTunnel {
     /// `false`: each data socket carries one request only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reuse: Option<bool>,
+    /// Hosts of the caller's own that lead to the tunnel, too, such as `www.example.com`; at most 20, each proven by a TXT
+    /// entry in DNS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domains: Option<Vec<String>>,
 }
 
 /// A tunnel as its owner sees it. Times are RFC 3339 strings, durations Go's notation, counters integers.
@@ -83,6 +87,9 @@ pub struct Tunnel {
     /// As given at creation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// Hosts of the owner's own that lead to it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<String>,
     /// Where viewers go: always absolute.
     pub public_url: String,
 }

@@ -144,6 +144,17 @@ pub mod acme {
     pub const HOOK_WAIT: Duration = Duration::from_secs(300);
 }
 
+/// Hosts of owners' own.
+#[doc(hidden)]
+pub mod domains {
+    use std::time::Duration;
+
+    /// Of one tunnel.
+    pub const MOST: usize = 20;
+    /// For the DNS entry of one of them to be looked up.
+    pub const PROOF_WAIT: Duration = Duration::from_secs(5);
+}
+
 /// Rules for keeping a data socket, with the client's connection to the target behind it, for a next request.
 #[doc(hidden)]
 pub mod reuse {

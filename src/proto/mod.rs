@@ -10,6 +10,7 @@ pub mod duration;
 #[doc(hidden)]
 pub mod frame;
 #[doc(hidden)]
+pub mod hostname;
 pub mod http1;
 pub mod limits;
 #[doc(hidden)]

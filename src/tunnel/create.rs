@@ -9,6 +9,8 @@ use uuid::Uuid;
 use crate::auth::password::{self, BasicAuth, PasswordError};
 use crate::proto::api::CreateTunnel;
 use crate::proto::duration;
+use crate::proto::hostname;
+use crate::proto::limits::domains::MOST;
 use crate::proto::name::{Name, NameError};
 use crate::store::{StoreError, TunnelRow};
 
@@ -33,6 +35,15 @@ pub enum CreateError {
     /// The host would not be valid in a request.
     #[error("host_header must be a host name with an optional port")]
     HostHeader,
+    /// One of the hosts is no host name.
+    #[error("{0:?} in domains is no host name such as www.example.com")]
+    Domain(String),
+    /// There are too many.
+    #[error("a tunnel may have {MOST} domains")]
+    TooManyDomains,
+    /// A host leads to another tunnel.
+    #[error("{0} leads to another tunnel already; close that one first")]
+    DomainTaken(String),
     /// The name is reserved for another key.
     #[error("the name '{0}' belongs to another key; choose another")]
     Taken(String),
@@ -75,6 +86,8 @@ pub struct Spec {
     pub reuse: bool,
     /// What viewers must give.
     pub auth: Option<Arc<BasicAuth>>,
+    /// Hosts of its owner's own, in lower case and in order, each once.
+    pub domains: Vec<String>,
 }
 
 impl PartialEq for Spec {
@@ -85,6 +98,7 @@ impl PartialEq for Spec {
             && self.device_name == other.device_name
             && self.source == other.source
             && self.host_header == other.host_header
+            && self.domains == other.domains
             && auth(self) == auth(other)
     }
 }
@@ -119,6 +133,7 @@ impl Spec {
             host_header,
             reuse: request.reuse.unwrap_or(true),
             auth,
+            domains: hosts(request.domains.as_deref().unwrap_or_default())?,
         };
         Ok((spec, name))
     }
@@ -134,6 +149,13 @@ impl Spec {
             host_header: row.host_header.as_deref().and_then(|host| HeaderValue::from_str(host).ok()),
             reuse: row.reuse,
             auth: row.auth.as_deref().map(BasicAuth::from_text).transpose()?.map(Arc::new),
+            domains: row
+                .domains
+                .as_deref()
+                .unwrap_or_default()
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect(),
         })
     }
 
@@ -156,6 +178,7 @@ impl Spec {
             target_proto: None,
             replica: false,
             policy: None,
+            domains: (!self.domains.is_empty()).then(|| self.domains.join(" ")),
             created_at: 0,
             expires_at: None,
             suspended: false,
@@ -177,6 +200,20 @@ pub fn seconds(wait: &Duration) -> u64 {
 
 fn filled(text: &Option<String>) -> Option<&str> {
     text.as_deref().map(str::trim).filter(|text| !text.is_empty())
+}
+
+/// Hosts of an owner's own as they are kept: each once, in lower case.
+pub fn hosts(asked: &[String]) -> Result<Vec<String>, CreateError> {
+    let mut domains = Vec::new();
+    for text in asked {
+        domains.push(hostname::parse(text.trim()).map_err(|_| CreateError::Domain(text.clone()))?);
+    }
+    domains.sort();
+    domains.dedup();
+    if domains.iter().any(|domain| !domain.contains('.')) {
+        return Err(CreateError::Domain(domains.swap_remove(0)));
+    }
+    if domains.len() > MOST { Err(CreateError::TooManyDomains) } else { Ok(domains) }
 }
 
 fn host(text: &str) -> Result<HeaderValue, CreateError> {

@@ -1,6 +1,7 @@
 //! Tunnels: named ways in, owned by a key, each with the session that serves it now.
 
 mod create;
+mod domains;
 mod lifetime;
 mod news;
 mod quota;
@@ -9,7 +10,8 @@ mod serving;
 mod throttle;
 mod traffic;
 
-pub use create::{CreateError, Spec, seconds};
+pub use create::{CreateError, Spec, hosts, seconds};
+pub use domains::Domains;
 pub use quota::{Quota, UsedUp, Viewing};
 pub use registry::{Registry, drain_session};
 pub use serving::{Credential, TooMany};

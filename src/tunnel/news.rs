@@ -75,8 +75,12 @@ impl Registry {
         if row.closed {
             self.remove(tunnel);
             tunnel.end(End::Deleted);
-        } else if let Err(error) = tunnel.adopt(row) {
-            tracing::error!(tunnel = row.name, %error, "tunnel not taken up");
+            return;
+        }
+        let before = tunnel.spec();
+        match tunnel.adopt(row) {
+            Ok(()) => self.lead(tunnel, &before.domains),
+            Err(error) => tracing::error!(tunnel = row.name, %error, "tunnel not taken up"),
         }
     }
 }

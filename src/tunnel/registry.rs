@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::news::News;
 use super::quota::{Quota, Quotas};
-use super::{CreateError, Spec, Tunnel, unix_ms};
+use super::{CreateError, Domains, Spec, Tunnel, unix_ms};
 use crate::auth::Owner;
 use crate::link::sockets::{End, Session};
 use crate::proto::api::CreateTunnel;
@@ -30,6 +30,7 @@ pub struct Registry {
     /// first; and over each write and the reading of all rows, so that what is read is not older than what we wrote.
     pub(super) writing: tokio::sync::Mutex<()>,
     pub(super) news: News,
+    domains: Domains,
 }
 
 impl Registry {
@@ -45,6 +46,7 @@ impl Registry {
             generation,
             writing: Default::default(),
             news: News::default(),
+            domains: Domains::default(),
         };
         for row in rows.iter().filter(|row| is_live(row)) {
             let tunnel = Tunnel::from_row(row, &registry.quotas)
@@ -66,6 +68,11 @@ impl Registry {
 
     pub(super) fn by_uuid(&self, id: Uuid) -> Option<Arc<Tunnel>> {
         self.by_id.get(&id).map(|tunnel| Arc::clone(&tunnel))
+    }
+
+    /// Hosts that lead to tunnels.
+    pub fn domains(&self) -> Domains {
+        self.domains.clone()
     }
 
     /// The tunnels of one key, oldest first.
@@ -110,6 +117,11 @@ impl Registry {
         } else {
             check()?
         };
+        if let Some(taken) =
+            spec.domains.iter().find(|host| self.domains.tunnel_of(host).is_some_and(|name| name != wanted))
+        {
+            return Err(CreateError::DomainTaken(taken.clone()));
+        }
         let _writing = loop {
             if let Some(tunnel) = self.owned(owner, &wanted)
                 && self.take_up(&tunnel, spec.clone()).await?
@@ -171,7 +183,13 @@ impl Registry {
         };
         let written = if writes { self.write(tunnel, false).await } else { Ok(()) };
         match (written, before) {
-            (Ok(()), _) | (Err(StoreError::Unavailable(_) | StoreError::Superseded), None) => Ok(true),
+            (Ok(()), before) => {
+                if let Some((before, _)) = before {
+                    self.lead(tunnel, &before.domains);
+                }
+                Ok(true)
+            }
+            (Err(StoreError::Unavailable(_) | StoreError::Superseded), None) => Ok(true),
             (Err(error), before) => {
                 if let Some((spec, expiry)) = before {
                     tunnel.replace_spec(spec);
@@ -220,7 +238,21 @@ impl Registry {
         }
     }
 
+    /// Leads the tunnel's hosts to it, and those that it had `before` no more.
+    pub(super) fn lead(&self, tunnel: &Tunnel, before: &[String]) {
+        let spec = tunnel.spec();
+        for host in before.iter().filter(|host| !spec.domains.contains(host)) {
+            self.domains.release(host, &tunnel.name);
+        }
+        for host in &spec.domains {
+            if let Err(other) = self.domains.claim(host, &tunnel.name) {
+                tracing::warn!(host, tunnel = tunnel.name, other, "a domain leads to another tunnel already");
+            }
+        }
+    }
+
     pub(super) fn insert(&self, tunnel: Arc<Tunnel>) {
+        self.lead(&tunnel, &[]);
         self.by_id.insert(tunnel.id, Arc::clone(&tunnel));
         if let Some(before) = self.by_name.insert(tunnel.name.clone(), tunnel) {
             self.by_id.remove(&before.id);
@@ -231,7 +263,11 @@ impl Registry {
 
     pub(super) fn remove(&self, tunnel: &Arc<Tunnel>) {
         self.by_id.remove(&tunnel.id);
-        self.by_name.remove_if(&tunnel.name, |_, current| Arc::ptr_eq(current, tunnel));
+        if self.by_name.remove_if(&tunnel.name, |_, current| Arc::ptr_eq(current, tunnel)).is_some() {
+            for host in &tunnel.spec().domains {
+                self.domains.release(host, &tunnel.name);
+            }
+        }
     }
 
     /// Ends a tunnel for good; its client is told to stop. The name stays reserved. `false`: it had ended before.

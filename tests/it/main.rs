@@ -10,6 +10,7 @@ mod both_ends;
 mod certs;
 mod counts;
 mod data;
+mod domains;
 mod drain;
 mod edges;
 mod examples;

@@ -9,7 +9,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Child;
 use tokio::task::JoinSet;
 
@@ -17,14 +17,48 @@ use crate::certs::Authority;
 use crate::rig::{Answer, soon};
 use crate::tools::tool;
 
+/// A DNS server by which every host is on this machine.
+pub struct Dns {
+    _child: Child,
+    /// Where it answers.
+    pub names: SocketAddr,
+    /// Where its entries are changed.
+    pub management: SocketAddr,
+}
+
+impl Dns {
+    pub async fn start() -> Self {
+        let (names, management) = (free_address().await, free_address().await);
+        let mut server = tool("pebble-challtestsrv");
+        server.args(["-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-http01", "", "-https01", ""]);
+        server.args(["-tlsalpn01", "", "-doh", "", "-dnsserver", &names.to_string()]);
+        server.args(["-management", &management.to_string()]);
+        let child = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        soon(async { while TcpStream::connect(management).await.is_err() {} }).await;
+        Self { _child: child, names, management }
+    }
+
+    /// Sets a TXT entry.
+    pub async fn set(&self, host: &str, text: &str) {
+        let body = json!({"host": format!("{host}."), "value": text}).to_string();
+        let mut stream = TcpStream::connect(self.management).await.unwrap();
+        let head = format!(
+            "POST /set-txt HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        let mut all = Vec::new();
+        soon(stream.read_to_end(&mut all)).await.unwrap();
+        assert_eq!(Answer::parse(&all).status, 200);
+    }
+}
+
 pub struct Pebble {
     pub child: Child,
-    _dns: Child,
     _reading: JoinSet<()>,
     directory: SocketAddr,
     management: SocketAddr,
-    /// Of the DNS server, for hooks.
-    pub dns: SocketAddr,
+    pub dns: Dns,
     /// Verifies the directory.
     pub ca: PathBuf,
     authority: Authority,
@@ -48,7 +82,6 @@ impl Pebble {
         let (home, authority) = (tempfile::tempdir().unwrap(), Authority::new());
         let (certificate, key) = authority.write(home.path(), "pebble", &["localhost", "127.0.0.1"]);
         let (directory, management) = (free_address().await, free_address().await);
-        let (names, dns) = (free_address().await, free_address().await);
         let config = json!({"pebble": {
             "listenAddress": directory, "managementListenAddress": management,
             "certificate": certificate, "privateKey": key,
@@ -59,21 +92,9 @@ impl Pebble {
         }});
         let file = home.path().join("pebble.json");
         std::fs::write(&file, config.to_string()).unwrap();
-        let mut server = tool("pebble-challtestsrv");
-        server.args(["-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-http01", "", "-https01", ""]);
-        server.args([
-            "-tlsalpn01",
-            "",
-            "-doh",
-            "",
-            "-dnsserver",
-            &names.to_string(),
-            "-management",
-            &dns.to_string(),
-        ]);
-        let server = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let dns = Dns::start().await;
         let mut pebble = tool("pebble");
-        pebble.arg("-config").arg(&file).args(["-dnsserver", &names.to_string()]);
+        pebble.arg("-config").arg(&file).args(["-dnsserver", &dns.names.to_string()]);
         pebble.envs([
             ("PEBBLE_VA_NOSLEEP", "1"),
             ("PEBBLE_WFE_NONCEREJECT", "0"),
@@ -95,7 +116,6 @@ impl Pebble {
         let ca = authority.file(home.path());
         Self {
             child,
-            _dns: server,
             _reading: reading,
             directory,
             management,

@@ -34,6 +34,7 @@ pub struct TunnelBuilder {
     auth: Option<(String, String)>,
     host_header: Option<String>,
     reuse: bool,
+    domains: Vec<String>,
     requests_per_second: u32,
     reconnect: bool,
     wait: bool,
@@ -60,6 +61,7 @@ impl TunnelBuilder {
             auth: None,
             host_header: None,
             reuse: true,
+            domains: Vec::new(),
             requests_per_second: 0,
             reconnect: true,
             wait: false,
@@ -97,6 +99,13 @@ impl TunnelBuilder {
     /// `false`: each data socket, and so each connection to the target, carries one request only.
     pub fn reuse(self, reuse: bool) -> Self {
         Self { reuse, ..self }
+    }
+
+    /// A host of the caller's own that leads to the tunnel, too. Its TXT entry in DNS at `_adit.HOST` says
+    /// `adit-owner=KEY`, with the name of the key. May be called several times.
+    pub fn domain(mut self, host: impl Into<String>) -> Self {
+        self.domains.push(host.into());
+        self
     }
 
     /// Requests told as events in a second; beyond it they are counted. None are told without this.
@@ -185,6 +194,7 @@ impl TunnelBuilder {
             auth: self.auth,
             host_header: self.host_header,
             reuse: self.reuse,
+            domains: self.domains,
             requests_per_second: self.requests_per_second,
             exit_on_disconnect: !self.reconnect,
             probe: self.probe,

@@ -26,6 +26,7 @@ use crate::link::peer::Predecessor;
 use crate::link::sockets::Pending;
 use crate::proto::api::{API_VERSION, Health, Version};
 use crate::proto::limits::Limits;
+use crate::relay::domains::Prover;
 use crate::relay::room::Room;
 use crate::tunnel::{Registry, Tunnel};
 
@@ -44,6 +45,8 @@ pub struct Api {
     pub ending: Arc<Ending>,
     /// For public URLs.
     pub routes: Routes,
+    /// Looks up whose a host is.
+    pub prover: Prover,
     /// Limits of the sockets.
     pub limits: Arc<Limits>,
     /// Control sockets under way.

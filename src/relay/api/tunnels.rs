@@ -17,7 +17,7 @@ use crate::proto::api::{
     self, ApiError, CreateTunnel, Extend, Inspection, InspectionState, Suspend, Suspended,
 };
 use crate::proto::duration;
-use crate::tunnel::{CreateError, Tunnel, rfc3339};
+use crate::tunnel::{CreateError, Tunnel, hosts, rfc3339};
 
 type Answer<T> = Result<T, ApiFailure>;
 
@@ -39,7 +39,7 @@ pub async fn list(State(api): State<Api>, headers: HeaderMap) -> Answer<Json<Vec
     responses((status = 201, description = "It is new", body = api::Tunnel),
         (status = 200, description = "The key had it already; it has the new settings", body = api::Tunnel),
         (status = 400, description = "A field cannot be used; `code` says which", body = ApiError),
-        (status = 403, description = "The key has as many tunnels as it may, or the token is for another name", body = ApiError),
+        (status = 403, description = "The key has as many tunnels as it may, the token is for another name, or a domain is not proven", body = ApiError),
         (status = 409, description = "The name is another key's", body = ApiError),
         (status = 413, description = "The body is over 64 KiB", body = ApiError),
         (status = 429, description = "The key has created as many tunnels as it may for now; `Retry-After` says for how long", body = ApiError), Refusals))]
@@ -54,6 +54,7 @@ pub async fn create(
         // It may have made this tunnel a moment ago.
         api.registry.learn().await;
     }
+    prove_domains(&api, &principal, &request).await?;
     let (tunnel, new) = api.registry.create(&principal.owner, request).await?;
     tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), new, "tunnel created");
     Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(show(&api, &tunnel))))
@@ -151,6 +152,23 @@ pub async fn requests(
     Ok(Json([]))
 }
 
+/// Each host that the tunnel is to have must be its owner's; those that it has are proven.
+async fn prove_domains(api: &Api, principal: &Principal, request: &CreateTunnel) -> Answer<()> {
+    let asked = hosts(request.domains.as_deref().unwrap_or_default())?;
+    let before =
+        request.name.as_deref().and_then(|name| api.registry.by_name(&name.trim().to_ascii_lowercase()));
+    let before = before.filter(|tunnel| tunnel.owner == principal.owner).map(|tunnel| tunnel.spec());
+    for host in asked {
+        if api.routes.is_of_relay(&host) {
+            return Err(ApiFailure::OwnDomain(host));
+        }
+        if !before.as_ref().is_some_and(|spec| spec.domains.contains(&host)) {
+            api.prover.prove(&host, &principal.owner).await?;
+        }
+    }
+    Ok(())
+}
+
 /// The caller's tunnel with that id; another's is not found, so that ids cannot be probed.
 async fn find(api: &Api, headers: &HeaderMap, id: &str) -> Answer<Arc<Tunnel>> {
     let principal = api.authenticate(headers).await?;
@@ -208,6 +226,7 @@ fn show(api: &Api, tunnel: &Tunnel) -> api::Tunnel {
         connected: tunnel.session().is_some(),
         device_name: spec.device_name.clone(),
         source: spec.source.clone(),
+        domains: spec.domains.clone(),
         public_url: api.routes.url_of(&tunnel.name),
     }
 }

@@ -19,6 +19,7 @@ fn tunnel() -> Tunnel {
         host_header: None,
         reuse: true,
         auth: None,
+        domains: Vec::new(),
     };
     let owner = Owner::from("alice");
     let quota = Quotas::new(&Limits::default()).of(&owner);
