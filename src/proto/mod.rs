@@ -19,3 +19,4 @@ pub mod name;
 pub mod pace;
 #[doc(hidden)]
 pub mod pending;
+pub mod policy;

@@ -3,6 +3,7 @@
 mod create;
 mod lifetime;
 mod news;
+pub mod policy;
 mod quota;
 mod registry;
 mod serving;
