@@ -79,6 +79,7 @@ impl Attempt {
             auth_pass,
             host_header: options.host_header.clone(),
             reuse: (!options.reuse).then_some(false),
+            policy: options.policy.clone(),
         }
     }
 

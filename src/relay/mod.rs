@@ -16,6 +16,7 @@ mod handover;
 mod listen;
 #[doc(hidden)]
 pub mod onward;
+mod policy;
 mod proxy;
 mod reach;
 #[doc(hidden)]

@@ -12,6 +12,8 @@ use crate::proto::duration;
 use crate::proto::name::{Name, NameError};
 use crate::store::{StoreError, TunnelRow};
 
+use super::policy::{Given, Policy, PolicyError, stored};
+
 /// Why a tunnel was not created; each has a code of its own in the API.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CreateError {
@@ -33,6 +35,9 @@ pub enum CreateError {
     /// The host would not be valid in a request.
     #[error("host_header must be a host name with an optional port")]
     HostHeader,
+    /// The policy cannot be kept as it is written.
+    #[error("{0}")]
+    Policy(#[from] PolicyError),
     /// The name is reserved for another key.
     #[error("the name '{0}' belongs to another key; choose another")]
     Taken(String),
@@ -75,6 +80,21 @@ pub struct Spec {
     pub reuse: bool,
     /// What viewers must give.
     pub auth: Option<Arc<BasicAuth>>,
+    /// What else is wanted of viewers.
+    pub policy: Option<Arc<Policy>>,
+    /// What the last creation asked for, where another policy was put in its place since.
+    pub(super) asked: Option<Option<Arc<Policy>>>,
+}
+
+/// Why a row is not taken up: the tunnel must not open to everybody by that.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RowError {
+    /// The stored password cannot be read.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The stored policy cannot be read.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
 }
 
 impl PartialEq for Spec {
@@ -86,6 +106,8 @@ impl PartialEq for Spec {
             && self.source == other.source
             && self.host_header == other.host_header
             && auth(self) == auth(other)
+            && self.policy == other.policy
+            && self.asked == other.asked
     }
 }
 
@@ -94,8 +116,13 @@ const MAX_LABEL: usize = 255;
 
 impl Spec {
     /// Checks a request: the spec and the wanted name. A password is hashed here, which takes tens of milliseconds:
-    /// call it where that may block. `before` keeps its hash if user and password are still the same.
-    pub fn check(request: &CreateTunnel, before: Option<&Self>) -> Result<(Self, Option<Name>), CreateError> {
+    /// call it where that may block. `before` keeps its hashes of users and passwords that are still the same. The relay
+    /// takes bodies of `body_limit` bytes.
+    pub fn check(
+        request: &CreateTunnel,
+        before: Option<&Self>,
+        body_limit: Option<u64>,
+    ) -> Result<(Self, Option<Name>), CreateError> {
         let local_port =
             u16::try_from(request.local_port).ok().filter(|port| *port != 0).ok_or(CreateError::Port)?;
         let name = filled(&request.name).map(Name::parse).transpose()?;
@@ -109,6 +136,14 @@ impl Spec {
             },
             _ => return Err(CreateError::Auth),
         };
+        let given = Given {
+            body_limit,
+            has_auth: auth.is_some(),
+            before: before.and_then(Self::asked),
+            ..Given::default()
+        };
+        let policy =
+            request.policy.as_ref().map(|policy| Policy::check(policy, &given)).transpose()?.flatten();
         let label = |text: &Option<String>| filled(text).map(|text| text.chars().take(MAX_LABEL).collect());
         let spec = Self {
             chosen: name.is_some(),
@@ -119,12 +154,46 @@ impl Spec {
             host_header,
             reuse: request.reuse.unwrap_or(true),
             auth,
+            policy: policy.map(Arc::new),
+            asked: None,
         };
         Ok((spec, name))
     }
 
-    /// A stored password that cannot be read is an error: the tunnel must not open to everybody by that.
-    pub(super) fn from_row(row: &TunnelRow) -> Result<Self, PasswordError> {
+    /// The policy that the last creation asked for.
+    fn asked(&self) -> Option<&Policy> {
+        self.asked.as_ref().unwrap_or(&self.policy).as_deref()
+    }
+
+    /// A creation that asks for the same policy as the last one leaves in force what was put in its place since.
+    pub(super) fn settle(&mut self, current: &Self) -> Result<(), CreateError> {
+        if self.policy.as_deref() == current.asked() {
+            (self.policy, self.asked) = (current.policy.clone(), current.asked.clone());
+        }
+        self.no_two_logins()
+    }
+
+    /// The same with another policy.
+    pub(super) fn with_policy(&self, policy: Option<Arc<Policy>>) -> Result<Self, CreateError> {
+        let asked = self.asked.clone().unwrap_or_else(|| self.policy.clone());
+        let asked = Some(asked).filter(|asked| *asked != policy);
+        let spec = Self { policy, asked, ..self.clone() };
+        spec.no_two_logins().map(|()| spec)
+    }
+
+    fn no_two_logins(&self) -> Result<(), CreateError> {
+        if self.auth.is_some() && self.policy.as_ref().is_some_and(|policy| policy.users.is_some()) {
+            let text = "auth: the policy of this tunnel has users, and it cannot ask for auth_user besides; leave one of \
+                        them out";
+            return Err(PolicyError::Wrong(vec![text.to_owned()]).into());
+        }
+        Ok(())
+    }
+
+    /// A stored password or policy that cannot be read is an error. `before` keeps its state where nothing has changed.
+    pub(super) fn from_row(row: &TunnelRow, before: Option<&Self>) -> Result<Self, RowError> {
+        let (policy, asked) =
+            stored::read(row.policy.as_deref(), before.and_then(|before| before.policy.as_deref()))?;
         Ok(Self {
             chosen: row.chosen,
             local_port: u16::try_from(row.local_port).unwrap_or(0),
@@ -134,6 +203,8 @@ impl Spec {
             host_header: row.host_header.as_deref().and_then(|host| HeaderValue::from_str(host).ok()),
             reuse: row.reuse,
             auth: row.auth.as_deref().map(BasicAuth::from_text).transpose()?.map(Arc::new),
+            policy,
+            asked,
         })
     }
 
@@ -155,7 +226,7 @@ impl Spec {
             port: None,
             target_proto: None,
             replica: false,
-            policy: None,
+            policy: stored::write(self.policy.as_deref(), self.asked.as_ref().map(Option::as_deref)),
             created_at: 0,
             expires_at: None,
             suspended: false,

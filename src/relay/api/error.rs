@@ -86,6 +86,7 @@ impl ApiFailure {
                 CreateError::Ttl(_) => (StatusCode::BAD_REQUEST, "invalid_ttl"),
                 CreateError::Auth | CreateError::Password(_) => (StatusCode::BAD_REQUEST, "invalid_auth"),
                 CreateError::HostHeader => (StatusCode::BAD_REQUEST, "invalid_host_header"),
+                CreateError::Policy(_) => (StatusCode::BAD_REQUEST, "invalid_policy"),
                 CreateError::Taken(_) => (StatusCode::CONFLICT, "name_taken"),
                 CreateError::TooMany(_) => (StatusCode::FORBIDDEN, "too_many_tunnels"),
                 CreateError::TooOften { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_creations"),

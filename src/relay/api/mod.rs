@@ -1,6 +1,7 @@
 //! The REST API under `/v1` and the WebSocket endpoints of clients.
 
 mod error;
+mod policy;
 mod session;
 mod sockets;
 mod tunnels;
@@ -73,12 +74,17 @@ impl Api {
 
 /// All routes of the relay's own hosts.
 pub fn router(api: Api) -> Router {
+    let policy_body = axum::extract::DefaultBodyLimit::max(tunnels::MAX_POLICY_BODY);
     Router::new()
         .route("/", get(|| async { concat!("Adit relay ", env!("CARGO_PKG_VERSION"), "\n") }))
         .route("/health", get(health))
         .route("/v1/version", get(version))
-        .route("/v1/tunnels", get(tunnels::list).post(tunnels::create))
+        .route("/v1/tunnels", get(tunnels::list).post(tunnels::create).layer(policy_body.clone()))
         .route("/v1/tunnels/{id}", get(tunnels::get).delete(tunnels::delete))
+        .route(
+            "/v1/tunnels/{id}/policy",
+            get(policy::get).put(policy::put).delete(policy::delete).layer(policy_body),
+        )
         .route("/v1/tunnels/{id}/suspend", post(tunnels::suspend))
         .route("/v1/tunnels/{id}/extend", post(tunnels::extend))
         .route("/v1/tunnels/{id}/inspection", post(tunnels::inspection))
@@ -104,6 +110,9 @@ pub fn router(api: Api) -> Router {
         tunnels::create,
         tunnels::get,
         tunnels::delete,
+        policy::get,
+        policy::put,
+        policy::delete,
         tunnels::suspend,
         tunnels::extend,
         tunnels::inspection,

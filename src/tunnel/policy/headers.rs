@@ -155,6 +155,12 @@ fn one(direction: Direction, text: &str) -> Result<(HeaderName, Option<HeaderVal
     if let Some(why) = untouchable(direction, &name) {
         return Err(format!("{name} cannot be changed: {why}"));
     }
+    if name == header::COOKIE && text.starts_with('+') {
+        return Err(
+            "cookie cannot be added, as a request has one line of cookies; write \"Cookie: …\" to replace it"
+                .into(),
+        );
+    }
     let value = value.map(|value| {
         HeaderValue::from_bytes(value.as_bytes())
             .map_err(|_| format!("the value of {name} has characters that no header may have"))

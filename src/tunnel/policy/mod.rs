@@ -5,6 +5,7 @@ mod headers;
 mod networks;
 mod rate;
 mod signature;
+pub(super) mod stored;
 mod users;
 
 #[cfg(test)]
@@ -21,6 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 
 use crate::proto::limits::policy::{SIGNED_AT_ONCE, SIGNED_BODY, SIGNED_BODY_MOST};
 use crate::proto::policy as written;
@@ -123,6 +125,11 @@ impl Holding {
             self.bytes += bytes;
         }
         room
+    }
+
+    /// Takes out of trailers what the policy takes out of requests.
+    pub fn strip(&self, trailers: &mut HeaderMap) {
+        self.policy.request.strip(trailers);
     }
 }
 

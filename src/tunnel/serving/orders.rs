@@ -19,6 +19,8 @@ fn tunnel() -> Tunnel {
         host_header: None,
         reuse: true,
         auth: None,
+        policy: None,
+        asked: None,
     };
     let owner = Owner::from("alice");
     let quota = Quotas::new(&Limits::default()).of(&owner);
