@@ -10,6 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
 use super::USAGE;
+use super::policy::PolicyArgs;
 use super::relay::Signals;
 use crate::auth::Secret;
 use crate::client::report::{Report, Style};
@@ -83,6 +84,8 @@ pub(super) struct HttpArgs {
     /// Viewers must give this user and password
     #[arg(long, value_name = "USER:PASSWORD", env = "ADIT_AUTH", hide_env_values = true, value_parser = auth)]
     auth: Option<(String, String)>,
+    #[command(flatten)]
+    policy: PolicyArgs,
     /// Host header for the target: `preserve` the viewers' own, `rewrite` to the target's, or a value
     #[arg(long, value_name = "HOST", default_value = "preserve")]
     host_header: String,
@@ -107,10 +110,15 @@ pub(super) async fn run(args: HttpArgs) -> anyhow::Result<ExitCode> {
         Ok(host_header) => host_header,
         Err(sentence) => return Ok(usage("http", &[sentence])),
     };
+    let policy = match args.policy.read(args.auth.is_some()) {
+        Ok(policy) => policy,
+        Err(sentences) => return Ok(usage("http", &sentences)),
+    };
     let options = Options {
         name: args.name,
         ttl: args.ttl,
         auth: args.auth,
+        policy,
         host_header,
         reuse: !args.no_reuse,
         exit_on_disconnect: args.exit_on_disconnect,

@@ -50,9 +50,9 @@ pub enum PolicyError {
     Stored(String),
 }
 
-/// What can be said against a policy without knowing its relay.
-pub fn complaints(policy: &written::Policy, scope: Scope) -> Vec<String> {
-    Draft::read(policy, &Given { scope, ..Given::default() }).err().unwrap_or_default()
+/// What can be said against a policy before its relay is asked.
+pub fn complaints(policy: &written::Policy, given: &Given<'_>) -> Vec<String> {
+    Draft::read(policy, given).err().unwrap_or_default()
 }
 
 impl Policy {
