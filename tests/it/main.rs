@@ -28,6 +28,7 @@ mod lifecycle;
 mod logs;
 mod outsiders;
 mod peers;
+mod policy;
 mod process;
 mod program;
 mod quotas;
