@@ -79,7 +79,7 @@ pub fn router(api: Api) -> Router {
         .route("/", get(|| async { concat!("Adit relay ", env!("CARGO_PKG_VERSION"), "\n") }))
         .route("/health", get(health))
         .route("/v1/version", get(version))
-        .route("/v1/tunnels", get(tunnels::list).post(tunnels::create).layer(policy_body.clone()))
+        .route("/v1/tunnels", get(tunnels::list).post(tunnels::create).layer(policy_body))
         .route("/v1/tunnels/{id}", get(tunnels::get).delete(tunnels::delete))
         .route(
             "/v1/tunnels/{id}/policy",

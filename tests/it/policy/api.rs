@@ -139,7 +139,7 @@ async fn a_program_gives_its_tunnel_a_policy() {
             .proxies(Proxies::none())
             .policy(policy)
     };
-    let mut kept =
+    let kept =
         tunnel(Policy::new().deny("127.0.0.1")).expose(&echo_target().await.to_string()).await.unwrap();
     assert_eq!(rig.get("web", "/").await.status, 403);
     kept.shutdown().await;
