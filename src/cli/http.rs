@@ -84,8 +84,6 @@ pub(super) struct HttpArgs {
     /// Viewers must give this user and password
     #[arg(long, value_name = "USER:PASSWORD", env = "ADIT_AUTH", hide_env_values = true, value_parser = auth)]
     auth: Option<(String, String)>,
-    #[command(flatten)]
-    policy: PolicyArgs,
     /// Host header for the target: `preserve` the viewers' own, `rewrite` to the target's, or a value
     #[arg(long, value_name = "HOST", default_value = "preserve")]
     host_header: String,
@@ -97,6 +95,9 @@ pub(super) struct HttpArgs {
     no_reuse: bool,
     #[command(flatten)]
     show: ShowArgs,
+    // Last, as its heading is for all that follows.
+    #[command(flatten)]
+    policy: PolicyArgs,
 }
 
 /// Opens the tunnel and keeps it open.

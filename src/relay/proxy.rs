@@ -82,7 +82,7 @@ pub async fn forward(
                 () = running.cancelled() => return Err(shared.ending.why_stopped()),
             };
             let framing = whole.framing(framing);
-            (UploadBody::Whole(whole), framing)
+            (UploadBody::Whole(Box::new(whole)), framing)
         }
     };
 
@@ -108,7 +108,7 @@ pub async fn forward(
     let again = if resendable { Some(head.clone()) } else { None };
     let mut upload = match body {
         UploadBody::Coming(body) => Upload::new(head, body, framing, held, body_limit),
-        UploadBody::Whole(body) => Upload::whole(head, body),
+        UploadBody::Whole(body) => Upload::whole(head, *body),
     };
     upload.tell(record.as_ref().map(|record| record.received()));
     if let Some(policy) = &spec.policy {
@@ -411,7 +411,8 @@ impl Fetch<'_> {
 /// A request's body: as the viewer sends it, or all of it where it had to be checked.
 enum UploadBody {
     Coming(Incoming),
-    Whole(policy::Body),
+    /// Boxed: it is rare, and large.
+    Whole(Box<policy::Body>),
 }
 
 enum Watched {
