@@ -12,6 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
 use super::USAGE;
+use super::policy::PolicyArgs;
 use super::relay::Signals;
 use crate::auth::Secret;
 use crate::client::report::{Report, Style};
@@ -121,6 +122,9 @@ pub(super) struct HttpArgs {
     no_reuse: bool,
     #[command(flatten)]
     show: ShowArgs,
+    // Last, as its heading is for all that follows.
+    #[command(flatten)]
+    policy: PolicyArgs,
 }
 
 /// Opens the tunnel and keeps it open.
@@ -134,10 +138,15 @@ pub(super) async fn run(args: HttpArgs) -> anyhow::Result<ExitCode> {
         Ok(host_header) => host_header,
         Err(sentence) => return Ok(usage("http", &[sentence])),
     };
+    let policy = match args.policy.read(args.auth.is_some()) {
+        Ok(policy) => policy,
+        Err(sentences) => return Ok(usage("http", &sentences)),
+    };
     let options = Options {
         name: args.name,
         ttl: args.ttl,
         auth: args.auth,
+        policy,
         host_header,
         reuse: !args.no_reuse,
         domains: args.domains,

@@ -35,6 +35,7 @@ mod tunnel;
 mod wake;
 
 pub use crate::auth::Secret;
+pub use crate::proto::policy::Policy;
 pub use api::CallError;
 pub use connector::{Connector, KeyError};
 pub use dial::Dialer;

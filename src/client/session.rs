@@ -11,6 +11,7 @@ use super::event::{End, Event, Events, Omitted};
 use super::runner::Runner;
 use super::target::Target;
 use crate::auth::Secret;
+use crate::proto::policy::Policy;
 
 /// What a session is to do.
 #[derive(Clone)]
@@ -26,6 +27,8 @@ pub struct Options {
     pub ttl: Option<String>,
     /// User and password that viewers must give.
     pub auth: Option<(String, String)>,
+    /// What is wanted of viewers.
+    pub policy: Option<Policy>,
     /// `Host` that the target sees; `None`: the viewers' own.
     pub host_header: Option<String>,
     /// `false`: each data socket carries one request only.
@@ -53,6 +56,7 @@ impl Options {
             name: None,
             ttl: None,
             auth: None,
+            policy: None,
             host_header: None,
             reuse: true,
             domains: Vec::new(),

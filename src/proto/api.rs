@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::policy::Policy;
+
 /// Version of the API, sent as `X-NullBore-API` and in `/health`.
 pub const API_VERSION: &str = "1";
 
@@ -42,6 +44,10 @@ pub struct CreateTunnel {
     /// entry in DNS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub domains: Option<Vec<String>>,
+    /// What its owner wants of viewers. It takes the place of the tunnel's policy if it is another than the last creation
+    /// asked for, so that a client that comes back undoes nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
 }
 
 /// A tunnel as its owner sees it. Times are RFC 3339 strings, durations Go's notation, counters integers.
@@ -92,6 +98,9 @@ pub struct Tunnel {
     pub domains: Vec<String>,
     /// Where viewers go: always absolute.
     pub public_url: String,
+    /// Names of the rules of its policy, none where there is no policy. Absent: the relay knows no policies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Vec<String>>,
 }
 
 /// The time that stands for "never" in this API: Go's zero time.

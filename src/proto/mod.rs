@@ -20,3 +20,4 @@ pub mod name;
 pub mod pace;
 #[doc(hidden)]
 pub mod pending;
+pub mod policy;

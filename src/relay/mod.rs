@@ -18,6 +18,7 @@ mod handover;
 mod listen;
 #[doc(hidden)]
 pub mod onward;
+mod policy;
 mod proxy;
 mod reach;
 #[doc(hidden)]

@@ -14,6 +14,8 @@ use crate::proto::limits::domains::MOST;
 use crate::proto::name::{Name, NameError};
 use crate::store::{StoreError, TunnelRow};
 
+use super::policy::{Given, Policy, PolicyError, stored};
+
 /// Why a tunnel was not created; each has a code of its own in the API.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CreateError {
@@ -44,6 +46,9 @@ pub enum CreateError {
     /// A host leads to another tunnel.
     #[error("{0} leads to another tunnel already; close that one first")]
     DomainTaken(String),
+    /// The policy cannot be kept as it is written.
+    #[error("{0}")]
+    Policy(#[from] PolicyError),
     /// The name is reserved for another key.
     #[error("the name '{0}' belongs to another key; choose another")]
     Taken(String),
@@ -88,6 +93,21 @@ pub struct Spec {
     pub auth: Option<Arc<BasicAuth>>,
     /// Hosts of its owner's own, in lower case and in order, each once.
     pub domains: Vec<String>,
+    /// What else is wanted of viewers.
+    pub policy: Option<Arc<Policy>>,
+    /// What the last creation asked for, where another policy was put in its place since.
+    pub(super) asked: Option<Option<Arc<Policy>>>,
+}
+
+/// Why a row is not taken up: the tunnel must not open to everybody by that.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RowError {
+    /// The stored password cannot be read.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The stored policy cannot be read.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
 }
 
 impl PartialEq for Spec {
@@ -100,6 +120,8 @@ impl PartialEq for Spec {
             && self.host_header == other.host_header
             && self.domains == other.domains
             && auth(self) == auth(other)
+            && self.policy == other.policy
+            && self.asked == other.asked
     }
 }
 
@@ -108,8 +130,13 @@ const MAX_LABEL: usize = 255;
 
 impl Spec {
     /// Checks a request: the spec and the wanted name. A password is hashed here, which takes tens of milliseconds:
-    /// call it where that may block. `before` keeps its hash if user and password are still the same.
-    pub fn check(request: &CreateTunnel, before: Option<&Self>) -> Result<(Self, Option<Name>), CreateError> {
+    /// call it where that may block. `before` keeps its hashes of users and passwords that are still the same. The relay
+    /// takes bodies of `body_limit` bytes.
+    pub fn check(
+        request: &CreateTunnel,
+        before: Option<&Self>,
+        body_limit: Option<u64>,
+    ) -> Result<(Self, Option<Name>), CreateError> {
         let local_port =
             u16::try_from(request.local_port).ok().filter(|port| *port != 0).ok_or(CreateError::Port)?;
         let name = filled(&request.name).map(Name::parse).transpose()?;
@@ -123,6 +150,14 @@ impl Spec {
             },
             _ => return Err(CreateError::Auth),
         };
+        let given = Given {
+            body_limit,
+            has_auth: auth.is_some(),
+            before: before.and_then(Self::asked),
+            ..Given::default()
+        };
+        let policy =
+            request.policy.as_ref().map(|policy| Policy::check(policy, &given)).transpose()?.flatten();
         let label = |text: &Option<String>| filled(text).map(|text| text.chars().take(MAX_LABEL).collect());
         let spec = Self {
             chosen: name.is_some(),
@@ -134,12 +169,46 @@ impl Spec {
             reuse: request.reuse.unwrap_or(true),
             auth,
             domains: hosts(request.domains.as_deref().unwrap_or_default())?,
+            policy: policy.map(Arc::new),
+            asked: None,
         };
         Ok((spec, name))
     }
 
-    /// A stored password that cannot be read is an error: the tunnel must not open to everybody by that.
-    pub(super) fn from_row(row: &TunnelRow) -> Result<Self, PasswordError> {
+    /// The policy that the last creation asked for.
+    fn asked(&self) -> Option<&Policy> {
+        self.asked.as_ref().unwrap_or(&self.policy).as_deref()
+    }
+
+    /// A creation that asks for the same policy as the last one leaves in force what was put in its place since.
+    pub(super) fn settle(&mut self, current: &Self) -> Result<(), CreateError> {
+        if self.policy.as_deref() == current.asked() {
+            (self.policy, self.asked) = (current.policy.clone(), current.asked.clone());
+        }
+        self.no_two_logins()
+    }
+
+    /// The same with another policy.
+    pub(super) fn with_policy(&self, policy: Option<Arc<Policy>>) -> Result<Self, CreateError> {
+        let asked = self.asked.clone().unwrap_or_else(|| self.policy.clone());
+        let asked = Some(asked).filter(|asked| *asked != policy);
+        let spec = Self { policy, asked, ..self.clone() };
+        spec.no_two_logins().map(|()| spec)
+    }
+
+    fn no_two_logins(&self) -> Result<(), CreateError> {
+        if self.auth.is_some() && self.policy.as_ref().is_some_and(|policy| policy.users.is_some()) {
+            let text = "auth: the policy of this tunnel has users, and it cannot ask for auth_user besides; leave one of \
+                        them out";
+            return Err(PolicyError::Wrong(vec![text.to_owned()]).into());
+        }
+        Ok(())
+    }
+
+    /// A stored password or policy that cannot be read is an error. `before` keeps its state where nothing has changed.
+    pub(super) fn from_row(row: &TunnelRow, before: Option<&Self>) -> Result<Self, RowError> {
+        let (policy, asked) =
+            stored::read(row.policy.as_deref(), before.and_then(|before| before.policy.as_deref()))?;
         Ok(Self {
             chosen: row.chosen,
             local_port: u16::try_from(row.local_port).unwrap_or(0),
@@ -156,6 +225,8 @@ impl Spec {
                 .split_whitespace()
                 .map(str::to_owned)
                 .collect(),
+            policy,
+            asked,
         })
     }
 
@@ -177,8 +248,8 @@ impl Spec {
             port: None,
             target_proto: None,
             replica: false,
-            policy: None,
             domains: (!self.domains.is_empty()).then(|| self.domains.join(" ")),
+            policy: stored::write(self.policy.as_deref(), self.asked.as_ref().map(Option::as_deref)),
             created_at: 0,
             expires_at: None,
             suspended: false,

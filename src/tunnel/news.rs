@@ -162,8 +162,11 @@ mod tests {
 
     #[test]
     fn what_could_not_be_saved_is_part_of_the_next_save() {
-        let spec =
-            crate::tunnel::Spec::check(&CreateTunnel { local_port: 1, ..CreateTunnel::default() }, None);
+        let spec = crate::tunnel::Spec::check(
+            &CreateTunnel { local_port: 1, ..CreateTunnel::default() },
+            None,
+            None,
+        );
         let (id, owner) = (uuid::Uuid::new_v4(), Owner::from("alice"));
         let quota = Quotas::new(&Limits::default()).of(&owner);
         let tunnel = Tunnel::new(id, "web".into(), owner, quota, 0, spec.unwrap().0, None);

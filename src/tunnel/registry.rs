@@ -8,6 +8,7 @@ use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
 use super::news::News;
+use super::policy::{Given, Policy};
 use super::quota::{Quota, Quotas};
 use super::{CreateError, Domains, Spec, Tunnel, unix_ms};
 use crate::auth::Owner;
@@ -16,6 +17,7 @@ use crate::proto::api::CreateTunnel;
 use crate::proto::limits::{Limits, drain};
 use crate::proto::message::{Drain, Level};
 use crate::proto::name::Name;
+use crate::proto::policy as written;
 use crate::store::{Put, Store, StoreError, TunnelRow};
 
 /// Every live tunnel. Names whose tunnel has ended stay reserved in the store.
@@ -31,6 +33,8 @@ pub struct Registry {
     pub(super) writing: tokio::sync::Mutex<()>,
     pub(super) news: News,
     domains: Domains,
+    /// Bytes of a body, at most.
+    body_limit: Option<u64>,
 }
 
 impl Registry {
@@ -47,6 +51,7 @@ impl Registry {
             writing: Default::default(),
             news: News::default(),
             domains: Domains::default(),
+            body_limit: limits.body_bytes,
         };
         for row in rows.iter().filter(|row| is_live(row)) {
             let tunnel = Tunnel::from_row(row, &registry.quotas)
@@ -108,8 +113,10 @@ impl Registry {
         let wanted = request.name.as_deref().map(str::trim).map(str::to_ascii_lowercase).unwrap_or_default();
         let before = self.owned(owner, &wanted).map(|tunnel| tunnel.spec());
         let quota = self.quotas.of(owner);
-        let hashes = request.auth_pass.is_some();
-        let check = move || Spec::check(&request, before.as_deref());
+        let hashes = request.auth_pass.is_some()
+            || request.policy.as_ref().is_some_and(|policy| policy.auth.is_some());
+        let body_limit = self.body_limit;
+        let check = move || Spec::check(&request, before.as_deref(), body_limit);
         // Only a password takes long.
         let (spec, name) = if hashes {
             let failed = || Err(StoreError::Other("a task has failed".to_owned()).into());
@@ -166,6 +173,8 @@ impl Registry {
     async fn take_up(&self, tunnel: &Arc<Tunnel>, mut spec: Spec) -> Result<bool, CreateError> {
         // A client that comes back with the name we made up for it does not thereby choose it.
         spec.chosen = tunnel.spec().chosen;
+        let asked = spec.policy.clone();
+        spec.settle(&tunnel.spec())?;
         let unchanged = *tunnel.spec() == spec;
         // Without a change nothing needs writing, so that clients come back even while the disk is full.
         let writes = !unchanged || spec.ttl.is_some() || tunnel.expires_at().is_some();
@@ -178,6 +187,9 @@ impl Registry {
             tunnel.expire_no_earlier(spec.ttl);
             None
         } else {
+            // Another policy may have been put there while this waited for its turn.
+            (spec.policy, spec.asked) = (asked, None);
+            spec.settle(&tunnel.spec())?;
             let ttl = spec.ttl;
             Some((tunnel.replace_spec(Arc::new(spec)), tunnel.expire_after(ttl)))
         };
@@ -303,6 +315,39 @@ impl Registry {
         let before = tunnel.expire_after(ttl);
         self.write(tunnel, false).await.inspect_err(|_| {
             tunnel.expire_at(before);
+        })?;
+        Ok(true)
+    }
+
+    /// Puts a policy in the place of the tunnel's, for viewers that come from now on; `None` takes it away. `false`: the
+    /// tunnel has ended.
+    pub async fn set_policy(
+        &self,
+        tunnel: &Arc<Tunnel>,
+        wanted: Option<written::Policy>,
+    ) -> Result<bool, CreateError> {
+        let (before, body_limit) = (tunnel.spec(), self.body_limit);
+        let hashes = wanted.as_ref().is_some_and(|wanted| wanted.auth.is_some());
+        let check = move || {
+            let Some(wanted) = wanted else { return Ok(None) };
+            let (has_auth, before) = (before.auth.is_some(), before.policy.as_deref());
+            Policy::check(&wanted, &Given { body_limit, has_auth, before, ..Given::default() })
+        };
+        // Only a password takes long.
+        let policy = if hashes {
+            let failed = || StoreError::Other("a task has failed".to_owned());
+            tunnel.quota.hashing.run(check).await.ok_or_else(failed)??
+        } else {
+            check()?
+        };
+        let _writing = self.writing(&tunnel.quota).await;
+        if !self.is_there(tunnel) {
+            return Ok(false);
+        }
+        let before = tunnel.spec();
+        tunnel.replace_spec(Arc::new(before.with_policy(policy.map(Arc::new))?));
+        self.write(tunnel, false).await.inspect_err(|_| {
+            tunnel.replace_spec(before);
         })?;
         Ok(true)
     }

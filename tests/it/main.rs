@@ -32,6 +32,7 @@ mod logs;
 mod outsiders;
 mod pebble;
 mod peers;
+mod policy;
 mod process;
 mod program;
 mod quotas;

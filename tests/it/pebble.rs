@@ -114,16 +114,7 @@ impl Pebble {
         let mut reading = JoinSet::new();
         reading.spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let ca = authority.file(home.path());
-        Self {
-            child,
-            _reading: reading,
-            directory,
-            management,
-            dns,
-            ca,
-            authority,
-            _home: home,
-        }
+        Self { child, _reading: reading, directory, management, dns, ca, authority, _home: home }
     }
 
     pub fn directory(&self) -> String {

@@ -20,6 +20,7 @@ use crate::client::target::Target;
 use crate::client::tls;
 use crate::proto::duration;
 use crate::proto::name::Name;
+use crate::proto::policy::Policy;
 
 /// A tunnel to be. It is opened by [`serve`](Self::serve), [`expose`](Self::expose) or
 /// [`expose_port`](Self::expose_port), all of them within a tokio runtime.
@@ -32,6 +33,7 @@ pub struct TunnelBuilder {
     name: Option<String>,
     ttl: Option<Duration>,
     auth: Option<(String, String)>,
+    policy: Option<Policy>,
     host_header: Option<String>,
     reuse: bool,
     domains: Vec<String>,
@@ -59,6 +61,7 @@ impl TunnelBuilder {
             name: None,
             ttl: None,
             auth: None,
+            policy: None,
             host_header: None,
             reuse: true,
             domains: Vec::new(),
@@ -89,6 +92,12 @@ impl TunnelBuilder {
     /// Viewers must give this user and password (HTTP basic authentication).
     pub fn basic_auth(self, user: impl Into<String>, password: impl Into<String>) -> Self {
         Self { auth: Some((user.into(), password.into())), ..self }
+    }
+
+    /// What is wanted of viewers besides: who may come, how often, what is signed, which headers change. The relay keeps it
+    /// on every request; one that knows no policies is an error.
+    pub fn policy(self, policy: Policy) -> Self {
+        Self { policy: Some(policy), ..self }
     }
 
     /// What the target finds in `Host`, in place of what viewers asked for.
@@ -180,6 +189,9 @@ impl TunnelBuilder {
         if let Some(name) = &self.name {
             Name::parse(name)?;
         }
+        if let Some(policy) = self.policy.as_ref().filter(|policy| !policy.mistakes().is_empty()) {
+            return Err(TunnelError::Policy(policy.mistakes().join("; ")));
+        }
         let relay = RelayUrl::parse(&self.relay)?;
         let dialer = Dialer::new(relay, self.proxies.unwrap_or_else(Proxies::from_env));
         let dialer = match self.tls {
@@ -192,6 +204,7 @@ impl TunnelBuilder {
             name: self.name,
             ttl: self.ttl.map(duration::format),
             auth: self.auth,
+            policy: self.policy.filter(|policy| !policy.is_empty()),
             host_header: self.host_header,
             reuse: self.reuse,
             domains: self.domains,

@@ -97,6 +97,7 @@ impl ApiFailure {
                     (StatusCode::BAD_REQUEST, "invalid_domain")
                 }
                 CreateError::DomainTaken(_) => (StatusCode::CONFLICT, "domain_taken"),
+                CreateError::Policy(_) => (StatusCode::BAD_REQUEST, "invalid_policy"),
                 CreateError::Taken(_) => (StatusCode::CONFLICT, "name_taken"),
                 CreateError::TooMany(_) => (StatusCode::FORBIDDEN, "too_many_tunnels"),
                 CreateError::TooOften { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_creations"),

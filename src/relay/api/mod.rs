@@ -1,6 +1,7 @@
 //! The REST API under `/v1` and the WebSocket endpoints of clients.
 
 mod error;
+mod policy;
 mod session;
 mod sockets;
 mod tunnels;
@@ -76,12 +77,17 @@ impl Api {
 
 /// All routes of the relay's own hosts.
 pub fn router(api: Api) -> Router {
+    let policy_body = axum::extract::DefaultBodyLimit::max(tunnels::MAX_POLICY_BODY);
     Router::new()
         .route("/", get(|| async { concat!("Adit relay ", env!("CARGO_PKG_VERSION"), "\n") }))
         .route("/health", get(health))
         .route("/v1/version", get(version))
-        .route("/v1/tunnels", get(tunnels::list).post(tunnels::create))
+        .route("/v1/tunnels", get(tunnels::list).post(tunnels::create).layer(policy_body))
         .route("/v1/tunnels/{id}", get(tunnels::get).delete(tunnels::delete))
+        .route(
+            "/v1/tunnels/{id}/policy",
+            get(policy::get).put(policy::put).delete(policy::delete).layer(policy_body),
+        )
         .route("/v1/tunnels/{id}/suspend", post(tunnels::suspend))
         .route("/v1/tunnels/{id}/extend", post(tunnels::extend))
         .route("/v1/tunnels/{id}/inspection", post(tunnels::inspection))
@@ -107,6 +113,9 @@ pub fn router(api: Api) -> Router {
         tunnels::create,
         tunnels::get,
         tunnels::delete,
+        policy::get,
+        policy::put,
+        policy::delete,
         tunnels::suspend,
         tunnels::extend,
         tunnels::inspection,
@@ -144,6 +153,9 @@ impl utoipa::Modify for AsWritten {
             let required: fn(&str) -> bool = match name.as_str() {
                 "CreateTunnel" => |field| field == "local_port",
                 "Tunnel" => |field| !matches!(field, "name" | "device_name" | "source" | "suspended"),
+                // Texts are short for these, and what is absent is as usual.
+                "Policy" => |_| false,
+                "Verify" => |field| field == "secret",
                 _ => continue,
             };
             object.required = object.properties.keys().filter(|field| required(field)).cloned().collect();

@@ -19,10 +19,12 @@ use crate::proto::api::{
 use crate::proto::duration;
 use crate::tunnel::{CreateError, Tunnel, hosts, rfc3339};
 
-type Answer<T> = Result<T, ApiFailure>;
+pub(super) type Answer<T> = Result<T, ApiFailure>;
 
-/// Longest body of a call; a create with all fields is under 2 KiB.
+/// Longest body of a call; a create with all fields but an offline page is under 20 KiB.
 pub const MAX_BODY: usize = 64 * 1024;
+/// Longest body of a call that may bring an offline page, whose 64 KiB take up to twice as much in JSON.
+pub const MAX_POLICY_BODY: usize = 192 * 1024;
 
 /// The tunnels of the calling key, oldest first, as a bare array; a token that is limited to one sees that alone.
 #[utoipa::path(get, path = "/v1/tunnels", security(("key" = [])),
@@ -41,7 +43,7 @@ pub async fn list(State(api): State<Api>, headers: HeaderMap) -> Answer<Json<Vec
         (status = 400, description = "A field cannot be used; `code` says which", body = ApiError),
         (status = 403, description = "The key has as many tunnels as it may, the token is for another name, or a domain is not proven", body = ApiError),
         (status = 409, description = "The name is another key's", body = ApiError),
-        (status = 413, description = "The body is over 64 KiB", body = ApiError),
+        (status = 413, description = "The body is over 192 KiB", body = ApiError),
         (status = 429, description = "The key has created as many tunnels as it may for now; `Retry-After` says for how long", body = ApiError), Refusals))]
 pub async fn create(
     State(api): State<Api>,
@@ -49,7 +51,7 @@ pub async fn create(
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Answer<(StatusCode, Json<api::Tunnel>)> {
     let principal = api.authenticate(&headers).await?;
-    let request = within_limit(&principal, read(body)?)?;
+    let request = within_limit(&principal, read(body, MAX_POLICY_BODY)?)?;
     if api.predecessor.is_alive() {
         // It may have made this tunnel a moment ago.
         api.registry.learn().await;
@@ -97,7 +99,7 @@ pub async fn suspend(
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Answer<Json<Suspended>> {
     let tunnel = find(&api, &headers, &id).await?;
-    let Suspend { suspended } = read(body)?;
+    let Suspend { suspended } = read(body, MAX_BODY)?;
     still_there(api.registry.suspend(&tunnel, suspended).await?)?;
     let status = if suspended { "suspended" } else { "resumed" };
     tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), status, "tunnel suspension");
@@ -116,7 +118,7 @@ pub async fn extend(
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Answer<Json<api::Tunnel>> {
     let tunnel = find(&api, &headers, &id).await?;
-    let Extend { ttl } = read(body)?;
+    let Extend { ttl } = read(body, MAX_BODY)?;
     let ttl = duration::parse(&ttl).map_err(CreateError::from)?;
     still_there(api.registry.extend(&tunnel, Some(ttl).filter(|ttl| !ttl.is_zero())).await?)?;
     Ok(Json(show(&api, &tunnel)))
@@ -134,7 +136,7 @@ pub async fn inspection(
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Answer<Json<InspectionState>> {
     find(&api, &headers, &id).await?;
-    match read(body)? {
+    match read(body, MAX_BODY)? {
         Inspection { enabled: false } => Ok(Json(InspectionState { inspection_enabled: false })),
         Inspection { enabled: true } => Err(ApiFailure::NoInspection),
     }
@@ -170,14 +172,14 @@ async fn prove_domains(api: &Api, principal: &Principal, request: &CreateTunnel)
 }
 
 /// The caller's tunnel with that id; another's is not found, so that ids cannot be probed.
-async fn find(api: &Api, headers: &HeaderMap, id: &str) -> Answer<Arc<Tunnel>> {
+pub(super) async fn find(api: &Api, headers: &HeaderMap, id: &str) -> Answer<Arc<Tunnel>> {
     let principal = api.authenticate(headers).await?;
     let own = |tunnel: &Arc<Tunnel>| tunnel.owner == principal.owner && principal.may_use(&tunnel.name);
     api.tunnel(id).await.filter(own).ok_or(ApiFailure::NoTunnel)
 }
 
 /// A tunnel that ended between being found and being changed is not found.
-fn still_there(changed: bool) -> Answer<()> {
+pub(super) fn still_there(changed: bool) -> Answer<()> {
     if changed { Ok(()) } else { Err(ApiFailure::NoTunnel) }
 }
 
@@ -194,9 +196,12 @@ fn within_limit(principal: &Principal, mut request: CreateTunnel) -> Answer<Crea
 }
 
 /// Reads JSON whatever its content type, as the public clients and curl differ in it.
-fn read<T: DeserializeOwned>(body: Result<Bytes, axum::extract::rejection::BytesRejection>) -> Answer<T> {
+pub(super) fn read<T: DeserializeOwned>(
+    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    limit: usize,
+) -> Answer<T> {
     let body = body.map_err(|error| match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiFailure::BodyTooLarge(MAX_BODY),
+        StatusCode::PAYLOAD_TOO_LARGE => ApiFailure::BodyTooLarge(limit),
         _ => ApiFailure::Body(error.body_text()),
     })?;
     // serde would take an array for the fields in their order.
@@ -208,6 +213,7 @@ fn read<T: DeserializeOwned>(body: Result<Bytes, axum::extract::rejection::Bytes
 
 fn show(api: &Api, tunnel: &Tunnel) -> api::Tunnel {
     let spec = tunnel.spec();
+    let rules = spec.policy.as_ref().map(|policy| policy.rules()).unwrap_or_default();
     api::Tunnel {
         id: tunnel.id.to_string(),
         slug: tunnel.name.clone(),
@@ -228,6 +234,7 @@ fn show(api: &Api, tunnel: &Tunnel) -> api::Tunnel {
         source: spec.source.clone(),
         domains: spec.domains.clone(),
         public_url: api.routes.url_of(&tunnel.name),
+        policy: Some(rules.into_iter().map(str::to_owned).collect()),
     }
 }
 

@@ -20,6 +20,8 @@ fn tunnel() -> Tunnel {
         reuse: true,
         auth: None,
         domains: Vec::new(),
+        policy: None,
+        asked: None,
     };
     let owner = Owner::from("alice");
     let quota = Quotas::new(&Limits::default()).of(&owner);
