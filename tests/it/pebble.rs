@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
@@ -65,9 +66,16 @@ pub struct Pebble {
     _home: tempfile::TempDir,
 }
 
-/// An address that was free a moment ago.
+/// An address for a program that must be told one: free, below those that the system gives away, and given to nobody
+/// else in this process.
 pub async fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    loop {
+        let address = SocketAddr::from(([127, 0, 0, 1], NEXT.fetch_add(1, Ordering::Relaxed)));
+        if TcpListener::bind(address).await.is_ok() {
+            return address;
+        }
+    }
 }
 
 /// Where the authority looks for proofs, and how long its certificates are good.
