@@ -7,6 +7,7 @@ pub mod key;
 pub mod log;
 pub mod options;
 pub mod relay;
+mod tcp;
 mod token;
 mod tunnels;
 mod up;
@@ -38,6 +39,11 @@ pub fn command() -> Command {
         .subcommands([
             with::<http::HttpArgs>("http", "Exposes a service of this machine: adit http 3000")
                 .after_help(EXIT_CODES),
+            with::<tcp::TcpArgs>(
+                "tcp",
+                "Exposes a service that speaks anything over TCP, at a port of the relay: adit tcp 5432",
+            )
+            .after_help(EXIT_CODES),
             with::<up::UpArgs>("up", "Exposes the services that a file lists").after_help(up::FILE_HELP),
             with::<tunnels::ListArgs>("ls", "Lists your tunnels"),
             with::<tunnels::CloseArgs>("close", "Closes a tunnel for good; its client stops"),
@@ -88,6 +94,7 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     };
     match name {
         "http" => http::run(args(matches)?).await,
+        "tcp" => tcp::run(args(matches)?).await,
         "up" => up::run(args(matches)?).await,
         "ls" => tunnels::list(args(matches)?).await,
         "close" => tunnels::close(args(matches)?).await,

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::task::coop::unconstrained;
 
+use crate::proto::api::Proto;
 use crate::stream::Duplex;
 
 /// What a front needs of the stream it asks for.
@@ -22,6 +23,10 @@ pub struct Ask {
     pub resendable: bool,
     /// The viewer, as the client is told.
     pub remote: SocketAddr,
+    /// What the bytes will be, as the client is told.
+    pub proto: Proto,
+    /// The stream must be the first one of its connection to the target: nothing of another viewer has gone over it.
+    pub unused: bool,
 }
 
 /// Why no stream could be had.

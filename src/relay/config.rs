@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -31,6 +32,10 @@ pub struct RelayConfig {
     pub admin_listen: SocketAddr,
     /// Tunnels are reached at `NAME.base_domain`; as [`base_domain`] returns it. `None`: by path only.
     pub base_domain: Option<String>,
+    /// Ports that tunnels may have for themselves; `None`: there are no TCP tunnels.
+    pub tcp_ports: Option<RangeInclusive<u16>>,
+    /// Where these ports are listened on; empty: at the addresses of `listen`.
+    pub tcp_listen: Vec<IpAddr>,
     /// How the relay is reached from outside, when that is not told by the listen address.
     pub public_url: Option<PublicUrl>,
     /// Holds the database.
@@ -58,6 +63,8 @@ impl Default for RelayConfig {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))],
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)),
             base_domain: None,
+            tcp_ports: None,
+            tcp_listen: Vec::new(),
             public_url: None,
             data_dir: PathBuf::from("/var/lib/adit"),
             log: LogFormat::Text,
@@ -78,6 +85,17 @@ impl RelayConfig {
         self.listen.iter().all(|address| address.ip().is_loopback())
     }
 
+    /// The addresses at which ports of tunnels are listened on, each once.
+    pub fn tcp_addresses(&self) -> Vec<IpAddr> {
+        let mut addresses = self.tcp_listen.clone();
+        if addresses.is_empty() {
+            addresses.extend(self.listen.iter().map(SocketAddr::ip));
+        }
+        let mut seen = HashSet::new();
+        addresses.retain(|address| seen.insert(*address));
+        addresses
+    }
+
     /// What is wrong between values that are good each by itself, as sentences that name the options. Empty:
     /// nothing.
     pub fn validate(&self) -> Vec<String> {
@@ -94,6 +112,18 @@ impl RelayConfig {
         let mut seen = HashSet::new();
         for address in self.listen.iter().chain([&self.admin_listen]).filter(|address| address.port() != 0) {
             check(seen.insert(address), format!("listen and admin-listen: {address} is given twice"));
+        }
+        if let Some(ports) = &self.tcp_ports {
+            check(
+                !ports.is_empty() && *ports.start() != 0,
+                format!("tcp-ports: {}-{} is no range of ports", ports.start(), ports.end()),
+            );
+            for address in self.listen.iter().chain([&self.admin_listen]) {
+                check(
+                    !ports.contains(&address.port()),
+                    format!("tcp-ports: {address} is listened on already; leave its port out of the range"),
+                );
+            }
         }
         // D4: the login of the dashboard must not cross a network in the clear.
         check(

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
 use crate::link::{OpenError, Rejection};
+use crate::proto::api::Proto;
 use crate::tunnel::UsedUp;
 
 /// Every reason why the relay itself answers a viewer. The same name stands in the page, the log and the metrics.
@@ -24,6 +25,10 @@ pub enum Cause {
     MethodNotAllowed,
     /// No tunnel of that name.
     NoSuchTunnel,
+    /// The tunnel is for viewers that speak something else.
+    NotHttp(Proto),
+    /// No port of the relay leads to a tunnel that is there.
+    NoTunnelAtPort,
     /// User and password are asked for.
     AuthRequired,
     /// Too many viewers have their passwords checked.
@@ -101,6 +106,20 @@ impl Cause {
                 (405, "method_not_allowed", "Method not allowed", "This relay is no CONNECT proxy.")
             }
             Self::NoSuchTunnel => (404, "no_such_tunnel", "Not found", "There is no tunnel at this address."),
+            Self::NotHttp(proto) => (
+                421,
+                "not_http",
+                "Not HTTP",
+                match proto {
+                    Proto::Tls => {
+                        "This tunnel is reached by TLS, which goes on to the service behind it. Use https."
+                    }
+                    _ => {
+                        "This tunnel is reached at a TCP port of its own, not by HTTP. Its owner knows the port."
+                    }
+                },
+            ),
+            Self::NoTunnelAtPort => (404, "no_such_tunnel", "Not found", "There is no tunnel at this port."),
             Self::AuthRequired => {
                 (401, "auth_required", "Sign in", "This tunnel asks for a user and a password.")
             }

@@ -30,8 +30,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
-/// Accepts until the relay closes.
-pub async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>) {
+/// Accepts until the relay closes; each connection is served by `serve`.
+pub async fn accept<S, F>(shared: Arc<Shared>, listener: Arc<TcpListener>, serve: S)
+where
+    S: Fn(Arc<Shared>, TcpStream, SocketAddr, Place) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
     loop {
         let permit = tokio::select! {
             permit = shared.room.enter() => permit,
@@ -70,7 +74,8 @@ fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
-async fn serve(shared: Arc<Shared>, mut stream: TcpStream, remote: SocketAddr, place: Place) {
+/// Serves a connection that speaks HTTP.
+pub async fn serve(shared: Arc<Shared>, mut stream: TcpStream, remote: SocketAddr, place: Place) {
     let limits = &shared.config.limits;
     let first = tokio::select! {
         first = timeout(limits.first_byte_wait, first_bytes(&mut stream)) => first,

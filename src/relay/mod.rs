@@ -4,6 +4,7 @@ pub mod config;
 
 mod admin;
 mod api;
+mod carry;
 mod counts;
 mod crowd;
 mod drain;
@@ -25,6 +26,7 @@ mod room;
 pub mod route;
 #[doc(hidden)]
 pub mod sample;
+mod tcp;
 mod upgrade;
 mod viewer;
 
@@ -54,7 +56,7 @@ use crate::link::sockets::Pending;
 use crate::proto::limits::descriptors;
 use crate::store::{Store, StoreError};
 use crate::stream::courier::Courier;
-use crate::stream::tcp;
+use crate::stream::tcp as sockets;
 use crate::tunnel::Registry;
 use config::RelayConfig;
 use counts::Open;
@@ -62,12 +64,15 @@ use ending::Ending;
 use handover::Sockets;
 use room::Room;
 use route::Routes;
+use tcp::OpenPorts;
 
 /// What all connections share.
 struct Shared {
     config: RelayConfig,
     routes: Routes,
     registry: Arc<Registry>,
+    /// Those that lead to tunnels.
+    ports: Arc<OpenPorts>,
     api: axum::Router,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
@@ -132,7 +137,7 @@ impl Relay {
         let beside_ipv4 = |port| config.listen.iter().any(|other| other.is_ipv4() && other.port() == port);
         let bind = |option, address: SocketAddr| {
             let only_ipv6 = address.is_ipv6() && beside_ipv4(address.port());
-            tcp::listen(address, only_ipv6).map_err(|error| RelayError::Bind { option, address, error })
+            sockets::listen(address, only_ipv6).map_err(|error| RelayError::Bind { option, address, error })
         };
         let mut listeners = Vec::with_capacity(config.listen.len());
         for address in &config.listen {
@@ -176,17 +181,24 @@ impl Relay {
         let most = room::most(&config.limits);
         config.limits.standby = config.limits.standby.min(most / descriptors::STANDBY);
         let room = Arc::new(Room::new(most, config.limits.connections_per_address));
-        let registry = Arc::new(Registry::open(store, &config.limits).await?);
+        let ports =
+            Arc::new(OpenPorts::new(config.tcp_ports.clone(), config.tcp_addresses(), Arc::clone(&room)));
+        let registry = Registry::open(store, &config.limits).await?;
+        let registry = Arc::new(registry.with_ports(Arc::clone(&ports) as Arc<_>));
         let own = |task| AbortOnDropHandle::new(task);
         let mut tasks = Vec::new();
         let mut before = Predecessor::none();
         if let Some(mut courier) = predecessor {
-            handover::ready(&mut courier).await?;
+            let inherited = handover::ready(&mut courier).await?;
+            // It may have made a tunnel a moment ago.
+            registry.learn().await;
+            ports.adopt(inherited, |port| registry.by_port(port).is_some());
             let limits = &config.limits;
             let (predecessor, carrying) = Predecessor::new(courier, limits.claim_wait, limits.into());
             tasks.push(own(tokio::spawn(carrying)));
             before = predecessor;
         }
+        registry.open_ports(true);
         let (keys, pending) = (Arc::new(keys), Arc::new(Pending::default()));
         let ending = Arc::new(Ending::default());
         let routes = Routes::new(&config, addresses.first().copied());
@@ -211,6 +223,7 @@ impl Relay {
             config,
             routes,
             registry: Arc::clone(&registry),
+            ports,
             api,
             via,
             pending,
@@ -224,9 +237,14 @@ impl Relay {
         });
         tasks.push(own(tokio::spawn(registry.tend(keys))));
         for listener in &sockets.listen {
-            tcp::tune(listener.as_ref());
-            tasks.push(own(tokio::spawn(listen::accept(Arc::clone(&shared), Arc::clone(listener)))));
+            sockets::tune(listener.as_ref());
+            tasks.push(own(tokio::spawn(listen::accept(
+                Arc::clone(&shared),
+                Arc::clone(listener),
+                listen::serve,
+            ))));
         }
+        tasks.push(own(tokio::spawn(tcp::keep(Arc::clone(&shared)))));
         if let Some(admin) = &sockets.admin {
             tasks.push(own(tokio::spawn(admin::serve(Arc::clone(admin), Arc::clone(&shared)))));
         }

@@ -11,6 +11,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 
 use super::Shared;
+use super::carry::Terms;
 use super::errors::Cause;
 use super::exchange::{Account, Exchange, Finish, NoHead, Record, ResponseBody, Rest, Upload, is_resendable};
 use super::forward;
@@ -22,6 +23,7 @@ use super::upgrade;
 use super::viewer::{Connection, Pinned};
 use crate::auth::password::Verdict;
 use crate::link::{Ask, Lane, Link};
+use crate::proto::api::Proto;
 use crate::proto::http1::{Framing, RequestBody, ResponseHead, list_contains};
 use crate::proto::limits::reuse;
 use crate::tunnel::{Spec, Tunnel};
@@ -83,7 +85,8 @@ pub async fn forward(
     let again = if resendable { Some(head.clone()) } else { None };
     let mut upload = Upload::new(head, body, framing, held, limits.body_bytes);
     upload.tell(record.as_ref().map(|record| record.received()));
-    let ask = Ask { resendable, remote: connection.remote_canonical() };
+    let remote = connection.remote_canonical();
+    let ask = Ask { resendable, remote, proto: Proto::Http, unused: spec.proxy_protocol.is_some() };
     let fetch = Fetch { shared, tunnel: &tunnel, ask };
     // Once bound, a lane stays so, though later requests say nothing of the login.
     let pinned = connection.unpin(tunnel.id);
@@ -123,14 +126,8 @@ pub async fn forward(
         *response.headers_mut() = answer.headers;
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().insert(header::UPGRADE, protocol);
-        let splicing = Box::pin(upgrade::splice(
-            on_upgrade,
-            exchange,
-            limits.idle_upgraded,
-            running,
-            Arc::clone(&shared.ending),
-            account,
-        ));
+        let terms = Terms { idle: limits.idle_upgraded, running, ending: Arc::clone(&shared.ending) };
+        let splicing = Box::pin(upgrade::splice(on_upgrade, exchange, terms, account));
         shared.tasks.spawn(shared.ending.cut.clone().run_until_cancelled_owned(splicing));
         return Ok(response);
     }
@@ -162,6 +159,9 @@ async fn admit(
 ) -> Result<(), Cause> {
     if forward::is_loop(request.headers(), via) {
         return Err(Cause::Loop);
+    }
+    if spec.proto.is_raw() {
+        return Err(Cause::NotHttp(spec.proto));
     }
     if tunnel.is_suspended() {
         return Err(Cause::Suspended);

@@ -58,6 +58,14 @@ impl Room {
         Arc::clone(&self.places).acquire_owned().await.ok()
     }
 
+    /// Leave for a descriptor of the relay's own, such as a listener, if connections are left enough of them.
+    pub fn spare(&self) -> Option<Permit> {
+        let promised = self.promised.load(Ordering::Relaxed);
+        (self.left(promised) > self.reserve)
+            .then(|| Arc::clone(&self.places).try_acquire_owned().ok())
+            .flatten()
+    }
+
     /// The place of a connection that was accepted; `None`: its address, where it counts, has all that it may.
     pub fn place(&self, permit: Permit, address: Option<IpAddr>) -> Option<Place> {
         let of_address = match (&self.crowd, address) {

@@ -78,6 +78,13 @@ impl Routes {
         }
     }
 
+    /// Where viewers reach the tunnel whose port is `port`.
+    pub fn tcp_url(&self, port: u16) -> String {
+        let (_, authority) = self.public_url.split_once("://").unwrap_or(("", &self.public_url));
+        let host = split_host(authority).map_or("localhost", |(host, _)| host);
+        format!("tcp://{host}:{port}")
+    }
+
     /// Routes by `host` (with or without a port) and then by `path`.
     pub fn route<'a>(&self, host: &'a str, path: &'a str) -> Route<'a> {
         let Some((host, _)) = split_host(host) else { return Route::Nobody };

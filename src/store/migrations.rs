@@ -54,6 +54,8 @@ const STEPS: &[&str] = &[
     ALTER TABLE tunnels ADD COLUMN replica INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE tunnels ADD COLUMN policy TEXT;
     CREATE UNIQUE INDEX ports ON tunnels (port) WHERE port IS NOT NULL;",
+    // 4: targets that are told of their viewers.
+    "ALTER TABLE tunnels ADD COLUMN proxy_protocol TEXT;",
 ];
 
 /// The newest version that this program knows.

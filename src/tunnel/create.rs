@@ -7,7 +7,7 @@ use http::HeaderValue;
 use uuid::Uuid;
 
 use crate::auth::password::{self, BasicAuth, PasswordError};
-use crate::proto::api::CreateTunnel;
+use crate::proto::api::{CreateTunnel, Proto, ProxyProtocol};
 use crate::proto::duration;
 use crate::proto::name::{Name, NameError};
 use crate::store::{StoreError, TunnelRow};
@@ -33,6 +33,66 @@ pub enum CreateError {
     /// The host would not be valid in a request.
     #[error("host_header must be a host name with an optional port")]
     HostHeader,
+    /// `proto` is unknown.
+    #[error("proto must be http, tcp or tls")]
+    Proto,
+    /// `proxy_protocol` is unknown.
+    #[error("proxy_protocol must be v1 or v2")]
+    ProxyProtocol,
+    /// `remote_port` is out of range.
+    #[error("remote_port must be 1 to 65535")]
+    RemotePort,
+    /// `remote_port` without `tcp`.
+    #[error("remote_port is for tunnels of proto tcp; leave it out")]
+    PortWithoutTcp,
+    /// A field that only requests have, for a tunnel whose bytes are not read.
+    #[error("{field} is for tunnels of proto http; a tunnel of proto {proto} passes bytes on unread")]
+    OnlyHttp {
+        /// The field.
+        field: &'static str,
+        /// What viewers speak.
+        proto: Proto,
+    },
+    /// The relay has no ports for tunnels.
+    #[error("this relay has no ports for TCP tunnels; its operator gives them with tcp-ports")]
+    NoPorts,
+    /// Names cannot be told apart without a domain.
+    #[error(
+        "a tunnel of proto tls is told by the name in the handshake; this relay's operator has not set base-domain"
+    )]
+    NoBaseDomain,
+    /// The port is none of those that the relay gives.
+    #[error("this relay gives the ports {from} to {to}; choose one of them, or none")]
+    PortNotGiven {
+        /// The first.
+        from: u16,
+        /// The last.
+        to: u16,
+    },
+    /// The port belongs to another tunnel.
+    #[error("the port {0} belongs to another tunnel; choose another, or none")]
+    PortTaken(u16),
+    /// Something else listens there.
+    #[error(
+        "the port {port} cannot be used, perhaps as another program on the relay's machine has it ({error}); choose another, or none"
+    )]
+    PortInUse {
+        /// The port.
+        port: u16,
+        /// What the system says.
+        error: String,
+    },
+    /// Every port belongs to somebody.
+    #[error("none of this relay's ports ({from} to {to}) is free; its operator can give more")]
+    NoFreePort {
+        /// The first.
+        from: u16,
+        /// The last.
+        to: u16,
+    },
+    /// Another process has the ports by now.
+    #[error("the relay restarts; try again shortly")]
+    Draining,
     /// The name is reserved for another key.
     #[error("the name '{0}' belongs to another key; choose another")]
     Taken(String),
@@ -75,6 +135,12 @@ pub struct Spec {
     pub reuse: bool,
     /// What viewers must give.
     pub auth: Option<Arc<BasicAuth>>,
+    /// What viewers speak.
+    pub proto: Proto,
+    /// The relay's port that leads to the tunnel. After [`Spec::check`]: the wanted one.
+    pub port: Option<u16>,
+    /// How the target is told of its viewer, before anything else on a connection.
+    pub proxy_protocol: Option<ProxyProtocol>,
 }
 
 impl PartialEq for Spec {
@@ -86,6 +152,7 @@ impl PartialEq for Spec {
             && self.source == other.source
             && self.host_header == other.host_header
             && auth(self) == auth(other)
+            && (self.proto, self.port, self.proxy_protocol) == (other.proto, other.port, other.proxy_protocol)
     }
 }
 
@@ -101,6 +168,15 @@ impl Spec {
         let name = filled(&request.name).map(Name::parse).transpose()?;
         let ttl = filled(&request.ttl).map(duration::parse).transpose()?.filter(|ttl| !ttl.is_zero());
         let host_header = filled(&request.host_header).map(host).transpose()?;
+        let proto = filled(&request.proto)
+            .map_or(Ok(Proto::Http), |text| text.parse().map_err(|_| CreateError::Proto))?;
+        let only_http =
+            [("auth_user", request.auth_user.is_some()), ("host_header", request.host_header.is_some())];
+        if let Some((field, _)) = only_http.into_iter().find(|(_, given)| *given && proto.is_raw()) {
+            return Err(CreateError::OnlyHttp { field, proto });
+        }
+        let proxy_protocol = filled(&request.proxy_protocol).map(str::parse).transpose();
+        let proxy_protocol = proxy_protocol.map_err(|_| CreateError::ProxyProtocol)?;
         let auth = match (filled(&request.auth_user), filled(&request.auth_pass)) {
             (None, None) => None,
             (Some(user), Some(pass)) => match before.and_then(|before| before.auth.clone()) {
@@ -109,6 +185,12 @@ impl Spec {
             },
             _ => return Err(CreateError::Auth),
         };
+        let wanted_port =
+            |port| u16::try_from(port).ok().filter(|port| *port != 0).ok_or(CreateError::RemotePort);
+        let port = request.remote_port.map(wanted_port).transpose()?;
+        if port.is_some() && proto != Proto::Tcp {
+            return Err(CreateError::PortWithoutTcp);
+        }
         let label = |text: &Option<String>| filled(text).map(|text| text.chars().take(MAX_LABEL).collect());
         let spec = Self {
             chosen: name.is_some(),
@@ -119,6 +201,9 @@ impl Spec {
             host_header,
             reuse: request.reuse.unwrap_or(true),
             auth,
+            proto,
+            port,
+            proxy_protocol,
         };
         Ok((spec, name))
     }
@@ -134,6 +219,9 @@ impl Spec {
             host_header: row.host_header.as_deref().and_then(|host| HeaderValue::from_str(host).ok()),
             reuse: row.reuse,
             auth: row.auth.as_deref().map(BasicAuth::from_text).transpose()?.map(Arc::new),
+            proto: row.kind.parse().unwrap_or_default(),
+            port: row.port,
+            proxy_protocol: row.proxy_protocol.as_deref().and_then(|version| version.parse().ok()),
         })
     }
 
@@ -151,8 +239,9 @@ impl Spec {
             host_header: self.host_header.as_ref().and_then(|host| host.to_str().ok()).map(str::to_owned),
             reuse: self.reuse,
             auth: self.auth.as_ref().map(|auth| auth.to_text()),
-            kind: "http".to_owned(),
-            port: None,
+            kind: self.proto.as_str().to_owned(),
+            port: self.port,
+            proxy_protocol: self.proxy_protocol.map(|version| version.as_str().to_owned()),
             target_proto: None,
             replica: false,
             policy: None,

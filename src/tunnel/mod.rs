@@ -3,6 +3,7 @@
 mod create;
 mod lifetime;
 mod news;
+mod ports;
 mod quota;
 mod registry;
 mod serving;
@@ -10,6 +11,7 @@ mod throttle;
 mod traffic;
 
 pub use create::{CreateError, Spec, seconds};
+pub use ports::{PortError, Ports};
 pub use quota::{Quota, UsedUp, Viewing};
 pub use registry::{Registry, drain_session};
 pub use serving::{Credential, TooMany};

@@ -75,9 +75,13 @@ impl Registry {
         if row.closed {
             self.remove(tunnel);
             tunnel.end(End::Deleted);
-        } else if let Err(error) = tunnel.adopt(row) {
+            return;
+        }
+        let port = tunnel.spec().port;
+        if let Err(error) = tunnel.adopt(row) {
             tracing::error!(tunnel = row.name, %error, "tunnel not taken up");
         }
+        self.port_changed(tunnel, port);
     }
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::values::{
-    HIDDEN, address, count, count_or_none, jwt_secret, network, one, show_or_none, show_size, show_switch,
-    show_wait, size, size_or_none, static_key, switch, wait,
+    HIDDEN, address, count, count_or_none, ip, jwt_secret, network, one, ports, show_or_none, show_size,
+    show_switch, show_wait, size, size_or_none, static_key, switch, wait,
 };
 use crate::relay::config::{LogFormat, PublicUrl, RelayConfig, base_domain};
 
@@ -161,6 +161,23 @@ pub static OPTIONS: &[Opt] = &[
         |config, values| put(&mut config.base_domain, reason(one(values)?, base_domain).map(Some)),
         |config| config.base_domain.iter().cloned().collect(),
     ),
+    option(
+        "tcp-ports",
+        "FROM-TO",
+        "Ports that TCP tunnels may have, each its own; without this there are none",
+        |config, values| put(&mut config.tcp_ports, ports(one(values)?).map(Some)),
+        |config| config.tcp_ports.iter().map(|ports| format!("{}-{}", ports.start(), ports.end())).collect(),
+    ),
+    Opt {
+        repeat: true,
+        ..option(
+            "tcp-listen",
+            "ADDRESS",
+            "Address at which these ports are listened on; may be repeated [default: those of listen]",
+            |config, values| put(&mut config.tcp_listen, each(values, ip)),
+            |config| config.tcp_listen.iter().map(ToString::to_string).collect(),
+        )
+    },
     option(
         "public-url",
         "URL",
@@ -320,7 +337,7 @@ pub static OPTIONS: &[Opt] = &[
         "idle-upgraded",
         idle_upgraded,
         SHORT..=seconds(30 * DAY),
-        "A WebSocket on which no byte moves ends after this"
+        "A WebSocket or TCP connection on which no byte moves ends after this"
     ),
     option(
         "body-bytes",

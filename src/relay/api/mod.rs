@@ -140,7 +140,11 @@ impl utoipa::Modify for AsWritten {
             }
             let required: fn(&str) -> bool = match name.as_str() {
                 "CreateTunnel" => |field| field == "local_port",
-                "Tunnel" => |field| !matches!(field, "name" | "device_name" | "source" | "suspended"),
+                "Tunnel" => |field| {
+                    let optional =
+                        ["name", "device_name", "source", "suspended", "remote_port", "proxy_protocol"];
+                    !optional.contains(&field)
+                },
                 _ => continue,
             };
             object.required = object.properties.keys().filter(|field| required(field)).cloned().collect();

@@ -40,7 +40,7 @@ pub async fn list(State(api): State<Api>, headers: HeaderMap) -> Answer<Json<Vec
         (status = 200, description = "The key had it already; it has the new settings", body = api::Tunnel),
         (status = 400, description = "A field cannot be used; `code` says which", body = ApiError),
         (status = 403, description = "The key has as many tunnels as it may, or the token is for another name", body = ApiError),
-        (status = 409, description = "The name is another key's", body = ApiError),
+        (status = 409, description = "The name or the port is another's, or no port is free", body = ApiError),
         (status = 413, description = "The body is over 64 KiB", body = ApiError),
         (status = 429, description = "The key has created as many tunnels as it may for now; `Retry-After` says for how long", body = ApiError), Refusals))]
 pub async fn create(
@@ -208,7 +208,13 @@ fn show(api: &Api, tunnel: &Tunnel) -> api::Tunnel {
         connected: tunnel.session().is_some(),
         device_name: spec.device_name.clone(),
         source: spec.source.clone(),
-        public_url: api.routes.url_of(&tunnel.name),
+        public_url: match spec.port {
+            Some(port) => api.routes.tcp_url(port),
+            None => api.routes.url_of(&tunnel.name),
+        },
+        proto: spec.proto.as_str().to_owned(),
+        remote_port: spec.port,
+        proxy_protocol: spec.proxy_protocol.map(|version| version.as_str().to_owned()),
     }
 }
 

@@ -60,13 +60,14 @@ pub async fn take_over(config: &RelayConfig) -> Result<Inheritance, TakeOverErro
         version: env!("CARGO_PKG_VERSION").to_owned(),
         listen: config.listen.clone(),
         admin: config.admin_listen,
+        ports: true,
     };
     courier.send(&Request::TakeOver(wanted), &[]).await?;
     let Listening { listen, admin } = match answer(&mut courier).await? {
         Reply::Listeners(listening) => listening,
         Reply::OtherAddresses(sentence) => return Err(TakeOverError::OtherAddresses(sentence)),
         Reply::Refused(sentence) => return Err(TakeOverError::Refused(sentence)),
-        Reply::Yours => return Err(unexpected()),
+        Reply::Ports(_) | Reply::Yours => return Err(unexpected()),
     };
     let mut listener = |address: SocketAddr| {
         let descriptor = courier.take_descriptor().ok_or_else(unexpected)?;
@@ -83,13 +84,25 @@ pub async fn take_over(config: &RelayConfig) -> Result<Inheritance, TakeOverErro
 }
 
 /// Says that we can serve. When this returns, the running relay has stopped accepting; what has come since waits in the
-/// listeners. The rest of the conversation is about what only that relay can answer.
-pub async fn ready(courier: &mut Courier) -> Result<(), TakeOverError> {
+/// listeners. The rest of the conversation is about what only that relay can answer. The sockets that listen at ports of
+/// tunnels come with its answer, as tunnels came and went until then.
+pub async fn ready(courier: &mut Courier) -> Result<Vec<TcpListener>, TakeOverError> {
     courier.send(&ToPredecessor::Ready, &[]).await?;
-    match answer(courier).await? {
-        Reply::Yours => Ok(()),
-        Reply::Refused(sentence) => Err(TakeOverError::Refused(sentence)),
-        _ => Err(unexpected()),
+    let mut ports = Vec::new();
+    loop {
+        match answer(courier).await? {
+            Reply::Ports(count) => {
+                for _ in 0..count {
+                    let descriptor = courier.take_descriptor().ok_or_else(unexpected)?;
+                    let listener = std::net::TcpListener::from(descriptor);
+                    listener.set_nonblocking(true)?;
+                    ports.push(TcpListener::from_std(listener)?);
+                }
+            }
+            Reply::Yours => return Ok(ports),
+            Reply::Refused(sentence) => return Err(TakeOverError::Refused(sentence)),
+            _ => return Err(unexpected()),
+        }
     }
 }
 

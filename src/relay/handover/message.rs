@@ -21,6 +21,9 @@ pub struct Wanted {
     pub listen: Vec<SocketAddr>,
     /// Where the operator comes in, likewise.
     pub admin: SocketAddr,
+    /// It takes [`Reply::Ports`].
+    #[serde(default)]
+    pub ports: bool,
 }
 
 /// What the running relay answers.
@@ -29,6 +32,9 @@ pub struct Wanted {
 pub enum Reply {
     /// The listeners come along, as descriptors in this order.
     Listeners(Listening),
+    /// It has stopped accepting, and so many sockets that listen at ports of tunnels come along. [`Reply::Yours`] follows,
+    /// perhaps after more of these.
+    Ports(usize),
     /// It has stopped accepting: the successor accepts from now on.
     Yours,
     /// The successor is configured for other addresses; the text names both.
@@ -81,6 +87,7 @@ mod tests {
             version: String::new(),
             listen: listen.iter().map(|address| address.parse().unwrap()).collect(),
             admin: admin.parse().unwrap(),
+            ports: true,
         }
     }
 

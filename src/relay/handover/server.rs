@@ -14,7 +14,7 @@ use super::socket::Published;
 use crate::link::peer::ToPredecessor;
 use crate::relay::Shared;
 use crate::relay::ending::Kind;
-use crate::stream::courier::Courier;
+use crate::stream::courier::{Courier, MOST_DESCRIPTORS};
 
 /// From a connection to what it wants.
 const REQUEST_WAIT: Duration = Duration::from_secs(5);
@@ -121,6 +121,13 @@ async fn give(shared: &Arc<Shared>, stream: UnixStream, sockets: &Sockets) -> io
         courier.send(&Reply::Refused("it stops".into()), &[]).await?;
         return Ok(None);
     }
+    // Also for one that does not know them: it opens them itself, when they are free.
+    let ports = shared.ports.hand_over();
+    for ports in ports.chunks(MOST_DESCRIPTORS).filter(|_| wanted.ports) {
+        let descriptors: Vec<_> = ports.iter().map(|listener| listener.as_fd()).collect();
+        let _ = courier.send(&Reply::Ports(descriptors.len()), &descriptors).await;
+    }
+    drop(ports);
     // A successor that does not hear this has ended: its connection, which is read next, says so.
     let _ = courier.send(&Reply::Yours, &[]).await;
     tracing::info!(version, "another relay has taken over");

@@ -4,7 +4,7 @@ mod io;
 mod watch;
 
 pub use io::ViewerIo;
-pub use watch::{Verdict, watch};
+pub use watch::{Verdict, vanished, watch};
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};

@@ -54,6 +54,16 @@ pub async fn watch(connection: &Connection, limits: &Limits) -> Verdict {
     }
 }
 
+/// Until the viewer has vanished; one that only shut its side may still read. For while nothing is read of it.
+pub async fn vanished(connection: &Connection) {
+    loop {
+        match poll_fn(|cx| connection.poll_departure(cx)).await {
+            Departure::Reset => return,
+            Departure::Fin | Departure::Behind => sleep(TICK).await,
+        }
+    }
+}
+
 enum Departure {
     /// It sends no more, but may still read.
     Fin,

@@ -2,6 +2,7 @@
 
 use crate::auth::Owner;
 use crate::link::sockets::{Opened, Pending};
+use crate::proto::api::Proto;
 use crate::proto::limits::Limits;
 use crate::proto::message::Level;
 use crate::tunnel::Spec;
@@ -19,6 +20,9 @@ fn tunnel() -> Tunnel {
         host_header: None,
         reuse: true,
         auth: None,
+        proto: Proto::Http,
+        port: None,
+        proxy_protocol: None,
     };
     let owner = Owner::from("alice");
     let quota = Quotas::new(&Limits::default()).of(&owner);
