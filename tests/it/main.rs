@@ -41,6 +41,7 @@ mod smuggling;
 mod sockets;
 mod streaming;
 mod takeover;
+mod tcp;
 mod tokens;
 mod tools;
 mod toxiproxy;

@@ -7,6 +7,7 @@ pub use ports::{OpenPorts, keep};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::time::sleep;
 
 use super::Shared;
 use super::carry::{Ends, Terms, carry};
@@ -16,6 +17,8 @@ use super::reach;
 use super::viewer::{Connection, ViewerIo, vanished};
 use crate::link::{Ask, Lane, Link};
 use crate::proto::api::Proto;
+use crate::proto::limits::turn;
+use crate::random::fraction;
 use crate::tunnel::{Tunnel, Viewing};
 
 /// Takes a viewer's connection through `tunnel`, to its end. `first` was read of it already. What cannot be served is
@@ -60,6 +63,10 @@ pub async fn serve(
                 record.fail(&cause);
             }
             connection.reset_on_close();
+            if cause.is_of_a_quota() {
+                // Who asks again at once would take the time of others.
+                Box::pin(sleep(turn::REFUSAL_LEAST + turn::REFUSAL_SPREAD.mul_f64(fraction()))).await;
+            }
         }
     }
 }
