@@ -80,6 +80,7 @@ fn heads(c: &mut Criterion) {
         told: None,
         peer: "192.0.2.1",
         trusted: false,
+        secure: false,
         via: &via,
         guarded: false,
         body: RequestBody::None,

@@ -60,6 +60,7 @@ fn written(routes: &Routes, request: &mut Request<Incoming>) -> Option<Vec<u8>> 
         told: None,
         peer: "192.0.2.1",
         trusted: false,
+        secure: false,
         via: &via,
         guarded: true,
         body,

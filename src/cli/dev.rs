@@ -71,6 +71,8 @@ pub(super) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         relay: Some(format!("http://{first}")),
         key: Some(key.expose().to_owned()),
         proxy: Some("none".into()),
+        relay_ca: None,
+        insecure: false,
     };
     let connector = to_relay.connector().map_err(anyhow::Error::msg)?;
     let style = args.show.style();

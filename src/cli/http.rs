@@ -1,5 +1,7 @@
 //! `adit http`: one tunnel to one target; and the loop in which every command that opens tunnels waits.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +31,12 @@ pub(super) struct RelayArgs {
     /// Proxy on the way to the relay, or `none` [default: HTTPS_PROXY and so on; none for a relay on this machine]
     #[arg(long, env = "ADIT_PROXY", value_name = "URL", hide_env_values = true)]
     pub(super) proxy: Option<String>,
+    /// Certificates, in PEM, of the authority that the relay's certificate is from [default: those of the system]
+    #[arg(long, env = "ADIT_RELAY_CA", value_name = "FILE", conflicts_with = "insecure")]
+    pub(super) relay_ca: Option<PathBuf>,
+    /// Take any certificate of the relay: whoever is on the way can read along and take its place
+    #[arg(long)]
+    pub(super) insecure: bool,
 }
 
 /// The relay that is meant when none is named: `adit relay` without options.
@@ -45,7 +53,22 @@ impl RelayArgs {
             Some(url) => Proxies::fixed(url).map_err(|error| error.to_string())?,
         };
         let key = self.key.as_deref().filter(|key| !key.is_empty()).map(Secret::new);
-        Connector::new(Dialer::new(relay, proxies), key.as_ref()).map_err(|error| error.to_string())
+        let dialer = Dialer::new(relay, proxies);
+        let dialer = match (&self.relay_ca, self.insecure) {
+            (None, false) => dialer,
+            (Some(file), _) => {
+                let at = |error: String| format!("relay-ca: {}: {error}", file.display());
+                dialer.trusting(&fs::read(file).map_err(|error| at(error.to_string()))?).map_err(at)?
+            }
+            (None, true) => {
+                eprintln!(
+                    "warning: --insecure: the relay's certificate is not checked; whoever is on the way can read \
+                     along and take its place"
+                );
+                dialer.trusting_anybody().map_err(|error| error.to_string())?
+            }
+        };
+        Connector::new(dialer, key.as_ref()).map_err(|error| error.to_string())
     }
 }
 
@@ -244,7 +267,7 @@ pub(super) fn host_header(text: &str, target: &Target) -> Result<Option<String>,
 
 /// Name of this machine, as far as it is told without a system call of its own.
 fn hostname() -> Option<String> {
-    let told = std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::env::var("HOSTNAME"));
+    let told = fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::env::var("HOSTNAME"));
     told.ok().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
@@ -288,6 +311,8 @@ mod tests {
             relay: Some(relay.into()),
             key: Some(key.into()),
             proxy: Some("none".into()),
+            relay_ca: None,
+            insecure: false,
         };
         assert!(args("https://relay.example/path", "k").connector().err().unwrap().contains("path"));
         assert!(args("https://relay.example", "a b").connector().err().unwrap().contains("ADIT_KEY"));

@@ -119,10 +119,14 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         tracing::info!(%address, "listening for the operator");
     }
     tracing::info!(url = relay.public_url(), version = env!("CARGO_PKG_VERSION"), "relay ready");
-    let handed_over = tokio::select! {
-        biased;
-        () = relay.handed_over() => true,
-        () = signals.next() => false,
+    let mut hangup = signal(SignalKind::hangup())?;
+    let handed_over = loop {
+        tokio::select! {
+            biased;
+            () = relay.handed_over() => break true,
+            () = signals.next() => break false,
+            _ = hangup.recv() => relay.reload(),
+        }
     };
     let ending = async {
         if handed_over {

@@ -13,7 +13,8 @@ use crate::client::{Options, Proto, ProxyProtocol, Target};
 /// What stands in the file.
 pub(super) const FILE_HELP: &str = "The file:\n\n  \
     relay = \"https://relay.example.com\"   # --relay and ADIT_RELAY go before it\n  \
-    key = \"nbk_…\"                         # --key and ADIT_KEY go before it\n\n  \
+    key = \"nbk_…\"                         # --key and ADIT_KEY go before it\n  \
+    relay_ca = \"ca.pem\"                  # optional: the authority of the relay's certificate\n\n  \
     [[tunnel]]\n  \
     target = \"3000\"                       # as of `adit http`\n  \
     name = \"web\"                          # optional, as all that follows\n  \
@@ -51,7 +52,8 @@ pub(super) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     let relay = RelayArgs {
         relay: args.relay.relay.or(wanted.relay),
         key: args.relay.key.filter(|key| !key.is_empty()).or(wanted.key),
-        proxy: args.relay.proxy,
+        relay_ca: args.relay.relay_ca.or(wanted.relay_ca),
+        ..args.relay
     };
     let connector = match relay.connector() {
         Ok(connector) => connector,
@@ -80,6 +82,7 @@ pub(super) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
 struct Wanted {
     relay: Option<String>,
     key: Option<String>,
+    relay_ca: Option<PathBuf>,
     tunnels: Vec<Tunnel>,
 }
 
@@ -115,6 +118,7 @@ fn parse(text: &str) -> Result<Wanted, Vec<String>> {
         match key.as_str() {
             "relay" => wanted.relay = reader.text("", key, value),
             "key" => wanted.key = reader.text("", key, value),
+            "relay_ca" => wanted.relay_ca = reader.text("", key, value).map(Into::into),
             "tunnel" => match value {
                 Value::Array(tunnels) => {
                     for (at, tunnel) in tunnels.iter().enumerate() {
@@ -123,7 +127,9 @@ fn parse(text: &str) -> Result<Wanted, Vec<String>> {
                 }
                 _ => reader.errors.push("tunnel: write [[tunnel]] with two brackets".into()),
             },
-            _ => reader.errors.push(format!("{key}: no such key; there are relay, key and [[tunnel]]")),
+            _ => reader
+                .errors
+                .push(format!("{key}: no such key; there are relay, relay_ca, key and [[tunnel]]")),
         }
     }
     let mut names: Vec<_> = wanted.tunnels.iter().filter_map(|tunnel| tunnel.name.as_deref()).collect();

@@ -50,7 +50,7 @@ pub(super) enum DialError {
     },
     /// TLS failed, most often over the certificate.
     #[error(
-        "no TLS with {authority} ({error}): the relay's certificate must be valid for its name; set SSL_CERT_FILE for \
+        "no TLS with {authority} ({error}): the relay's certificate must be valid for its name; give --relay-ca FILE for \
          an authority of your own"
     )]
     Tls {
@@ -91,6 +91,16 @@ impl Dialer {
     /// The same, with TLS as the caller has set it up.
     pub fn with_tls(self, tls: TlsConnector) -> Self {
         Self { tls: Some(tls), ..self }
+    }
+
+    /// The same, verified against the certificates in `pem` alone. The error says what is wrong with them.
+    pub fn trusting(self, pem: &[u8]) -> Result<Self, String> {
+        Ok(self.with_tls(tls::trusting(pem)?))
+    }
+
+    /// The same with any certificate.
+    pub fn trusting_anybody(self) -> Result<Self, TlsError> {
+        Ok(self.with_tls(tls::unverified()?))
     }
 
     /// Where it leads.

@@ -164,7 +164,7 @@ impl Service<Uri> for ToProxy {
             let connector = tls::verified().map_err(io::Error::other)?;
             let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
             let stream = connector.connect(name, stream).await?;
-            Ok(TokioIo::new(AnyStream::Tls(Box::new(stream))))
+            Ok(TokioIo::new(AnyStream::Tls(Box::new(stream.into()))))
         })
     }
 }

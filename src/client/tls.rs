@@ -16,7 +16,7 @@ pub(super) fn verified() -> Result<TlsConnector, TlsError> {
     once(&MADE, tls::verified)
 }
 
-/// Takes any certificate: for loopback addresses only.
+/// Takes any certificate: for loopback addresses, and for whoever asks for it.
 pub(super) fn unverified() -> Result<TlsConnector, TlsError> {
     static MADE: OnceLock<TlsConnector> = OnceLock::new();
     once(&MADE, tls::unverified)

@@ -100,6 +100,20 @@ impl Default for Limits {
     }
 }
 
+/// TLS of viewers and clients.
+#[doc(hidden)]
+pub mod tls {
+    use std::time::Duration;
+
+    /// Bytes until a ClientHello has to be whole: hellos with post-quantum keys have under 2 KiB, and one record may have
+    /// 16 KiB.
+    pub const HELLO_BYTES: usize = 18 * 1024;
+    /// Files with certificates are looked at this often.
+    pub const LOOK_EVERY: Duration = Duration::from_secs(10);
+    /// A certificate that ends sooner is told of in the log.
+    pub const WARN_BEFORE: Duration = Duration::from_secs(14 * 24 * 3600);
+}
+
 /// Rules for keeping a data socket, with the client's connection to the target behind it, for a next request.
 #[doc(hidden)]
 pub mod reuse {

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use crate::auth::jwt::{MAX_SECRETS, MIN_SECRET};
 use crate::auth::{Secret, StaticKey};
 use crate::proto::limits::Limits;
+use crate::relay::tls::Pair;
 
 /// How log records are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,6 +29,14 @@ pub enum LogFormat {
 pub struct RelayConfig {
     /// Where viewers and clients come in; port 0 is any free one.
     pub listen: Vec<SocketAddr>,
+    /// The same for those who speak TLS. They may do so at `listen`, too, where plain HTTP is for others.
+    pub listen_tls: Vec<SocketAddr>,
+    /// Files with certificates, each with its chain, in PEM.
+    pub tls_cert: Vec<PathBuf>,
+    /// Their private keys, in the same order.
+    pub tls_key: Vec<PathBuf>,
+    /// Whoever comes without TLS to a relay whose public URL is https is led there.
+    pub https_redirect: bool,
     /// Where the operator comes in (D4).
     pub admin_listen: SocketAddr,
     /// Tunnels are reached at `NAME.base_domain`; as [`base_domain`] returns it. `None`: by path only.
@@ -61,6 +70,10 @@ impl Default for RelayConfig {
     fn default() -> Self {
         Self {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))],
+            listen_tls: Vec::new(),
+            tls_cert: Vec::new(),
+            tls_key: Vec::new(),
+            https_redirect: true,
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)),
             base_domain: None,
             tcp_ports: None,
@@ -82,14 +95,30 @@ impl RelayConfig {
     /// Whether only this machine can reach the listen addresses: the one case in which a relay may begin
     /// without keys.
     pub fn is_loopback_only(&self) -> bool {
-        self.listen.iter().all(|address| address.ip().is_loopback())
+        self.addresses().all(|address| address.ip().is_loopback())
+    }
+
+    /// Where viewers and clients come in, with and without TLS.
+    pub fn addresses(&self) -> impl Iterator<Item = &SocketAddr> {
+        self.listen.iter().chain(&self.listen_tls)
+    }
+
+    /// Whether the relay speaks TLS itself.
+    pub fn has_tls(&self) -> bool {
+        !self.tls_cert.is_empty()
+    }
+
+    /// The certificates with their keys.
+    pub fn tls_files(&self) -> Vec<Pair> {
+        let pairs = self.tls_cert.iter().cloned().zip(self.tls_key.iter().cloned());
+        pairs.map(|(certificate, key)| Pair { certificate, key }).collect()
     }
 
     /// The addresses at which ports of tunnels are listened on, each once.
     pub fn tcp_addresses(&self) -> Vec<IpAddr> {
         let mut addresses = self.tcp_listen.clone();
         if addresses.is_empty() {
-            addresses.extend(self.listen.iter().map(SocketAddr::ip));
+            addresses.extend(self.addresses().map(SocketAddr::ip));
         }
         let mut seen = HashSet::new();
         addresses.retain(|address| seen.insert(*address));
@@ -106,25 +135,40 @@ impl RelayConfig {
             }
         };
         check(
-            !self.listen.is_empty(),
+            self.addresses().next().is_some(),
             "listen: no address; give at least one, such as 127.0.0.1:8080".into(),
         );
         let mut seen = HashSet::new();
-        for address in self.listen.iter().chain([&self.admin_listen]).filter(|address| address.port() != 0) {
-            check(seen.insert(address), format!("listen and admin-listen: {address} is given twice"));
+        let all = self.addresses().chain([&self.admin_listen]);
+        for address in all.filter(|address| address.port() != 0) {
+            check(
+                seen.insert(address),
+                format!("listen, listen-tls and admin-listen: {address} is given twice"),
+            );
         }
         if let Some(ports) = &self.tcp_ports {
             check(
                 !ports.is_empty() && *ports.start() != 0,
                 format!("tcp-ports: {}-{} is no range of ports", ports.start(), ports.end()),
             );
-            for address in self.listen.iter().chain([&self.admin_listen]) {
+            for address in self.addresses().chain([&self.admin_listen]) {
                 check(
                     !ports.contains(&address.port()),
                     format!("tcp-ports: {address} is listened on already; leave its port out of the range"),
                 );
             }
         }
+        check(
+            self.listen_tls.is_empty() || self.has_tls(),
+            "listen-tls: there is no certificate; give tls-cert and tls-key".into(),
+        );
+        let (certificates, keys) = (self.tls_cert.len(), self.tls_key.len());
+        check(
+            certificates == keys,
+            format!(
+                "tls-cert is given {certificates} times and tls-key {keys} times; give both for each certificate"
+            ),
+        );
         // D4: the login of the dashboard must not cross a network in the clear.
         check(
             self.admin_listen.ip().is_loopback() || !self.trusted_proxies.is_empty(),

@@ -21,6 +21,10 @@ pub enum Cause {
     HeadTooLarge,
     /// The body is over the limit, in bytes.
     BodyTooLarge(u64),
+    /// The request came without TLS; where it should have gone, if that is known.
+    HttpsOnly(Option<HeaderValue>),
+    /// The handshake was for another tenant.
+    Misdirected,
     /// CONNECT.
     MethodNotAllowed,
     /// No tunnel of that name.
@@ -102,6 +106,18 @@ impl Cause {
             Self::BodyTooLarge(_) => {
                 (413, "body_too_large", "Body too large", "The request body is over this relay's limit.")
             }
+            Self::HttpsOnly(Some(_)) => {
+                (308, "https_only", "Use https", "This address is to be reached by https.")
+            }
+            Self::HttpsOnly(None) => {
+                (400, "https_only", "Use https", "This port speaks https: begin the address with https://.")
+            }
+            Self::Misdirected => (
+                421,
+                "misdirected",
+                "Misdirected request",
+                "This connection was opened for another host. Open one of its own for this host.",
+            ),
             Self::MethodNotAllowed => {
                 (405, "method_not_allowed", "Method not allowed", "This relay is no CONNECT proxy.")
             }
@@ -254,6 +270,9 @@ impl Cause {
                     header::WWW_AUTHENTICATE,
                     HeaderValue::from_static("Basic realm=\"tunnel\", charset=\"UTF-8\""),
                 );
+            }
+            Self::HttpsOnly(Some(url)) => {
+                headers.insert(header::LOCATION, url.clone());
             }
             Self::MethodNotAllowed => {
                 headers.insert(

@@ -19,6 +19,7 @@ use super::exchange::{Record, ResponseBody};
 use super::proxy;
 use super::reach;
 use super::route::{Route, is_valid_host};
+use super::secure;
 use super::viewer::{Busy, Connection};
 use crate::proto::limits::{Limits, turn};
 use crate::random::fraction;
@@ -128,7 +129,11 @@ async fn answer(
     let text = host.to_str().map_err(|_| Cause::BadHost)?;
     // A copy of the path would cost each request an allocation; the target's URI is shared instead.
     let uri = request.uri().clone();
-    match shared.routes.route(text, uri.path()) {
+    let route = shared.routes.route(text, uri.path());
+    if shared.tls.is_some() {
+        secure::check(shared, connection, &route, text, &uri, request.headers())?;
+    }
+    match route {
         Route::Host(_) | Route::Path(_) if shared.ending.is_stopping() => Err(Cause::Draining),
         Route::Own => {
             // Calls of clients are no exchanges of viewers, and one of them is behind each of these.

@@ -18,9 +18,11 @@ use tokio_util::sync::CancellationToken;
 use super::errors::Cause;
 use super::exchange::Record;
 use super::room::Place;
-use super::viewer::{Connection, Verdict, ViewerIo, watch};
+use super::tls::{ALPN_H2, Hello, Tls};
+use super::viewer::{Connection, Security, Verdict, ViewerIo, watch};
 use super::{Shared, forward, front};
 use crate::proto::limits::{Limits, read, viewer};
+use crate::stream::any::AnyStream;
 
 /// How every HTTP/2 connection with prior knowledge begins; no HTTP/1 method does.
 const HTTP2_PREFACE: &[u8] = b"PRI ";
@@ -74,16 +76,33 @@ fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
-/// Serves a connection that speaks HTTP.
-pub async fn serve(shared: Arc<Shared>, mut stream: TcpStream, remote: SocketAddr, place: Place) {
+/// Serves a connection that speaks HTTP, perhaps with TLS. `tls_port`: whoever comes without TLS is told so.
+pub async fn serve(
+    shared: Arc<Shared>,
+    mut stream: TcpStream,
+    remote: SocketAddr,
+    place: Place,
+    tls_port: bool,
+) {
     let limits = &shared.config.limits;
     let first = tokio::select! {
         first = timeout(limits.first_byte_wait, first_bytes(&mut stream)) => first,
         () = shared.ending.closing.cancelled() => return,
     };
     let Ok(Ok(first)) = first else { return };
-    let http2 = first.starts_with(HTTP2_PREFACE);
-    let connection = Connection::new(stream, remote, http2, place);
+    let (stream, security, first, http2) = match &shared.tls {
+        Some(tls) if first.first().is_some_and(|byte| Hello::begins_with(*byte)) => {
+            // Boxed, so that connections without TLS hold no room for it.
+            let shaking = timeout(limits.head_wait, Box::pin(shake(tls, stream, first)));
+            let Ok(Ok((stream, security, http2))) = shaking.await else { return };
+            (stream, security, Bytes::new(), http2)
+        }
+        _ => {
+            let http2 = first.starts_with(HTTP2_PREFACE);
+            (AnyStream::Tcp(stream), Security::Plain { tls_port }, first, http2)
+        }
+    };
+    let connection = Connection::new(stream, security, remote, http2, place);
     let io = TokioIo::new(ViewerIo::new(Arc::clone(&connection), first));
     let service = {
         let (shared, connection) = (Arc::clone(&shared), Arc::clone(&connection));
@@ -103,6 +122,16 @@ pub async fn serve(shared: Arc<Shared>, mut stream: TcpStream, remote: SocketAdd
         drive(&shared, &connection, serving, &shared.ending.closing, |serving| serving.graceful_shutdown())
             .await;
     }
+}
+
+/// The stream behind a handshake, and whether it speaks HTTP/2.
+async fn shake(tls: &Tls, stream: TcpStream, first: Bytes) -> io::Result<(AnyStream, Security, bool)> {
+    let hello = Hello::read(stream, &first).await?;
+    let name = hello.name.clone();
+    let shaken = hello.shake(Arc::clone(&tls.config)).await;
+    let stream = shaken.inspect_err(|error| tracing::debug!(%error, "no TLS with a viewer"))?;
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(ALPN_H2);
+    Ok((AnyStream::Tls(Box::new(stream.into())), Security::Tls { name }, http2))
 }
 
 /// As many bytes as tell HTTP/2 from everything else, and what came with them; an error if the end came before.

@@ -26,7 +26,9 @@ mod room;
 pub mod route;
 #[doc(hidden)]
 pub mod sample;
+mod secure;
 mod tcp;
+pub mod tls;
 mod upgrade;
 mod viewer;
 
@@ -53,7 +55,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::auth::Keys;
 use crate::link::peer::Predecessor;
 use crate::link::sockets::Pending;
-use crate::proto::limits::descriptors;
+use crate::proto::limits::{descriptors, tls::LOOK_EVERY};
 use crate::store::{Store, StoreError};
 use crate::stream::courier::Courier;
 use crate::stream::tcp as sockets;
@@ -65,6 +67,7 @@ use handover::Sockets;
 use room::Room;
 use route::Routes;
 use tcp::OpenPorts;
+use tls::{Tls, TlsError};
 
 /// What all connections share.
 struct Shared {
@@ -78,6 +81,8 @@ struct Shared {
     http2: http2::Builder<TokioExecutor>,
     /// Names this relay in forwarded requests, so that loops are seen.
     via: HeaderValue,
+    /// How to speak TLS, if that is wanted.
+    tls: Option<Tls>,
     /// Room for connections.
     room: Arc<Room>,
     /// Connections that wait for their data socket.
@@ -106,6 +111,9 @@ pub enum RelayError {
     /// A listener has no address.
     #[error("a listener cannot be used: {0}")]
     Listener(#[from] std::io::Error),
+    /// There is no TLS as it is wanted.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A running relay was not replaced.
     #[error(transparent)]
     TakeOver(#[from] TakeOverError),
@@ -134,7 +142,7 @@ impl Relay {
     /// Binds all addresses of `config` and starts serving on them.
     pub async fn bind(config: RelayConfig, keys: Keys, store: Arc<dyn Store>) -> Result<Self, RelayError> {
         // An IPv6 wildcard takes IPv4 connections too, unless another address is there for these.
-        let beside_ipv4 = |port| config.listen.iter().any(|other| other.is_ipv4() && other.port() == port);
+        let beside_ipv4 = |port| config.addresses().any(|other| other.is_ipv4() && other.port() == port);
         let bind = |option, address: SocketAddr| {
             let only_ipv6 = address.is_ipv6() && beside_ipv4(address.port());
             sockets::listen(address, only_ipv6).map_err(|error| RelayError::Bind { option, address, error })
@@ -143,11 +151,15 @@ impl Relay {
         for address in &config.listen {
             listeners.push(bind("listen", *address)?);
         }
+        for address in &config.listen_tls {
+            listeners.push(bind("listen-tls", *address)?);
+        }
         let admin = bind("admin-listen", config.admin_listen)?;
         Self::start(config, listeners, Some(admin), keys, store).await
     }
 
-    /// Starts serving on `listeners`, which the caller has bound (port 0 is any free one), and on `admin`.
+    /// Starts serving on `listeners`, which the caller has bound (port 0 is any free one), and on `admin`. The last of them,
+    /// as many as `config.listen_tls` has, are for TLS alone.
     pub async fn start(
         config: RelayConfig,
         listeners: Vec<TcpListener>,
@@ -178,6 +190,8 @@ impl Relay {
         store: Arc<dyn Store>,
     ) -> Result<Self, RelayError> {
         let addresses = sockets.addresses()?.listen;
+        let tls = Tls::open(&config)?;
+        let plain = addresses.len().saturating_sub(config.listen_tls.len());
         let most = room::most(&config.limits);
         config.limits.standby = config.limits.standby.min(most / descriptors::STANDBY);
         let room = Arc::new(Room::new(most, config.limits.connections_per_address));
@@ -201,7 +215,7 @@ impl Relay {
         registry.open_ports(true);
         let (keys, pending) = (Arc::new(keys), Arc::new(Pending::default()));
         let ending = Arc::new(Ending::default());
-        let routes = Routes::new(&config, addresses.first().copied());
+        let routes = Routes::new(&config, addresses.get(plain).or(addresses.first()).copied());
         let (sessions, open) = (TaskTracker::new(), Arc::new(Open::default()));
         let api = api::router(api::Api {
             registry: Arc::clone(&registry),
@@ -220,6 +234,7 @@ impl Relay {
             http1: http1(&config.limits),
             http2: listen::http2(&config.limits),
             room,
+            tls,
             config,
             routes,
             registry: Arc::clone(&registry),
@@ -236,13 +251,16 @@ impl Relay {
             questions: TaskTracker::new(),
         });
         tasks.push(own(tokio::spawn(registry.tend(keys))));
-        for listener in &sockets.listen {
+        for (at, listener) in sockets.listen.iter().enumerate() {
             sockets::tune(listener.as_ref());
-            tasks.push(own(tokio::spawn(listen::accept(
-                Arc::clone(&shared),
-                Arc::clone(listener),
-                listen::serve,
-            ))));
+            let tls_port = at >= plain;
+            let serve =
+                move |shared, stream, remote, place| listen::serve(shared, stream, remote, place, tls_port);
+            let accepting = listen::accept(Arc::clone(&shared), Arc::clone(listener), serve);
+            tasks.push(own(tokio::spawn(accepting)));
+        }
+        if shared.tls.is_some() {
+            tasks.push(own(tokio::spawn(reload_now_and_then(Arc::clone(&shared)))));
         }
         tasks.push(own(tokio::spawn(tcp::keep(Arc::clone(&shared)))));
         if let Some(admin) = &sockets.admin {
@@ -265,6 +283,13 @@ impl Relay {
         self.shared.ending.handed_over().await;
     }
 
+    /// Takes up certificates that have changed in their files; without a call this is done now and then.
+    pub fn reload(&self) {
+        if let Some(tls) = &self.shared.tls {
+            tls.reload();
+        }
+    }
+
     /// Where it listens.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
@@ -278,5 +303,14 @@ impl Relay {
     /// Its own URL.
     pub fn public_url(&self) -> &str {
         self.shared.routes.public_url()
+    }
+}
+
+async fn reload_now_and_then(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if let Some(tls) = &shared.tls {
+            tls.reload();
+        }
     }
 }

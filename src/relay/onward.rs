@@ -27,6 +27,8 @@ pub struct Onward<'a> {
     pub peer: &'a str,
     /// The peer is one of the trusted proxies.
     pub trusted: bool,
+    /// The viewer came by TLS.
+    pub secure: bool,
     /// Names this relay.
     pub via: &'a HeaderValue,
     /// `Authorization` was for the relay.
@@ -87,7 +89,7 @@ impl Onward<'_> {
             None => header_line(out, &FORWARDED_FOR, self.peer.as_bytes()),
         }
         if !stands(&FORWARDED_PROTO) {
-            header_line(out, &FORWARDED_PROTO, b"http");
+            header_line(out, &FORWARDED_PROTO, if self.secure { b"https" } else { b"http" });
         }
         if !stands(&FORWARDED_HOST) {
             header_line(out, &FORWARDED_HOST, self.host.as_bytes());
@@ -200,6 +202,7 @@ mod tests {
             told: None,
             peer: "9.9.9.9",
             trusted: false,
+            secure: false,
             via: &via,
             guarded: false,
             body: RequestBody::None,
@@ -285,6 +288,7 @@ mod tests {
                 told: None,
                 peer: "192.0.2.1",
                 trusted: false,
+                secure: false,
                 via: &via,
                 guarded: true,
                 body,

@@ -74,6 +74,7 @@ pub async fn forward(
         told: spec.host_header.as_ref(),
         peer: connection.remote_text(),
         trusted: forward::is_trusted(connection.remote.ip(), &shared.config.trusted_proxies),
+        secure: connection.is_secure(),
         via: &shared.via,
         guarded: spec.auth.is_some(),
         body: framing,

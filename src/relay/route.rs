@@ -35,7 +35,7 @@ pub enum Route<'a> {
 }
 
 impl Routes {
-    /// The routes of a relay whose first listener is bound to `bound`.
+    /// The routes of a relay whose first listener, of those with TLS if there are any, is bound to `bound`.
     pub fn new(config: &RelayConfig, bound: Option<SocketAddr>) -> Self {
         let base_domain = config.base_domain.clone();
         let public_url = match (&config.public_url, bound) {
@@ -47,10 +47,12 @@ impl Routes {
                     (None, IpAddr::V6(ip)) => format!("[{ip}]"),
                     (None, ip) => ip.to_string(),
                 };
-                if bound.port() == 80 {
-                    format!("http://{host}")
+                let (scheme, usual) =
+                    if config.listen_tls.is_empty() { ("http", 80) } else { ("https", 443) };
+                if bound.port() == usual {
+                    format!("{scheme}://{host}")
                 } else {
-                    format!("http://{host}:{}", bound.port())
+                    format!("{scheme}://{host}:{}", bound.port())
                 }
             }
             (None, None) => "http://localhost".to_owned(),
@@ -65,6 +67,11 @@ impl Routes {
     /// The relay's own URL.
     pub fn public_url(&self) -> &str {
         &self.public_url
+    }
+
+    /// Whether the relay is to be reached by https.
+    pub fn is_https(&self) -> bool {
+        self.public_url.starts_with("https://")
     }
 
     /// Where viewers reach the tunnel `name`.

@@ -1,4 +1,4 @@
-//! A connected byte stream of any of the kinds we dial.
+//! A connected byte stream of any of the kinds we dial or accept.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::TlsStream;
 
 /// TCP, TLS over TCP, or a Unix socket.
 pub enum AnyStream {

@@ -1,6 +1,6 @@
 //! Bytes on their way: WebSockets as byte streams, handshakes, splicing, socket options.
 
-#[cfg(feature = "client")]
+#[cfg(any(feature = "client", feature = "relay"))]
 pub mod any;
 #[cfg(feature = "relay")]
 pub mod courier;

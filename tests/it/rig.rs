@@ -79,6 +79,11 @@ impl Rig {
         Self { relay: None, address, admin, store: Arc::new(Sqlite::memory().unwrap()) }
     }
 
+    /// Looks at the files with certificates.
+    pub fn reload(&self) {
+        self.relay.as_ref().unwrap().reload();
+    }
+
     /// Stops in order.
     pub async fn shutdown(mut self) {
         soon(self.relay.take().unwrap().shutdown()).await;

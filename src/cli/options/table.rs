@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::values::{
-    HIDDEN, address, count, count_or_none, ip, jwt_secret, network, one, ports, show_or_none, show_size,
-    show_switch, show_wait, size, size_or_none, static_key, switch, wait,
+    HIDDEN, address, count, count_or_none, ip, jwt_secret, network, one, path, ports, show_or_none,
+    show_size, show_switch, show_wait, size, size_or_none, static_key, switch, wait,
 };
 use crate::relay::config::{LogFormat, PublicUrl, RelayConfig, base_domain};
 
@@ -147,6 +147,44 @@ pub static OPTIONS: &[Opt] = &[
             |config| config.listen.iter().map(ToString::to_string).collect(),
         )
     },
+    Opt {
+        repeat: true,
+        ..option(
+            "listen-tls",
+            "ADDRESS:PORT",
+            "The same for TLS alone; with a certificate, TLS is also taken at --listen; may be repeated",
+            |config, values| put(&mut config.listen_tls, each(values, address)),
+            |config| config.listen_tls.iter().map(ToString::to_string).collect(),
+        )
+    },
+    Opt {
+        repeat: true,
+        ..option(
+            "tls-cert",
+            "FILE",
+            "Certificate with its chain, in PEM; may be repeated, the viewer's host name chooses. Files that change are \
+             read again",
+            |config, values| put(&mut config.tls_cert, each(values, path)),
+            |config| config.tls_cert.iter().map(|path| path.display().to_string()).collect(),
+        )
+    },
+    Opt {
+        repeat: true,
+        ..option(
+            "tls-key",
+            "FILE",
+            "Private key of each --tls-cert, in the same order",
+            |config, values| put(&mut config.tls_key, each(values, path)),
+            |config| config.tls_key.iter().map(|path| path.display().to_string()).collect(),
+        )
+    },
+    option(
+        "https-redirect",
+        "on|off",
+        "Whether viewers and clients that come without TLS are led to https, where the public URL is https",
+        |config, values| put(&mut config.https_redirect, switch(one(values)?)),
+        |config| vec![show_switch(config.https_redirect)],
+    ),
     option(
         "admin-listen",
         "ADDRESS:PORT",
@@ -189,10 +227,7 @@ pub static OPTIONS: &[Opt] = &[
         "data-dir",
         "DIRECTORY",
         "Holds the database; made if it is missing",
-        |config, values| match one(values)? {
-            "" => Err("expected a directory".into()),
-            text => put(&mut config.data_dir, Ok(text.into())),
-        },
+        |config, values| put(&mut config.data_dir, path(one(values)?)),
         |config| vec![config.data_dir.display().to_string()],
     ),
     option(

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -27,6 +28,10 @@ pub(super) fn one(values: &[String]) -> Result<&str, String> {
         [value] => Ok(value),
         _ => Err(format!("expected one value, not {}", values.len())),
     }
+}
+
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { expected(text, "a path") } else { Ok(text.into()) }
 }
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {

@@ -125,7 +125,7 @@ impl Target {
                     return Ok(TargetIo::Tcp(stream));
                 }
                 let tls = timeout_at(deadline, self.secure(host, stream)).await.map_err(late)??;
-                Ok(TargetIo::Tls(Box::new(tls)))
+                Ok(TargetIo::Tls(Box::new(tls.into())))
             }
             At::Here(service) => {
                 let (near, far) = UnixStream::pair().map_err(|error| TargetError::from_io(self, &error))?;

@@ -10,12 +10,15 @@ use http::{HeaderValue, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use tokio::io::copy_bidirectional;
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::session::{self, Begun};
 use super::{Api, ApiFailure};
 use crate::auth::Principal;
+use crate::link::peer::PeerClaim;
 use crate::link::sockets::{Bearer, StandbyError};
 use crate::proto::frame::Role;
 use crate::proto::message::{ADIT_1, Level};
@@ -130,14 +133,21 @@ pub async fn data(
         let Some((io, already)) = upgraded(on_upgrade, &api.open.data_sockets).await else { return };
         match claim {
             Claimed::Here(claim) => claim.deliver(io, already, sizes),
-            Claimed::There(claim) => {
-                if let Ok(socket) = io.descriptor() {
-                    claim.deliver(socket, &already).await;
-                }
-            }
+            Claimed::There(claim) => pass_on(io, claim, &already).await,
         }
     });
     Ok(handshake::switching(accept))
+}
+
+/// Gives a data socket to the predecessor. TLS cannot change the process, so there it gets one end of a pair.
+async fn pass_on(mut io: ViewerIo, claim: PeerClaim, already: &[u8]) {
+    if let Some(socket) = io.descriptor() {
+        return claim.deliver(socket, already).await;
+    }
+    let Ok((mut near, far)) = UnixStream::pair() else { return };
+    let Ok(far) = far.into_std() else { return };
+    claim.deliver(far.into(), already).await;
+    let _ = copy_bidirectional(&mut io, &mut near).await;
 }
 
 fn upgrade_of(request: &mut Request) -> Result<OnUpgrade, ApiFailure> {

@@ -3,11 +3,13 @@
 use std::os::fd::OwnedFd;
 
 use bytes::BytesMut;
-use tokio::net::TcpStream;
+use socket2::{Domain, SockRef};
+use tokio::net::{TcpStream, UnixStream};
 use uuid::Uuid;
 
 use crate::link::peer::{PeerClaim, Predecessor};
 use crate::link::sockets::{Bearer, Claim, ClaimError, Pending};
+use crate::stream::any::AnyStream;
 use crate::stream::websocket::Sizes;
 
 /// The right to deliver one data socket.
@@ -38,9 +40,14 @@ impl Claimed {
     pub async fn deliver(self, socket: OwnedFd, already: BytesMut, sizes: Sizes) -> std::io::Result<()> {
         match self {
             Self::Here(claim) => {
-                let stream = std::net::TcpStream::from(socket);
-                stream.set_nonblocking(true)?;
-                claim.deliver(TcpStream::from_std(stream)?, already, sizes);
+                let about = SockRef::from(&socket);
+                about.set_nonblocking(true)?;
+                let stream = if about.domain()? == Domain::UNIX {
+                    AnyStream::Unix(UnixStream::from_std(socket.into())?)
+                } else {
+                    AnyStream::Tcp(TcpStream::from_std(socket.into())?)
+                };
+                claim.deliver(stream, already, sizes);
             }
             Self::There(claim) => claim.deliver(socket, &already).await,
         }

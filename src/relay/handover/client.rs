@@ -58,7 +58,7 @@ pub async fn take_over(config: &RelayConfig) -> Result<Inheritance, TakeOverErro
     let mut courier = Courier::new(stream);
     let wanted = Wanted {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        listen: config.listen.clone(),
+        listen: config.addresses().copied().collect(),
         admin: config.admin_listen,
         ports: true,
     };

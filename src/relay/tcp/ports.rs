@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 use super::serve;
 use crate::proto::api::Proto;
 use crate::relay::room::{Permit, Room};
-use crate::relay::viewer::Connection;
+use crate::relay::viewer::{Connection, Security};
 use crate::relay::{Shared, listen};
+use crate::stream::any::AnyStream;
 use crate::stream::tcp;
 use crate::sync::lock;
 use crate::tunnel::{PortError, Ports};
@@ -168,7 +169,8 @@ async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>, closed: Cancell
     let Ok(port) = listener.local_addr().map(|address| address.port()) else { return };
     let accepting =
         listen::accept(Arc::clone(&shared), listener, |shared, stream, remote, place| async move {
-            let connection = Connection::new(stream, remote, false, place);
+            let (stream, security) = (AnyStream::Tcp(stream), Security::Plain { tls_port: false });
+            let connection = Connection::new(stream, security, remote, false, place);
             let tunnel = shared.registry.by_port(port);
             Box::pin(serve(shared, connection, Default::default(), tunnel, Proto::Tcp)).await;
         });

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Connection, Phase};
+use crate::stream::any::AnyStream;
 
 /// Reads and writes one [`Connection`].
 pub struct ViewerIo {
@@ -47,9 +48,13 @@ impl ViewerIo {
         Self { connection, first }
     }
 
-    /// The socket for another process: it lives on when this one is dropped.
-    pub fn descriptor(&self) -> io::Result<OwnedFd> {
-        self.connection.stream().as_fd().try_clone_to_owned()
+    /// The socket for another process: it lives on when this one is dropped. `None` where more than the socket is needed.
+    pub fn descriptor(&self) -> Option<OwnedFd> {
+        match &*self.connection.stream() {
+            AnyStream::Tcp(stream) => stream.as_fd().try_clone_to_owned().ok(),
+            AnyStream::Unix(stream) => stream.as_fd().try_clone_to_owned().ok(),
+            AnyStream::Tls(_) => None,
+        }
     }
 
     fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {

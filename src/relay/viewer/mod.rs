@@ -9,13 +9,12 @@ pub use watch::{Verdict, vanished, watch};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::link::Lane;
 use crate::relay::room::Place;
+use crate::stream::any::AnyStream;
 use crate::sync::{Count, Held, lock};
 
 /// What a connection is doing; each phase has its own deadline.
@@ -35,7 +34,9 @@ pub enum Phase {
 /// One accepted connection, shared by hyper (which reads and writes), the exchanges on it and the watch over its
 /// deadlines. All of them run in one task, so the locks are never waited for.
 pub struct Connection {
-    stream: Mutex<TcpStream>,
+    stream: Mutex<AnyStream>,
+    /// What is between the viewer and us.
+    pub security: Security,
     /// The peer, as the socket has it.
     pub remote: SocketAddr,
     /// The same as text, made once.
@@ -61,6 +62,21 @@ pub struct Connection {
     kind: OnceLock<Held>,
 }
 
+/// How a connection came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Security {
+    /// Without TLS.
+    Plain {
+        /// The port is for TLS.
+        tls_port: bool,
+    },
+    /// With TLS.
+    Tls {
+        /// The name that the viewer asked for in its handshake, in lower case.
+        name: Option<Box<str>>,
+    },
+}
+
 /// A lane that only its viewer may use, and the tunnel it belongs to.
 pub struct Pinned {
     /// Id of the tunnel.
@@ -75,9 +91,16 @@ pub struct Pinned {
 
 impl Connection {
     /// Wraps an accepted socket, which has `place`.
-    pub fn new(stream: TcpStream, remote: SocketAddr, multiplexed: bool, place: Place) -> Arc<Self> {
+    pub fn new(
+        stream: AnyStream,
+        security: Security,
+        remote: SocketAddr,
+        multiplexed: bool,
+        place: Place,
+    ) -> Arc<Self> {
         Arc::new(Self {
             stream: Mutex::new(stream),
+            security,
             remote,
             remote_text: OnceLock::new(),
             start: Instant::now(),
@@ -111,7 +134,12 @@ impl Connection {
 
     /// The viewer sees an error instead of an end when the connection is dropped: TCP's reset.
     pub fn reset_on_close(&self) {
-        let _ = socket2::SockRef::from(&*self.stream()).set_linger(Some(Duration::ZERO));
+        self.stream().reset_on_close();
+    }
+
+    /// Whether it has TLS.
+    pub fn is_secure(&self) -> bool {
+        matches!(self.security, Security::Tls { .. })
     }
 
     /// What the connection is doing.
@@ -186,7 +214,7 @@ impl Connection {
         (Instant::now() < pinned.until && pinned.lane.is_usable()).then_some(pinned.lane)
     }
 
-    fn stream(&self) -> MutexGuard<'_, TcpStream> {
+    fn stream(&self) -> MutexGuard<'_, AnyStream> {
         lock(&self.stream)
     }
 }

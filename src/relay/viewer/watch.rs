@@ -1,18 +1,22 @@
 //! The watch over one connection: its deadlines, and viewers that leave while their request is under way.
 
 use std::future::poll_fn;
+use std::io;
 use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_rustls::{TlsStream, server};
 
 use super::{Connection, Phase};
 use crate::proto::limits::{Limits, viewer};
 use crate::proto::pace::Pace;
+use crate::stream::any::AnyStream;
 
 /// After the viewer shut its side, its deadlines are looked at this often; and so is one who has sent what nobody reads.
 const TICK: Duration = Duration::from_secs(1);
@@ -104,23 +108,22 @@ impl Connection {
         if self.phase() != Phase::Busy {
             return Poll::Pending;
         }
-        let stream = self.stream();
-        if stream.poll_read_ready(cx).is_pending() {
-            return Poll::Pending;
-        }
-        let mut byte = [0];
-        match stream.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
-            Poll::Ready(Ok(0)) => Poll::Ready(Departure::Fin),
-            Poll::Ready(Err(_)) => Poll::Ready(Departure::Reset),
-            Poll::Ready(Ok(_)) if matches!(stream.take_error(), Ok(None)) => Poll::Ready(Departure::Behind),
-            Poll::Ready(Ok(_)) => Poll::Ready(Departure::Reset),
-            Poll::Pending => Poll::Pending,
+        match &mut *self.stream() {
+            AnyStream::Tcp(stream) => poll_departure(stream, cx),
+            AnyStream::Tls(stream) => match &mut **stream {
+                TlsStream::Server(stream) => poll_secure_departure(stream, cx),
+                TlsStream::Client(_) => Poll::Pending,
+            },
+            // The kernel tells of no end here without reading: writing finds out.
+            AnyStream::Unix(_) => Poll::Pending,
         }
     }
 
     /// Writes a last few bytes if the socket takes them at once.
     pub fn try_say(&self, bytes: &[u8]) {
-        let _ = self.stream().try_write(bytes);
+        let (mut stream, mut cx) = (self.stream(), Context::from_waker(Waker::noop()));
+        let _ = Pin::new(&mut *stream).poll_write(&mut cx, bytes);
+        let _ = Pin::new(&mut *stream).poll_flush(&mut cx);
     }
 
     /// Shuts our side and reads what still comes, within bounds, so that the viewer reads our answer before a reset.
@@ -129,7 +132,8 @@ impl Connection {
         const WAIT: Duration = Duration::from_secs(30);
         const MOST: usize = 64 * 1024 * 1024;
         const AHEAD: Duration = Duration::from_millis(10);
-        let _ = socket2::SockRef::from(&*self.stream()).shutdown(std::net::Shutdown::Write);
+        let shut = poll_fn(|cx| Pin::new(&mut *self.stream()).poll_shutdown(cx));
+        let _ = timeout(SILENCE, shut).await;
         let rate = NonZeroU64::new(viewer::UNWANTED_A_SECOND).unwrap_or(NonZeroU64::MIN);
         let (mut buffer, mut pace) = (vec![0; 16 * 1024], Pace::new(rate, Duration::from_secs(1), AHEAD));
         let reading = async {
@@ -154,5 +158,47 @@ impl Connection {
             }
         };
         let _ = timeout(WAIT, reading).await;
+    }
+}
+
+fn poll_departure(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<Departure> {
+    ready!(stream.poll_read_ready(cx)).ok();
+    let mut byte = [0];
+    match ready!(stream.poll_peek(cx, &mut ReadBuf::new(&mut byte))) {
+        Ok(0) => Poll::Ready(Departure::Fin),
+        Err(_) => Poll::Ready(Departure::Reset),
+        Ok(_) if matches!(stream.take_error(), Ok(None)) => Poll::Ready(Departure::Behind),
+        Ok(_) => Poll::Ready(Departure::Reset),
+    }
+}
+
+/// Under TLS the end is a record, which only reading shows. What comes before it stays in the session for hyper, which is
+/// woken, as its own event was taken.
+fn poll_secure_departure(stream: &mut server::TlsStream<TcpStream>, cx: &mut Context<'_>) -> Poll<Departure> {
+    let (tcp, session) = stream.get_mut();
+    loop {
+        let Ok(state) = session.process_new_packets() else { return Poll::Ready(Departure::Reset) };
+        if state.plaintext_bytes_to_read() > 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Ready(Departure::Behind);
+        }
+        if state.peer_has_closed() {
+            return Poll::Ready(Departure::Fin);
+        }
+        ready!(tcp.poll_read_ready(cx)).ok();
+        match session.read_tls(&mut Unwaiting(tcp)) {
+            Ok(0) => return Poll::Ready(Departure::Fin),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Departure::Reset),
+            _ => {}
+        }
+    }
+}
+
+/// Reads what is there.
+struct Unwaiting<'a>(&'a TcpStream);
+
+impl io::Read for Unwaiting<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(out)
     }
 }

@@ -1,0 +1,70 @@
+//! TLS of viewers and clients: the relay's certificates, and handshakes with whoever comes in.
+
+mod certificates;
+mod files;
+mod hello;
+
+pub use certificates::{Certificate, CertificateError, Certificates};
+pub use files::Pair;
+pub use hello::Hello;
+
+use std::sync::{Arc, Mutex};
+
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+
+use crate::relay::config::RelayConfig;
+use crate::sync::lock;
+use files::Files;
+
+/// HTTP/2 in ALPN (RFC 9113, section 3.2).
+pub const ALPN_H2: &[u8] = b"h2";
+/// HTTP/1.1 in ALPN (RFC 7301, section 6).
+const ALPN_HTTP1: &[u8] = b"http/1.1";
+
+/// Why a relay cannot speak TLS.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file of the configuration.
+    #[error("tls-cert, tls-key: {0}")]
+    Certificate(#[from] CertificateError),
+    /// The library refuses.
+    #[error("TLS cannot be set up: {0}")]
+    Library(#[from] rustls::Error),
+}
+
+/// All that handshakes need.
+pub struct Tls {
+    /// What is shown to viewers.
+    pub certificates: Arc<Certificates>,
+    files: Mutex<Files>,
+    /// For all connections: versions 1.2 and 1.3, tickets, ALPN.
+    pub config: Arc<ServerConfig>,
+}
+
+impl Tls {
+    /// What `config` says; `None`: the relay speaks no TLS.
+    pub fn open(config: &RelayConfig) -> Result<Option<Self>, TlsError> {
+        if !config.has_tls() {
+            return Ok(None);
+        }
+        let (files, loaded) = Files::open(&config.tls_files())?;
+        let certificates = Arc::new(Certificates::new(loaded));
+        let mut server = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&certificates) as _);
+        server.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_HTTP1.to_vec()];
+        // Without state of ours: a viewer that comes back needs no full handshake, however many there are.
+        server.ticketer = aws_lc_rs::Ticketer::new()?;
+        Ok(Some(Self { certificates, files: Mutex::new(files), config: Arc::new(server) }))
+    }
+
+    /// Takes up what has changed in the files. What cannot be used is told in the log, and the one before stays.
+    pub fn reload(&self) {
+        if let Some(loaded) = lock(&self.files).look() {
+            self.certificates.set_files(loaded);
+        }
+    }
+}
