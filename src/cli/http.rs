@@ -133,6 +133,9 @@ pub(super) async fn run(args: HttpArgs) -> anyhow::Result<ExitCode> {
         Ok(host_header) => host_header,
         Err(sentence) => return Ok(usage("http", &[sentence])),
     };
+    if let Err(error) = args.target.check_proxy_protocol(args.proxy_protocol) {
+        return Ok(usage("http", &[error.to_string()]));
+    }
     let options = Options {
         name: args.name,
         ttl: args.ttl,

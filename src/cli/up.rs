@@ -215,6 +215,9 @@ impl Reader {
             self.errors.push(format!("{place}remote_port: it is for proto = \"tcp\""));
         }
         let target = target?;
+        if let Err(error) = target.check_proxy_protocol(proxy_protocol) {
+            self.errors.push(format!("{place}proxy_protocol: {error}"));
+        }
         let host_header = match host_header.map(|text| http::host_header(&text, &target)) {
             Some(Ok(host_header)) => host_header,
             Some(Err(error)) => {

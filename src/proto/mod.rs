@@ -19,3 +19,5 @@ pub mod name;
 pub mod pace;
 #[doc(hidden)]
 pub mod pending;
+#[doc(hidden)]
+pub mod proxy_header;

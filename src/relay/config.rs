@@ -53,6 +53,8 @@ pub struct RelayConfig {
     pub log: LogFormat,
     /// Peers whose `X-Forwarded-*` headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether connections of these peers begin with a header of the PROXY protocol, which says who the viewer is.
+    pub accept_proxy_protocol: bool,
     /// Whether tunnels are also reached at `/t/NAME/` on the relay's own hosts.
     pub path_routing: bool,
     /// One log record per exchange at level info.
@@ -82,6 +84,7 @@ impl Default for RelayConfig {
             data_dir: PathBuf::from("/var/lib/adit"),
             log: LogFormat::Text,
             trusted_proxies: Vec::new(),
+            accept_proxy_protocol: false,
             path_routing: true,
             log_exchanges: false,
             static_keys: Vec::new(),
@@ -177,6 +180,10 @@ impl RelayConfig {
                  with TLS in front of it and name that in trusted-proxy",
                 self.admin_listen
             ),
+        );
+        check(
+            !self.accept_proxy_protocol || !self.trusted_proxies.is_empty(),
+            "accept-proxy-protocol is on and no proxy is trusted; name those that send the header in trusted-proxy".into(),
         );
         check(
             self.path_routing || self.base_domain.is_some(),

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::errors::Cause;
 use super::exchange::Record;
+use super::proxied::announced;
 use super::room::Place;
 use super::tls::{ALPN_H2, Hello, Tls};
 use super::viewer::{Connection, Security, Verdict, ViewerIo, watch};
@@ -81,12 +82,14 @@ pub async fn serve(
     shared: Arc<Shared>,
     mut stream: TcpStream,
     remote: SocketAddr,
-    place: Place,
+    mut place: Place,
     tls_port: bool,
 ) {
     let limits = &shared.config.limits;
+    let announced = announced(&shared, &mut stream, remote.into(), &mut place).await;
+    let Some((peer, behind)) = announced else { return };
     let first = tokio::select! {
-        first = timeout(limits.first_byte_wait, first_bytes(&mut stream)) => first,
+        first = timeout(limits.first_byte_wait, first_bytes(&mut stream, behind)) => first,
         () = shared.ending.closing.cancelled() => return,
     };
     let Ok(Ok(first)) = first else { return };
@@ -102,7 +105,7 @@ pub async fn serve(
             (AnyStream::Tcp(stream), Security::Plain { tls_port }, first, http2)
         }
     };
-    let connection = Connection::new(stream, security, remote, http2, place);
+    let connection = Connection::new(stream, security, peer, http2, place);
     let io = TokioIo::new(ViewerIo::new(Arc::clone(&connection), first));
     let service = {
         let (shared, connection) = (Arc::clone(&shared), Arc::clone(&connection));
@@ -134,9 +137,10 @@ async fn shake(tls: &Tls, stream: TcpStream, first: Bytes) -> io::Result<(AnyStr
     Ok((AnyStream::Tls(Box::new(stream.into())), Security::Tls { name }, http2))
 }
 
-/// As many bytes as tell HTTP/2 from everything else, and what came with them; an error if the end came before.
-async fn first_bytes(stream: &mut TcpStream) -> io::Result<Bytes> {
-    let mut first = BytesMut::with_capacity(read::LEAST);
+/// As many bytes as tell HTTP/2 from everything else, and what came with them; an error if the end came before. `first` has
+/// come already.
+async fn first_bytes(stream: &mut TcpStream, mut first: BytesMut) -> io::Result<Bytes> {
+    first.reserve(read::LEAST);
     while first.len() < HTTP2_PREFACE.len() && HTTP2_PREFACE.starts_with(&first) {
         if stream.read_buf(&mut first).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());

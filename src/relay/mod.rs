@@ -17,6 +17,7 @@ mod handover;
 mod listen;
 #[doc(hidden)]
 pub mod onward;
+mod proxied;
 mod proxy;
 mod reach;
 #[doc(hidden)]

@@ -36,7 +36,7 @@ pub type Permit = OwnedSemaphorePermit;
 /// One connection's place, until it is dropped.
 pub struct Place {
     _permit: Permit,
-    _of_address: Option<crowd::Place>,
+    of_address: Option<crowd::Place>,
     _taken: Held,
 }
 
@@ -72,7 +72,14 @@ impl Room {
             (Some(crowd), Some(address)) => Some(crowd.enter(address)?),
             _ => None,
         };
-        Some(Place { _permit: permit, _of_address: of_address, _taken: self.taken.hold() })
+        Some(Place { _permit: permit, of_address: of_address, _taken: self.taken.hold() })
+    }
+
+    /// Counts a connection among those of an address that it turns out to be of; `false`: that has all that it may.
+    pub fn count(&self, place: &mut Place, address: IpAddr) -> bool {
+        let Some(crowd) = &self.crowd else { return true };
+        place.of_address = crowd.enter(address);
+        place.of_address.is_some()
     }
 
     /// Connections that are open.

@@ -31,6 +31,7 @@ mod outsiders;
 mod peers;
 mod process;
 mod program;
+mod proxy_protocol;
 mod quotas;
 mod records;
 mod rest;

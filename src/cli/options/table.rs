@@ -246,11 +246,19 @@ pub static OPTIONS: &[Opt] = &[
         ..option(
             "trusted-proxy",
             "NETWORK",
-            "Address or network whose X-Forwarded-* headers are believed; may be repeated",
+            "Address or network whose X-Forwarded-* headers are believed, and see accept-proxy-protocol; may be repeated",
             |config, values| put(&mut config.trusted_proxies, each(values, network)),
             |config| config.trusted_proxies.iter().map(ToString::to_string).collect(),
         )
     },
+    option(
+        "accept-proxy-protocol",
+        "on|off",
+        "Whether connections of trusted proxies begin with a PROXY header (v1 or v2), which says who the viewer is; one \
+         without it is closed",
+        |config, values| put(&mut config.accept_proxy_protocol, switch(one(values)?)),
+        |config| vec![show_switch(config.accept_proxy_protocol)],
+    ),
     option(
         "path-routing",
         "on|off",

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
 use super::{At, Speaks, Target};
-use crate::proto::api::Proto;
+use crate::proto::api::{Proto, ProxyProtocol};
 
 /// Why a target as written was refused; the text says what to write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +45,11 @@ pub enum ParseTargetError {
     /// A Unix socket by a relative path.
     #[error("write the whole path of the Unix socket, such as unix:/run/app.sock")]
     RelativePath,
+    /// TLS would begin before the header.
+    #[error(
+        "a PROXY header cannot be sent to an https:// target: it would come inside TLS; expose it with `adit tcp`"
+    )]
+    HeaderInTls,
     /// Not readable.
     #[error("{0:?} is no host name or address")]
     Host(String),
@@ -101,6 +106,16 @@ impl Target {
             (None, None) => return Err(ParseTargetError::NoPort(authority.to_owned())),
         };
         Ok(Self { speaks, at: At::Tcp { host, port } })
+    }
+}
+
+impl Target {
+    /// Whether a connection to it may begin with a PROXY header; the error says why not.
+    pub fn check_proxy_protocol(&self, version: Option<ProxyProtocol>) -> Result<(), ParseTargetError> {
+        if version.is_some() && self.speaks == Speaks::Https {
+            return Err(ParseTargetError::HeaderInTls);
+        }
+        Ok(())
     }
 }
 

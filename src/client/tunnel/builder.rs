@@ -195,6 +195,7 @@ impl TunnelBuilder {
         if let Some(name) = &self.name {
             Name::parse(name)?;
         }
+        target.check_proxy_protocol(self.proxy_protocol)?;
         let relay = RelayUrl::parse(&self.relay)?;
         let dialer = Dialer::new(relay, self.proxies.unwrap_or_else(Proxies::from_env));
         let dialer = match self.tls {

@@ -102,6 +102,15 @@ impl Upload {
         }
     }
 
+    /// With `bytes` before the head.
+    pub fn behind(mut self, bytes: &[u8]) -> Self {
+        let head = std::mem::take(&mut self.out);
+        self.out = BytesMut::with_capacity(bytes.len() + head.len());
+        self.out.extend_from_slice(bytes);
+        self.out.extend_from_slice(&head);
+        self
+    }
+
     /// A request without a body, such as may be sent again.
     pub fn of_head(head: BytesMut) -> Self {
         Self {

@@ -7,7 +7,9 @@ pub use ports::{OpenPorts, keep};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::time::sleep;
+use tokio::io::AsyncWriteExt;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::carry::{Ends, Terms, carry};
@@ -18,6 +20,7 @@ use super::viewer::{Connection, ViewerIo, vanished};
 use crate::link::{Ask, Lane, Link};
 use crate::proto::api::Proto;
 use crate::proto::limits::turn;
+use crate::proto::proxy_header;
 use crate::random::fraction;
 use crate::tunnel::{Tunnel, Viewing};
 
@@ -36,8 +39,8 @@ pub async fn serve(
         .log_exchanges
         .then(|| Record::connection(proto, tunnel.as_ref(), connection.remote_text(), &shared.ending));
     // Taken before the look at the tunnel's state: a suspension after it ends this connection.
-    let running = tunnel.as_ref().map(|tunnel| tunnel.running());
-    match open(&shared, &connection, tunnel, proto).await {
+    let running = tunnel.as_ref().map(|tunnel| tunnel.running()).unwrap_or_default();
+    match open(&shared, &connection, tunnel, &running, proto).await {
         Ok(Reached { tunnel, viewing, lane }) => {
             let sign_of_life = lane.waited.map(|_| shared.config.limits.claim_wait);
             let Lane { stream, rejected, .. } = lane;
@@ -52,7 +55,7 @@ pub async fn serve(
             };
             let terms = Terms {
                 idle: shared.config.limits.idle_upgraded,
-                running: running.unwrap_or_default(),
+                running,
                 ending: Arc::clone(&shared.ending),
             };
             carry(ends, terms, Account::of_connection(tunnel, viewing, record)).await;
@@ -82,10 +85,10 @@ async fn open(
     shared: &Shared,
     connection: &Arc<Connection>,
     tunnel: Option<Arc<Tunnel>>,
+    running: &CancellationToken,
     proto: Proto,
 ) -> Result<Reached, Cause> {
     let tunnel = tunnel.ok_or(Cause::NoTunnelAtPort)?;
-    let running = tunnel.running();
     if shared.ending.is_stopping() {
         return Err(Cause::Draining);
     }
@@ -107,5 +110,15 @@ async fn open(
             () = vanished(connection) => return Err(Cause::ViewerLeft),
         },
     };
+    let mut lane = lane;
+    if let Some(version) = tunnel.spec().proxy_protocol {
+        let header = proxy_header::write(version, connection.ends());
+        let greeting = async {
+            lane.stream.write_all(&header).await?;
+            lane.stream.flush().await
+        };
+        let greeted = timeout(shared.config.limits.claim_wait, greeting).await;
+        greeted.map_err(|_| Cause::TargetSilent)?.map_err(|_| Cause::TargetClosed)?;
+    }
     Ok(Reached { tunnel, viewing, lane })
 }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::serve;
 use crate::proto::api::Proto;
+use crate::relay::proxied::announced;
 use crate::relay::room::{Permit, Room};
 use crate::relay::viewer::{Connection, Security};
 use crate::relay::{Shared, listen};
@@ -168,11 +169,13 @@ pub async fn keep(shared: Arc<Shared>) {
 async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>, closed: CancellationToken) {
     let Ok(port) = listener.local_addr().map(|address| address.port()) else { return };
     let accepting =
-        listen::accept(Arc::clone(&shared), listener, |shared, stream, remote, place| async move {
+        listen::accept(Arc::clone(&shared), listener, |shared, mut stream, remote, mut place| async move {
+            let announced = announced(&shared, &mut stream, remote.into(), &mut place).await;
+            let Some((peer, first)) = announced else { return };
             let (stream, security) = (AnyStream::Tcp(stream), Security::Plain { tls_port: false });
-            let connection = Connection::new(stream, security, remote, false, place);
+            let connection = Connection::new(stream, security, peer, false, place);
             let tunnel = shared.registry.by_port(port);
-            Box::pin(serve(shared, connection, Default::default(), tunnel, Proto::Tcp)).await;
+            Box::pin(serve(shared, connection, first.freeze(), tunnel, Proto::Tcp)).await;
         });
     tokio::select! {
         biased;
