@@ -7,6 +7,7 @@ pub mod key;
 pub mod log;
 pub mod options;
 pub mod relay;
+mod systemd;
 mod tcp;
 mod token;
 mod tunnels;

@@ -41,6 +41,10 @@ pub struct RelayConfig {
     pub admin_listen: SocketAddr,
     /// Tunnels are reached at `NAME.base_domain`; as [`base_domain`] returns it. `None`: by path only.
     pub base_domain: Option<String>,
+    /// Where viewers and clients come in on this machine, by path; for a proxy in front.
+    pub listen_unix: Vec<PathBuf>,
+    /// Permissions of these sockets.
+    pub unix_mode: u32,
     /// Ports that tunnels may have for themselves; `None`: there are no TCP tunnels.
     pub tcp_ports: Option<RangeInclusive<u16>>,
     /// Where these ports are listened on; empty: at the addresses of `listen`.
@@ -78,6 +82,8 @@ impl Default for RelayConfig {
             https_redirect: true,
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)),
             base_domain: None,
+            listen_unix: Vec::new(),
+            unix_mode: 0o660,
             tcp_ports: None,
             tcp_listen: Vec::new(),
             public_url: None,
@@ -95,6 +101,20 @@ impl Default for RelayConfig {
 }
 
 impl RelayConfig {
+    /// Takes over the addresses of sockets that somebody else has bound, in the place of its own. The last `tls` of the TCP
+    /// ones are for TLS alone.
+    pub fn adopt_addresses(&mut self, listeners: &super::Listeners, tls: usize) {
+        let mut tcp: Vec<_> =
+            listeners.tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let plain = tcp.len().saturating_sub(tls);
+        self.listen_tls = tcp.split_off(plain);
+        self.listen = tcp;
+        self.listen_unix = listeners.unix.iter().filter_map(super::unix::path_of).collect();
+        if let Some(address) = listeners.admin.as_ref().and_then(|admin| admin.local_addr().ok()) {
+            self.admin_listen = address;
+        }
+    }
+
     /// Whether only this machine can reach the listen addresses: the one case in which a relay may begin
     /// without keys.
     pub fn is_loopback_only(&self) -> bool {
@@ -138,7 +158,7 @@ impl RelayConfig {
             }
         };
         check(
-            self.addresses().next().is_some(),
+            self.addresses().next().is_some() || !self.listen_unix.is_empty(),
             "listen: no address; give at least one, such as 127.0.0.1:8080".into(),
         );
         let mut seen = HashSet::new();
@@ -149,7 +169,15 @@ impl RelayConfig {
                 format!("listen, listen-tls and admin-listen: {address} is given twice"),
             );
         }
+        let mut paths = HashSet::new();
+        for path in &self.listen_unix {
+            check(paths.insert(path), format!("listen: unix:{} is given twice", path.display()));
+        }
         if let Some(ports) = &self.tcp_ports {
+            check(
+                !self.tcp_addresses().is_empty(),
+                "tcp-ports: there is no address to listen at; give tcp-listen".into(),
+            );
             check(
                 !ports.is_empty() && *ports.start() != 0,
                 format!("tcp-ports: {}-{} is no range of ports", ports.start(), ports.end()),

@@ -1,7 +1,7 @@
 //! Accepting connections: each is told apart by its first bytes, served by hyper, and watched.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use bytes::{Bytes, BytesMut};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::errors::Cause;
 use super::exchange::Record;
 use super::proxied::announced;
-use super::room::Place;
+use super::room::{Permit, Place};
 use super::tls::{ALPN_H2, Hello, Tls};
 use super::viewer::{Connection, Security, Verdict, ViewerIo, watch};
 use super::{Shared, forward, front};
@@ -39,34 +39,50 @@ where
     S: Fn(Arc<Shared>, TcpStream, SocketAddr, Place) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
-    loop {
-        let permit = tokio::select! {
-            permit = shared.room.enter() => permit,
-            () = shared.ending.deaf.cancelled() => return,
+    while let Some((permit, (stream, remote))) = next(&shared, || listener.accept()).await {
+        let stranger = !forward::is_trusted(remote.ip(), &shared.config.trusted_proxies);
+        // Closed at once: an answer would cost what the limit is there to save.
+        let Some(place) = shared.room.place(permit, stranger.then_some(remote.ip())) else {
+            continue;
         };
-        let Some(permit) = permit else { return };
+        // Boxed, as each future around another one holds room for it twice.
+        let serving = Box::pin(serve(Arc::clone(&shared), stream, remote, place));
+        let serving = shared.ending.cut.clone().run_until_cancelled_owned(serving);
+        shared.tasks.spawn(serving);
+    }
+}
+
+/// The same at a path. Who comes there has no address, and counts as one of this machine.
+pub async fn accept_unix(shared: Arc<Shared>, listener: Arc<UnixListener>) {
+    while let Some((permit, (stream, _))) = next(&shared, || listener.accept()).await {
+        let Some(place) = shared.room.place(permit, None) else { continue };
+        let serving = Box::pin(serve_unix(Arc::clone(&shared), stream, place));
+        let serving = shared.ending.cut.clone().run_until_cancelled_owned(serving);
+        shared.tasks.spawn(serving);
+    }
+}
+
+/// The next connection, with leave to serve it; `None`: the relay closes.
+async fn next<T, F>(shared: &Shared, accept: impl Fn() -> F) -> Option<(Permit, T)>
+where
+    F: Future<Output = io::Result<T>>,
+{
+    let permit = tokio::select! {
+        permit = shared.room.enter() => permit?,
+        () = shared.ending.deaf.cancelled() => return None,
+    };
+    loop {
         let accepted = tokio::select! {
             biased;
-            () = shared.ending.deaf.cancelled() => return,
-            accepted = listener.accept() => accepted,
+            () = shared.ending.deaf.cancelled() => return None,
+            accepted = accept() => accepted,
         };
         match accepted {
-            Ok((stream, remote)) => {
-                let stranger = !forward::is_trusted(remote.ip(), &shared.config.trusted_proxies);
-                // Closed at once: an answer would cost what the limit is there to save.
-                let Some(place) = shared.room.place(permit, stranger.then_some(remote.ip())) else {
-                    continue;
-                };
-                // Boxed, as each future around another one holds room for it twice.
-                let serving = Box::pin(serve(Arc::clone(&shared), stream, remote, place));
-                let serving = shared.ending.cut.clone().run_until_cancelled_owned(serving);
-                shared.tasks.spawn(serving);
-            }
+            Ok(accepted) => return Some((permit, accepted)),
+            Err(error) if is_of_the_peer(&error) => {}
             Err(error) => {
-                if !is_of_the_peer(&error) {
-                    tracing::warn!(%error, "no connection accepted; trying again");
-                    sleep(ACCEPT_PAUSE).await;
-                }
+                tracing::warn!(%error, "no connection accepted; trying again");
+                sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -106,9 +122,30 @@ pub async fn serve(
         }
     };
     let connection = Connection::new(stream, security, peer, http2, place);
+    converse(&shared, connection, first, http2).await;
+}
+
+/// Serves a connection that speaks HTTP and comes from this machine.
+async fn serve_unix(shared: Arc<Shared>, mut stream: UnixStream, mut place: Place) {
+    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let announced = announced(&shared, &mut stream, here.into(), &mut place).await;
+    let Some((peer, behind)) = announced else { return };
+    let first = tokio::select! {
+        first = timeout(shared.config.limits.first_byte_wait, first_bytes(&mut stream, behind)) => first,
+        () = shared.ending.closing.cancelled() => return,
+    };
+    let Ok(Ok(first)) = first else { return };
+    let http2 = first.starts_with(HTTP2_PREFACE);
+    let security = Security::Plain { tls_port: false };
+    let connection = Connection::new(AnyStream::Unix(stream), security, peer, http2, place);
+    converse(&shared, connection, first, http2).await;
+}
+
+/// HTTP on a connection of which `first` was read, to its end.
+async fn converse(shared: &Arc<Shared>, connection: Arc<Connection>, first: Bytes, http2: bool) {
     let io = TokioIo::new(ViewerIo::new(Arc::clone(&connection), first));
     let service = {
-        let (shared, connection) = (Arc::clone(&shared), Arc::clone(&connection));
+        let (shared, connection) = (Arc::clone(shared), Arc::clone(&connection));
         // Boxed, as hyper keeps room for it as long as the connection lives, which most of the time has no request.
         service_fn(move |request| {
             Box::pin(front::serve(Arc::clone(&shared), Arc::clone(&connection), request))
@@ -117,12 +154,12 @@ pub async fn serve(
     if http2 {
         let serving = pin!(shared.http2.serve_connection(io, service));
         // GOAWAY cuts nothing that is on its way.
-        drive(&shared, &connection, serving, &shared.ending.begun, |serving| serving.graceful_shutdown())
+        drive(shared, &connection, serving, &shared.ending.begun, |serving| serving.graceful_shutdown())
             .await;
     } else {
         let serving = pin!(shared.http1.serve_connection(io, service).with_upgrades());
         // The end of an idle connection would meet a request that is on its way, so it comes last.
-        drive(&shared, &connection, serving, &shared.ending.closing, |serving| serving.graceful_shutdown())
+        drive(shared, &connection, serving, &shared.ending.closing, |serving| serving.graceful_shutdown())
             .await;
     }
 }
@@ -139,7 +176,7 @@ async fn shake(tls: &Tls, stream: TcpStream, first: Bytes) -> io::Result<(AnyStr
 
 /// As many bytes as tell HTTP/2 from everything else, and what came with them; an error if the end came before. `first` has
 /// come already.
-async fn first_bytes(stream: &mut TcpStream, mut first: BytesMut) -> io::Result<Bytes> {
+async fn first_bytes<S: AsyncRead + Unpin>(stream: &mut S, mut first: BytesMut) -> io::Result<Bytes> {
     first.reserve(read::LEAST);
     while first.len() < HTTP2_PREFACE.len() && HTTP2_PREFACE.starts_with(&first) {
         if stream.read_buf(&mut first).await? == 0 {

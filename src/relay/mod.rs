@@ -30,6 +30,7 @@ pub mod sample;
 mod secure;
 mod tcp;
 pub mod tls;
+mod unix;
 mod upgrade;
 mod viewer;
 
@@ -50,7 +51,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioExecutor;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::auth::Keys;
@@ -118,6 +119,14 @@ pub enum RelayError {
     /// A running relay was not replaced.
     #[error(transparent)]
     TakeOver(#[from] TakeOverError),
+    /// A path cannot be listened at.
+    #[error("listen: cannot listen at unix:{path}: {error}", path = path.display())]
+    BindPath {
+        /// The path.
+        path: std::path::PathBuf,
+        /// Why not.
+        error: std::io::Error,
+    },
     /// An address cannot be listened on.
     #[error("{option}: cannot listen on {address}: {error}")]
     Bind {
@@ -130,6 +139,18 @@ pub enum RelayError {
     },
 }
 
+/// The sockets of a relay, bound by its caller (port 0 is any free one).
+#[derive(Default)]
+pub struct Listeners {
+    /// Where viewers and clients come in. The last of them, as many as `listen_tls` of the configuration has, are for TLS
+    /// alone.
+    pub tcp: Vec<TcpListener>,
+    /// The same by a path. Their files are the caller's to remove.
+    pub unix: Vec<UnixListener>,
+    /// Where the operator comes in.
+    pub admin: Option<TcpListener>,
+}
+
 /// A running relay.
 pub struct Relay {
     shared: Arc<Shared>,
@@ -137,6 +158,8 @@ pub struct Relay {
     /// For a successor.
     sockets: Sockets,
     tasks: Vec<AbortOnDropHandle<()>>,
+    /// What a stop takes away.
+    files: Vec<unix::File>,
 }
 
 impl Relay {
@@ -155,8 +178,17 @@ impl Relay {
         for address in &config.listen_tls {
             listeners.push(bind("listen-tls", *address)?);
         }
+        let mut paths = Vec::with_capacity(config.listen_unix.len());
+        for path in &config.listen_unix {
+            let bound = unix::listen(path, config.unix_mode);
+            paths.push(bound.map_err(|error| RelayError::BindPath { path: path.clone(), error })?);
+        }
         let admin = bind("admin-listen", config.admin_listen)?;
-        Self::start(config, listeners, Some(admin), keys, store).await
+        let files = config.listen_unix.iter().filter_map(|path| unix::File::at(path)).collect();
+        let listeners = Listeners { tcp: listeners, unix: paths, admin: Some(admin) };
+        let mut relay = Self::start_on(config, listeners, keys, store).await?;
+        relay.files = files;
+        Ok(relay)
     }
 
     /// Starts serving on `listeners`, which the caller has bound (port 0 is any free one), and on `admin`. The last of them,
@@ -168,7 +200,19 @@ impl Relay {
         keys: Keys,
         store: Arc<dyn Store>,
     ) -> Result<Self, RelayError> {
-        Self::serve(config, Sockets::new(listeners, admin), None, keys, store).await
+        let listeners = Listeners { tcp: listeners, unix: Vec::new(), admin };
+        Self::start_on(config, listeners, keys, store).await
+    }
+
+    /// Starts serving on these.
+    pub async fn start_on(
+        config: RelayConfig,
+        listeners: Listeners,
+        keys: Keys,
+        store: Arc<dyn Store>,
+    ) -> Result<Self, RelayError> {
+        let sockets = Sockets::new(listeners, config.listen_tls.len());
+        Self::serve(config, sockets, None, keys, store).await
     }
 
     /// Takes the place of the running relay that gave `inheritance`, once everything else is there. If this fails, that
@@ -179,8 +223,14 @@ impl Relay {
         keys: Keys,
         store: Arc<dyn Store>,
     ) -> Result<Self, RelayError> {
-        let Inheritance { listeners, admin, courier } = inheritance;
-        Self::serve(config, Sockets::new(listeners, admin), Some(courier), keys, store).await
+        let Inheritance { listeners, tls, files, courier } = inheritance;
+        let paths = listeners.unix.iter().filter_map(unix::path_of);
+        // What the running relay has made is ours to take away, at our end.
+        let files = paths.filter(|_| files).filter_map(|path| unix::File::at(&path)).collect();
+        let sockets = Sockets::new(listeners, tls);
+        let mut relay = Self::serve(config, sockets, Some(courier), keys, store).await?;
+        relay.files = files;
+        Ok(relay)
     }
 
     async fn serve(
@@ -192,7 +242,7 @@ impl Relay {
     ) -> Result<Self, RelayError> {
         let addresses = sockets.addresses()?.listen;
         let tls = Tls::open(&config)?;
-        let plain = addresses.len().saturating_sub(config.listen_tls.len());
+        let plain = addresses.len().saturating_sub(sockets.tls);
         let most = room::most(&config.limits);
         config.limits.standby = config.limits.standby.min(most / descriptors::STANDBY);
         let room = Arc::new(Room::new(most, config.limits.connections_per_address));
@@ -260,6 +310,9 @@ impl Relay {
             let accepting = listen::accept(Arc::clone(&shared), Arc::clone(listener), serve);
             tasks.push(own(tokio::spawn(accepting)));
         }
+        for listener in &sockets.unix {
+            tasks.push(own(tokio::spawn(listen::accept_unix(Arc::clone(&shared), Arc::clone(listener)))));
+        }
         if shared.tls.is_some() {
             tasks.push(own(tokio::spawn(reload_now_and_then(Arc::clone(&shared)))));
         }
@@ -267,14 +320,15 @@ impl Relay {
         if let Some(admin) = &sockets.admin {
             tasks.push(own(tokio::spawn(admin::serve(Arc::clone(admin), Arc::clone(&shared)))));
         }
-        Ok(Self { shared, addresses, sockets, tasks })
+        Ok(Self { shared, addresses, sockets, tasks, files: Vec::new() })
     }
 
     /// From now on another process that is started on the same data directory can take over. An error leaves the relay
     /// without that.
     pub fn let_successors_in(&mut self) -> std::io::Result<()> {
         let socket = handover::Published::new(&self.shared.config.data_dir)?;
-        let serving = handover::serve(Arc::clone(&self.shared), socket, self.sockets.clone());
+        let sockets = Sockets { files: !self.files.is_empty(), ..self.sockets.clone() };
+        let serving = handover::serve(Arc::clone(&self.shared), socket, sockets);
         self.tasks.push(AbortOnDropHandle::new(tokio::spawn(serving)));
         Ok(())
     }
@@ -289,6 +343,16 @@ impl Relay {
         if let Some(tls) = &self.shared.tls {
             tls.reload();
         }
+    }
+
+    /// Number of the process that has taken over, where the system tells.
+    pub fn successor(&self) -> Option<u32> {
+        self.shared.ending.successor()
+    }
+
+    /// Where it listens by a path.
+    pub fn paths(&self) -> Vec<std::path::PathBuf> {
+        self.sockets.unix.iter().filter_map(|listener| unix::path_of(listener)).collect()
     }
 
     /// Where it listens.

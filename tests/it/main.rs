@@ -42,6 +42,7 @@ mod smoke;
 mod smuggling;
 mod sockets;
 mod streaming;
+mod supervised;
 mod takeover;
 mod tcp;
 mod tls;

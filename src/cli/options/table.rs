@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::values::{
-    HIDDEN, address, count, count_or_none, ip, jwt_secret, network, one, path, ports, show_or_none,
-    show_size, show_switch, show_wait, size, size_or_none, static_key, switch, wait,
+    HIDDEN, address, count, count_or_none, ip, jwt_secret, mode, network, one, path, ports, show_or_none,
+    show_size, show_switch, show_wait, size, size_or_none, static_key, switch, unix_path, wait,
 };
 use crate::relay::config::{LogFormat, PublicUrl, RelayConfig, base_domain};
 
@@ -142,11 +142,26 @@ pub static OPTIONS: &[Opt] = &[
         ..option(
             "listen",
             "ADDRESS:PORT",
-            "Where viewers and clients come in; may be repeated",
-            |config, values| put(&mut config.listen, each(values, address)),
-            |config| config.listen.iter().map(ToString::to_string).collect(),
+            "Where viewers and clients come in, or unix:/PATH for a proxy on this machine; may be repeated",
+            |config, values| {
+                let (paths, addresses): (Vec<String>, Vec<String>) =
+                    values.iter().cloned().partition(|value| value.starts_with("unix:"));
+                put(&mut config.listen, each(&addresses, address))?;
+                put(&mut config.listen_unix, each(&paths, unix_path))
+            },
+            |config| {
+                let paths = config.listen_unix.iter().map(|path| format!("unix:{}", path.display()));
+                config.listen.iter().map(ToString::to_string).chain(paths).collect()
+            },
         )
     },
+    option(
+        "unix-mode",
+        "MODE",
+        "Permissions of sockets at a path, in octal",
+        |config, values| put(&mut config.unix_mode, mode(one(values)?)),
+        |config| vec![format!("{:04o}", config.unix_mode)],
+    ),
     Opt {
         repeat: true,
         ..option(
