@@ -24,4 +24,7 @@ python_tool() { # NAME VERSION
 mkdir -p "$tools/bin"
 go_tool toxiproxy github.com/Shopify/toxiproxy/v2/cmd/server v2.5.0
 go_tool h2spec github.com/summerwind/h2spec/cmd/h2spec v2.2.1+incompatible
+
+go_tool pebble github.com/letsencrypt/pebble/v2/cmd/pebble v2.10.0
+go_tool pebble-challtestsrv github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv v2.10.0
 python_tool kosoku 0.1.0

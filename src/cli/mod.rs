@@ -45,6 +45,11 @@ pub fn command() -> Command {
                 "Exposes a service that speaks anything over TCP, at a port of the relay: adit tcp 5432",
             )
             .after_help(EXIT_CODES),
+            with::<tcp::TlsArgs>(
+                "tls",
+                "Exposes a service that has its own certificate; the relay reads nothing: adit tls 443 --name web",
+            )
+            .after_help(EXIT_CODES),
             with::<up::UpArgs>("up", "Exposes the services that a file lists").after_help(up::FILE_HELP),
             with::<tunnels::ListArgs>("ls", "Lists your tunnels"),
             with::<tunnels::CloseArgs>("close", "Closes a tunnel for good; its client stops"),
@@ -96,6 +101,7 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     match name {
         "http" => http::run(args(matches)?).await,
         "tcp" => tcp::run(args(matches)?).await,
+        "tls" => tcp::run_tls(args(matches)?).await,
         "up" => up::run(args(matches)?).await,
         "ls" => tunnels::list(args(matches)?).await,
         "close" => tunnels::close(args(matches)?).await,

@@ -1,4 +1,4 @@
-//! `adit tcp`: one tunnel at a port of the relay, to a target that speaks anything.
+//! `adit tcp` and `adit tls`: one tunnel whose bytes are not read, at a port of the relay or by its name in TLS.
 
 use std::process::ExitCode;
 
@@ -18,6 +18,18 @@ pub(super) struct TcpArgs {
     /// Port of the relay [default: the one that the name had before, or a free one; it stays yours]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     remote_port: Option<u16>,
+    #[command(flatten)]
+    common: RawArgs,
+}
+
+/// `adit tls`.
+#[derive(Debug, Args)]
+pub(super) struct TlsArgs {
+    /// Service to expose, which speaks TLS: 443, HOST:PORT or unix:/PATH
+    #[arg(value_parser = target)]
+    target: Target,
+    #[command(flatten)]
+    relay: RelayArgs,
     #[command(flatten)]
     common: RawArgs,
 }
@@ -44,6 +56,11 @@ pub(super) struct RawArgs {
 /// Opens the tunnel and keeps it open.
 pub(super) async fn run(args: TcpArgs) -> anyhow::Result<ExitCode> {
     open("tcp", Proto::Tcp, args.relay, args.target, args.remote_port, args.common).await
+}
+
+/// The same by the name in TLS.
+pub(super) async fn run_tls(args: TlsArgs) -> anyhow::Result<ExitCode> {
+    open("tls", Proto::Tls, args.relay, args.target, None, args.common).await
 }
 
 /// Opens a tunnel whose bytes are not read.

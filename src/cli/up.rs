@@ -23,7 +23,7 @@ pub(super) const FILE_HELP: &str = "The file:\n\n  \
     host_header = \"rewrite\"\n  \
     proxy_protocol = \"v2\"                # the service learns who the viewer is\n\n  \
     [[tunnel]]\n  \
-    proto = \"tcp\"                        # as `adit tcp`; \"http\" without it\n  \
+    proto = \"tcp\"                        # as `adit tcp`, \"tls\" as `adit tls`; \"http\" without it\n  \
     target = \"5432\"\n  \
     remote_port = 20001                  # optional\n\n\
     The exit code is the highest of all tunnels', as `adit help` lists them.";

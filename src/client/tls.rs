@@ -1,13 +1,11 @@
 //! TLS configurations that are made once in a process, and what a failed handshake means.
 
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
+pub(super) use crate::stream::tls::trusting;
 use crate::stream::tls::{self, TlsError};
 
 /// Verifies against the certificates of the system, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, read once.
@@ -20,23 +18,6 @@ pub(super) fn verified() -> Result<TlsConnector, TlsError> {
 pub(super) fn unverified() -> Result<TlsConnector, TlsError> {
     static MADE: OnceLock<TlsConnector> = OnceLock::new();
     once(&MADE, tls::unverified)
-}
-
-/// Verifies against the certificates in `pem` alone. The error says what is wrong with them.
-pub(super) fn trusting(pem: &[u8]) -> Result<TlsConnector, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate.map_err(|error| error.to_string())?;
-        roots.add(certificate).map_err(|error| error.to_string())?;
-    }
-    if roots.is_empty() {
-        return Err("there is no certificate in it".into());
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.map_err(|error| error.to_string())?;
-    let config = config.with_root_certificates(roots).with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 fn once(

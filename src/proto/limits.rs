@@ -114,6 +114,36 @@ pub mod tls {
     pub const WARN_BEFORE: Duration = Duration::from_secs(14 * 24 * 3600);
 }
 
+/// Orders of certificates.
+#[doc(hidden)]
+pub mod acme {
+    use std::time::Duration;
+
+    /// Names that viewers ask for and that wait for the keeper; a viewer beyond it sees no certificate this time.
+    pub const QUEUE: usize = 64;
+    /// Orders under way at the same time.
+    pub const AT_ONCE: usize = 4;
+    /// Orders within [`WINDOW`]: a third of what Let's Encrypt allows an account, so that a flood of new tunnels leaves
+    /// room for renewals by hand.
+    pub const ORDERS: usize = 100;
+    /// See [`ORDERS`].
+    pub const WINDOW: Duration = Duration::from_secs(3 * 3600);
+    /// After a first failed order; twice as long after each further one. An authority allows five failures an hour.
+    pub const RETRY_LEAST: Duration = Duration::from_secs(60);
+    /// The longest.
+    pub const RETRY_MOST: Duration = Duration::from_secs(6 * 3600);
+    /// Certificates are looked at this often, and when one is due.
+    pub const LOOK_EVERY: Duration = Duration::from_secs(3600);
+    /// For one call of the authority.
+    pub const CALL_WAIT: Duration = Duration::from_secs(30);
+    /// For the authority to look and to issue.
+    pub const POLL_WAIT: Duration = Duration::from_secs(60);
+    /// For one order in all; DNS entries take their time.
+    pub const WAIT: Duration = Duration::from_secs(900);
+    /// For one run of the operator's hook.
+    pub const HOOK_WAIT: Duration = Duration::from_secs(300);
+}
+
 /// Rules for keeping a data socket, with the client's connection to the target behind it, for a next request.
 #[doc(hidden)]
 pub mod reuse {

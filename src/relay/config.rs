@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use crate::auth::jwt::{MAX_SECRETS, MIN_SECRET};
 use crate::auth::{Secret, StaticKey};
 use crate::proto::limits::Limits;
+use crate::relay::acme::AcmeConfig;
 use crate::relay::tls::Pair;
 
 /// How log records are written.
@@ -35,6 +36,8 @@ pub struct RelayConfig {
     pub tls_cert: Vec<PathBuf>,
     /// Their private keys, in the same order.
     pub tls_key: Vec<PathBuf>,
+    /// How certificates are ordered, if they are.
+    pub acme: AcmeConfig,
     /// Whoever comes without TLS to a relay whose public URL is https is led there.
     pub https_redirect: bool,
     /// Where the operator comes in (D4).
@@ -79,6 +82,7 @@ impl Default for RelayConfig {
             listen_tls: Vec::new(),
             tls_cert: Vec::new(),
             tls_key: Vec::new(),
+            acme: AcmeConfig::default(),
             https_redirect: true,
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)),
             base_domain: None,
@@ -128,7 +132,18 @@ impl RelayConfig {
 
     /// Whether the relay speaks TLS itself.
     pub fn has_tls(&self) -> bool {
-        !self.tls_cert.is_empty()
+        !self.tls_cert.is_empty() || self.acme.is_wanted()
+    }
+
+    /// Names of the relay itself that an authority can look for.
+    pub fn own_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.public_url.iter().map(|url| url.host.clone()).collect();
+        names.extend(self.base_domain.clone());
+        names
+            .retain(|name| name.contains('.') && !name.starts_with('[') && name.parse::<Ipv4Addr>().is_err());
+        names.sort();
+        names.dedup();
+        names
     }
 
     /// The certificates with their keys.
@@ -191,7 +206,23 @@ impl RelayConfig {
         }
         check(
             self.listen_tls.is_empty() || self.has_tls(),
-            "listen-tls: there is no certificate; give tls-cert and tls-key".into(),
+            "listen-tls: there is no certificate; give tls-cert and tls-key, or have one ordered with acme-email".into(),
+        );
+        let acme = &self.acme;
+        check(
+            acme.is_wanted() || (acme.ca.is_none() && acme.dns_hook.is_none()),
+            "acme-ca and acme-dns-hook do nothing without acme-email or acme-directory; give one of them"
+                .into(),
+        );
+        check(
+            !acme.is_wanted() || !self.own_names().is_empty(),
+            "acme-email and acme-directory: no name is known to order a certificate for; give base-domain or public-url \
+             with a name that is in DNS"
+                .into(),
+        );
+        check(
+            acme.dns_hook.is_none() || self.base_domain.is_some(),
+            "acme-dns-hook is for the names below base-domain; give that, too".into(),
         );
         let (certificates, keys) = (self.tls_cert.len(), self.tls_key.len());
         check(

@@ -129,6 +129,12 @@ async fn answer(
     let text = host.to_str().map_err(|_| Cause::BadHost)?;
     // A copy of the path would cost each request an allocation; the target's URI is shared instead.
     let uri = request.uri().clone();
+    if let Some(answer) = shared.acme.as_ref().and_then(|acme| acme.answer(text, uri.path())) {
+        if let Some(record) = record.take() {
+            record.discard();
+        }
+        return Ok(Response::new(Content::Page(Full::from(answer))));
+    }
     let route = shared.routes.route(text, uri.path());
     if shared.tls.is_some() {
         secure::check(shared, connection, &route, text, &uri, request.headers())?;

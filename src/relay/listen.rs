@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -19,11 +19,14 @@ use super::errors::Cause;
 use super::exchange::Record;
 use super::proxied::announced;
 use super::room::{Permit, Place};
+use super::route::Route;
 use super::tls::{ALPN_H2, Hello, Tls};
 use super::viewer::{Connection, Security, Verdict, ViewerIo, watch};
-use super::{Shared, forward, front};
+use super::{Shared, forward, front, reach, tcp};
+use crate::proto::api::Proto;
 use crate::proto::limits::{Limits, read, viewer};
 use crate::stream::any::AnyStream;
+use crate::tunnel::Tunnel;
 
 /// How every HTTP/2 connection with prior knowledge begins; no HTTP/1 method does.
 const HTTP2_PREFACE: &[u8] = b"PRI ";
@@ -109,17 +112,22 @@ pub async fn serve(
         () = shared.ending.closing.cancelled() => return,
     };
     let Ok(Ok(first)) = first else { return };
-    let (stream, security, first, http2) = match &shared.tls {
-        Some(tls) if first.first().is_some_and(|byte| Hello::begins_with(*byte)) => {
-            // Boxed, so that connections without TLS hold no room for it.
-            let shaking = timeout(limits.head_wait, Box::pin(shake(tls, stream, first)));
-            let Ok(Ok((stream, security, http2))) = shaking.await else { return };
-            (stream, security, Bytes::new(), http2)
+    let is_hello = first.first().is_some_and(|byte| Hello::begins_with(*byte));
+    let (stream, security, first, http2) = if is_hello && is_tls_wanted(&shared) {
+        // Boxed, so that connections without TLS hold no room for it.
+        let greeting = timeout(limits.head_wait, Box::pin(greet(&shared, stream, &first, tls_port)));
+        match greeting.await {
+            Ok(Ok(Greeted::Secure(stream, security, http2))) => (stream, security, Bytes::new(), http2),
+            Ok(Ok(Greeted::Plain(stream, security, first))) => (stream, security, first, false),
+            Ok(Ok(Greeted::Raw(stream, first, tunnel))) => {
+                let connection = Connection::new(stream, Security::Plain { tls_port }, peer, false, place);
+                return Box::pin(tcp::serve(shared, connection, first, Some(tunnel), Proto::Tls)).await;
+            }
+            Ok(Ok(Greeted::Done) | Err(_)) | Err(_) => return,
         }
-        _ => {
-            let http2 = first.starts_with(HTTP2_PREFACE);
-            (AnyStream::Tcp(stream), Security::Plain { tls_port }, first, http2)
-        }
+    } else {
+        let http2 = first.starts_with(HTTP2_PREFACE);
+        (AnyStream::Tcp(stream), Security::Plain { tls_port }, first, http2)
     };
     let connection = Connection::new(stream, security, peer, http2, place);
     converse(&shared, connection, first, http2).await;
@@ -164,14 +172,59 @@ async fn converse(shared: &Arc<Shared>, connection: Arc<Connection>, first: Byte
     }
 }
 
-/// The stream behind a handshake, and whether it speaks HTTP/2.
-async fn shake(tls: &Tls, stream: TcpStream, first: Bytes) -> io::Result<(AnyStream, Security, bool)> {
-    let hello = Hello::read(stream, &first).await?;
+/// Whether a connection that begins with a handshake may be anything but a mistake.
+fn is_tls_wanted(shared: &Shared) -> bool {
+    shared.tls.is_some() || shared.config.base_domain.is_some()
+}
+
+/// What becomes of a connection that begins with a handshake.
+enum Greeted {
+    /// The stream behind it, and whether that speaks HTTP/2.
+    Secure(AnyStream, Security, bool),
+    /// The name is that of a tunnel whose target has the handshake itself: all of it, as it came.
+    Raw(AnyStream, Bytes, Arc<Tunnel>),
+    /// We have no TLS: what came is told to be no HTTP.
+    Plain(AnyStream, Security, Bytes),
+    /// It was an authority that looks for a proof.
+    Done,
+}
+
+async fn greet(shared: &Shared, stream: TcpStream, first: &[u8], tls_port: bool) -> io::Result<Greeted> {
+    let hello = Hello::read(stream, first).await?;
+    if let Some(tunnel) = passed_on(shared, hello.name.as_deref()).await {
+        let (stream, first) = hello.into_raw();
+        return Ok(Greeted::Raw(AnyStream::Tcp(stream), first, tunnel));
+    }
+    match &shared.tls {
+        Some(tls) => shake(shared, tls, hello).await,
+        None => {
+            let (stream, first) = hello.into_raw();
+            Ok(Greeted::Plain(AnyStream::Tcp(stream), Security::Plain { tls_port }, first))
+        }
+    }
+}
+
+/// The tunnel of that name, if its viewers' TLS is for its target.
+async fn passed_on(shared: &Shared, name: Option<&str>) -> Option<Arc<Tunnel>> {
+    let Route::Host(name) = shared.routes.route(name?, "/") else { return None };
+    reach::tunnel(shared, &name).await.filter(|tunnel| tunnel.spec().proto == Proto::Tls)
+}
+
+async fn shake(shared: &Shared, tls: &Tls, hello: Hello) -> io::Result<Greeted> {
     let name = hello.name.clone();
+    if let (Some(acme), Some(name)) = (&shared.acme, &name) {
+        if hello.is_challenge {
+            if let Some(config) = acme.challenge_config(name) {
+                let _ = hello.shake(config).await?.shutdown().await;
+            }
+            return Ok(Greeted::Done);
+        }
+        acme.obtain(name).await;
+    }
     let shaken = hello.shake(Arc::clone(&tls.config)).await;
     let stream = shaken.inspect_err(|error| tracing::debug!(%error, "no TLS with a viewer"))?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(ALPN_H2);
-    Ok((AnyStream::Tls(Box::new(stream.into())), Security::Tls { name }, http2))
+    Ok(Greeted::Secure(AnyStream::Tls(Box::new(stream.into())), Security::Tls { name }, http2))
 }
 
 /// As many bytes as tell HTTP/2 from everything else, and what came with them; an error if the end came before. `first` has

@@ -2,6 +2,7 @@
 
 pub mod config;
 
+pub mod acme;
 mod admin;
 mod api;
 mod carry;
@@ -48,6 +49,7 @@ pub use listen::http1;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use http::HeaderValue;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioExecutor;
@@ -62,6 +64,7 @@ use crate::store::{Store, StoreError};
 use crate::stream::courier::Courier;
 use crate::stream::tcp as sockets;
 use crate::tunnel::Registry;
+use acme::{Acme, AcmeError, Ground};
 use config::RelayConfig;
 use counts::Open;
 use ending::Ending;
@@ -85,6 +88,8 @@ struct Shared {
     via: HeaderValue,
     /// How to speak TLS, if that is wanted.
     tls: Option<Tls>,
+    /// Orders certificates, if that is wanted.
+    acme: Option<Arc<Acme>>,
     /// Room for connections.
     room: Arc<Room>,
     /// Connections that wait for their data socket.
@@ -113,6 +118,9 @@ pub enum RelayError {
     /// A listener has no address.
     #[error("a listener cannot be used: {0}")]
     Listener(#[from] std::io::Error),
+    /// No certificates can be ordered.
+    #[error(transparent)]
+    Acme(#[from] AcmeError),
     /// There is no TLS as it is wanted.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -248,7 +256,7 @@ impl Relay {
         let room = Arc::new(Room::new(most, config.limits.connections_per_address));
         let ports =
             Arc::new(OpenPorts::new(config.tcp_ports.clone(), config.tcp_addresses(), Arc::clone(&room)));
-        let registry = Registry::open(store, &config.limits).await?;
+        let registry = Registry::open(Arc::clone(&store), &config.limits).await?;
         let registry = Arc::new(registry.with_ports(Arc::clone(&ports) as Arc<_>));
         let own = |task| AbortOnDropHandle::new(task);
         let mut tasks = Vec::new();
@@ -267,6 +275,21 @@ impl Relay {
         let (keys, pending) = (Arc::new(keys), Arc::new(Pending::default()));
         let ending = Arc::new(Ending::default());
         let routes = Routes::new(&config, addresses.get(plain).or(addresses.first()).copied());
+        let mut acme = None;
+        if let Some(tls) = tls.as_ref().filter(|_| config.acme.is_wanted()) {
+            let ground = Ground {
+                store,
+                registry: Arc::clone(&registry),
+                routes: routes.clone(),
+                own: config.own_names(),
+                base_domain: config.base_domain.clone(),
+                certificates: Arc::clone(&tls.certificates),
+            };
+            let (opened, asked) = Acme::open(config.acme.clone(), ground).await?;
+            let keeping = Arc::clone(&opened).keep(asked);
+            tasks.push(own(tokio::spawn(ending.begun.clone().run_until_cancelled_owned(keeping).map(drop))));
+            acme = Some(opened);
+        }
         let (sessions, open) = (TaskTracker::new(), Arc::new(Open::default()));
         let api = api::router(api::Api {
             registry: Arc::clone(&registry),
@@ -286,6 +309,7 @@ impl Relay {
             http2: listen::http2(&config.limits),
             room,
             tls,
+            acme,
             config,
             routes,
             registry: Arc::clone(&registry),

@@ -54,7 +54,17 @@ const STEPS: &[&str] = &[
     ALTER TABLE tunnels ADD COLUMN replica INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE tunnels ADD COLUMN policy TEXT;
     CREATE UNIQUE INDEX ports ON tunnels (port) WHERE port IS NOT NULL;",
-    // 4: targets that are told of their viewers.
+    // 4: certificates that were ordered, and the accounts at their authorities.
+    "CREATE TABLE certificates (
+        name  TEXT PRIMARY KEY NOT NULL,
+        chain TEXT NOT NULL,
+        key   TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE acme_accounts (
+        directory   TEXT PRIMARY KEY NOT NULL,
+        credentials TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;",
+    // 5: targets that are told of their viewers.
     "ALTER TABLE tunnels ADD COLUMN proxy_protocol TEXT;",
 ];
 

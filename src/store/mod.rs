@@ -5,6 +5,7 @@ mod open;
 mod sqlite;
 mod statements;
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -159,6 +160,24 @@ pub struct KeyRow {
     pub revoked_at: Option<i64>,
 }
 
+/// A certificate that was ordered from an authority.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CertificateRow {
+    /// What it was ordered for; `*.` begins a wildcard.
+    pub name: String,
+    /// The certificate and those of its authorities, in PEM.
+    pub chain: String,
+    /// Its private key, in PEM.
+    pub key: String,
+}
+
+impl fmt::Debug for CertificateRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The key is nobody's to read.
+        f.debug_struct("CertificateRow").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 /// Where tunnels and keys are kept. What has been answered survives the end of the process, however it ends.
 pub trait Store: Send + Sync + 'static {
     /// Begins the life of a relay process: its generation, which is higher than that of every process before it. Tunnels
@@ -192,6 +211,14 @@ pub trait Store: Send + Sync + 'static {
     fn find_key(&self, hash: [u8; 32]) -> Reply<'_, Option<KeyRow>>;
     /// Whether another process has written since the last call, or since the store was opened.
     fn changed(&self) -> Reply<'_, bool>;
+    /// All certificates that were ordered.
+    fn certificates(&self) -> Reply<'_, Vec<CertificateRow>>;
+    /// Adds a certificate, or replaces the one of the same name.
+    fn put_certificate(&self, row: CertificateRow) -> Reply<'_, ()>;
+    /// The account at the authority of that directory, as it was put.
+    fn acme_account(&self, directory: String) -> Reply<'_, Option<String>>;
+    /// Adds or replaces it.
+    fn put_acme_account(&self, directory: String, credentials: String) -> Reply<'_, ()>;
     /// Calls that wait for their turn.
     fn waiting(&self) -> usize {
         0

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::open::store_error;
 use super::sqlite::{Sqlite, data_version};
-use super::{Activity, KeyRow, PortRow, Put, Reply, Store, StoreError, TunnelRow};
+use super::{Activity, CertificateRow, KeyRow, PortRow, Put, Reply, Store, StoreError, TunnelRow};
 
 /// Writes to the keys reach the disk before they are answered: a key that was revoked must not come back
 /// after a power cut. They are rare enough for that.
@@ -262,6 +262,45 @@ impl Store for Sqlite {
         self.call(|db| {
             let version = data_version(&db.conn)?;
             Ok(std::mem::replace(&mut db.seen, version) != version)
+        })
+    }
+
+    fn certificates(&self) -> Reply<'_, Vec<CertificateRow>> {
+        self.call(|db| {
+            let mut query = db
+                .conn
+                .prepare_cached("SELECT name, chain, key FROM certificates ORDER BY name")
+                .map_err(store_error)?;
+            let rows = query.query_map([], |row| {
+                Ok(CertificateRow { name: row.get(0)?, chain: row.get(1)?, key: row.get(2)? })
+            });
+            rows.map_err(store_error)?.collect::<Result<_, _>>().map_err(store_error)
+        })
+    }
+
+    fn put_certificate(&self, row: CertificateRow) -> Reply<'_, ()> {
+        self.call(move |db| {
+            let CertificateRow { name, chain, key } = &row;
+            db.conn
+                .execute("INSERT OR REPLACE INTO certificates VALUES (?1, ?2, ?3)", params![name, chain, key])
+                .map(drop)
+                .map_err(store_error)
+        })
+    }
+
+    fn acme_account(&self, directory: String) -> Reply<'_, Option<String>> {
+        self.call(move |db| {
+            let sql = "SELECT credentials FROM acme_accounts WHERE directory = ?1";
+            db.conn.query_row(sql, [directory], |row| row.get(0)).optional().map_err(store_error)
+        })
+    }
+
+    fn put_acme_account(&self, directory: String, credentials: String) -> Reply<'_, ()> {
+        self.call(move |db| {
+            db.conn
+                .execute("INSERT OR REPLACE INTO acme_accounts VALUES (?1, ?2)", [directory, credentials])
+                .map(drop)
+                .map_err(store_error)
         })
     }
 

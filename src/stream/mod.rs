@@ -11,7 +11,7 @@ pub mod messages;
 pub mod read;
 pub mod splice;
 pub mod tcp;
-#[cfg(feature = "client")]
+#[cfg(any(feature = "client", feature = "relay"))]
 pub mod tls;
 pub mod turn;
 pub mod websocket;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
+mod acme;
 mod admin;
 mod auth;
 mod bodies;
@@ -28,6 +29,8 @@ mod library;
 mod lifecycle;
 mod logs;
 mod outsiders;
+mod passthrough;
+mod pebble;
 mod peers;
 mod process;
 mod program;

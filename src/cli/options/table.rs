@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::values::{
-    HIDDEN, address, count, count_or_none, ip, jwt_secret, mode, network, one, path, ports, show_or_none,
-    show_size, show_switch, show_wait, size, size_or_none, static_key, switch, unix_path, wait,
+    HIDDEN, address, count, count_or_none, email, https_url, ip, jwt_secret, mode, network, one, path, ports,
+    show_or_none, show_size, show_switch, show_wait, size, size_or_none, static_key, switch, unix_path, wait,
 };
 use crate::relay::config::{LogFormat, PublicUrl, RelayConfig, base_domain};
 
@@ -193,6 +193,36 @@ pub static OPTIONS: &[Opt] = &[
             |config| config.tls_key.iter().map(|path| path.display().to_string()).collect(),
         )
     },
+    option(
+        "acme-email",
+        "ADDRESS",
+        "Certificates are ordered from Let's Encrypt, or the authority of --acme-directory, whose terms you accept by this: \
+         for this relay's own names, and for each tunnel when it is first asked for. The authority writes to this address",
+        |config, values| put(&mut config.acme.email, email(one(values)?).map(Some)),
+        |config| config.acme.email.iter().cloned().collect(),
+    ),
+    option(
+        "acme-directory",
+        "URL",
+        "Another authority's ACME directory",
+        |config, values| put(&mut config.acme.directory, https_url(one(values)?).map(Some)),
+        |config| config.acme.directory.iter().cloned().collect(),
+    ),
+    option(
+        "acme-ca",
+        "FILE",
+        "Certificates, in PEM, by which the directory itself is verified, instead of the system's",
+        |config, values| put(&mut config.acme.ca, path(one(values)?).map(Some)),
+        |config| config.acme.ca.iter().map(|path| path.display().to_string()).collect(),
+    ),
+    option(
+        "acme-dns-hook",
+        "COMMAND",
+        "Sets and removes DNS entries, so that one certificate is for all names below the base domain. It is run as \
+         COMMAND present _acme-challenge.HOST TEXT, and later with cleanup",
+        |config, values| put(&mut config.acme.dns_hook, path(one(values)?).map(Some)),
+        |config| config.acme.dns_hook.iter().map(|path| path.display().to_string()).collect(),
+    ),
     option(
         "https-redirect",
         "on|off",

@@ -34,6 +34,24 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { expected(text, "a path") } else { Ok(text.into()) }
 }
 
+pub(super) fn email(text: &str) -> Result<String, String> {
+    let bad = |c: char| c.is_whitespace() || c.is_control() || c == ',';
+    match text.split_once('@') {
+        Some((user, host)) if !user.is_empty() && host.contains('.') && !text.contains(bad) => {
+            Ok(text.to_owned())
+        }
+        _ => expected(text, "an address, such as admin@example.com"),
+    }
+}
+
+pub(super) fn https_url(text: &str) -> Result<String, String> {
+    let uri = text.parse::<::http::Uri>();
+    match uri {
+        Ok(uri) if uri.scheme_str() == Some("https") && uri.host().is_some() => Ok(text.to_owned()),
+        _ => expected(text, "a URL that begins with https://"),
+    }
+}
+
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().or_else(|_| expected(text, "an address and a port, such as 127.0.0.1:8080 or [::]:8080"))
 }

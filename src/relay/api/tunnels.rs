@@ -14,7 +14,7 @@ use super::error::{Refusals, TunnelRefusals};
 use super::{Api, ApiFailure};
 use crate::auth::Principal;
 use crate::proto::api::{
-    self, ApiError, CreateTunnel, Extend, Inspection, InspectionState, Suspend, Suspended,
+    self, ApiError, CreateTunnel, Extend, Inspection, InspectionState, Proto, Suspend, Suspended,
 };
 use crate::proto::duration;
 use crate::tunnel::{CreateError, Tunnel, rfc3339};
@@ -50,6 +50,10 @@ pub async fn create(
 ) -> Answer<(StatusCode, Json<api::Tunnel>)> {
     let principal = api.authenticate(&headers).await?;
     let request = within_limit(&principal, read(body)?)?;
+    let is_tls = request.proto.as_deref().map(str::trim) == Some(Proto::Tls.as_str());
+    if is_tls && !api.routes.has_base_domain() {
+        return Err(CreateError::NoBaseDomain.into());
+    }
     if api.predecessor.is_alive() {
         // It may have made this tunnel a moment ago.
         api.registry.learn().await;
@@ -208,9 +212,10 @@ fn show(api: &Api, tunnel: &Tunnel) -> api::Tunnel {
         connected: tunnel.session().is_some(),
         device_name: spec.device_name.clone(),
         source: spec.source.clone(),
-        public_url: match spec.port {
-            Some(port) => api.routes.tcp_url(port),
-            None => api.routes.url_of(&tunnel.name),
+        public_url: match (spec.proto, spec.port) {
+            (Proto::Tcp, Some(port)) => api.routes.tcp_url(port),
+            (Proto::Tls, _) => api.routes.tls_url(&tunnel.name).unwrap_or_default(),
+            _ => api.routes.url_of(&tunnel.name),
         },
         proto: spec.proto.as_str().to_owned(),
         remote_port: spec.port,

@@ -152,10 +152,19 @@ impl Certificates {
         self.shown().find(name).cloned()
     }
 
-    /// All of them.
-    pub fn all(&self) -> Vec<Certificate> {
-        let shown = self.shown();
-        shown.files.iter().chain(shown.ordered.values()).cloned().collect()
+    /// Whether one of the operator's own is for `name`.
+    pub fn is_of_file(&self, name: &str) -> bool {
+        self.shown().files.iter().any(|certificate| certificate.covers(name))
+    }
+
+    /// The one that was ordered for `name`.
+    pub fn ordered(&self, name: &str) -> Option<Certificate> {
+        self.shown().ordered.get(name).cloned()
+    }
+
+    /// All that were ordered, with what they were ordered for.
+    pub fn all_ordered(&self) -> Vec<(String, Certificate)> {
+        self.shown().ordered.iter().map(|(name, certificate)| (name.clone(), certificate.clone())).collect()
     }
 }
 

@@ -1,0 +1,193 @@
+//! Certificates from an authority (RFC 8555): ordered when a known name is first asked for, kept in the store, renewed
+//! early.
+
+mod challenges;
+mod hook;
+mod https;
+mod keeper;
+mod order;
+mod orders;
+
+pub use hook::HookError;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use instant_acme::Account;
+use rustls::ServerConfig;
+use tokio::sync::{OnceCell, mpsc, watch};
+use tokio::time::Instant;
+
+use super::route::{Route, Routes};
+use super::tls::{Certificate, Certificates};
+use crate::proto::limits::acme;
+use crate::store::{CertificateRow, Store, StoreError};
+use crate::sync::lock;
+use crate::tunnel::Registry;
+use challenges::Challenges;
+use https::Https;
+use orders::Orders;
+
+/// How certificates are ordered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AcmeConfig {
+    /// Where the authority writes when something is wrong with an account.
+    pub email: Option<String>,
+    /// The authority's directory; `None`: Let's Encrypt.
+    pub directory: Option<String>,
+    /// Verifies the directory, in PEM; `None`: the certificates of the system.
+    pub ca: Option<PathBuf>,
+    /// Sets and removes DNS entries, for the certificate of all names below the base domain.
+    pub dns_hook: Option<PathBuf>,
+}
+
+impl AcmeConfig {
+    /// Whether certificates are ordered.
+    pub fn is_wanted(&self) -> bool {
+        self.email.is_some() || self.directory.is_some()
+    }
+}
+
+/// Why certificates cannot be ordered at all.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcmeError {
+    /// The file of `acme-ca`.
+    #[error("acme-ca: {path}: {error}", path = path.display())]
+    Ca {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong.
+        error: String,
+    },
+    /// Nothing verifies the authority.
+    #[error("acme: {0}")]
+    Roots(String),
+    /// What was kept cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The relay's dealings with its authority.
+pub struct Acme {
+    config: AcmeConfig,
+    https: Https,
+    account: OnceCell<Account>,
+    store: Arc<dyn Store>,
+    registry: Arc<Registry>,
+    routes: Routes,
+    /// The relay's own names.
+    own: Vec<String>,
+    base_domain: Option<String>,
+    certificates: Arc<Certificates>,
+    challenges: Arc<Challenges>,
+    orders: Mutex<Orders>,
+    /// Names that viewers ask for.
+    asked: mpsc::Sender<String>,
+    /// Told when an order ends.
+    ended: watch::Sender<()>,
+}
+
+/// What an [`Acme`] stands on.
+pub struct Ground {
+    /// Keeps accounts and certificates.
+    pub store: Arc<dyn Store>,
+    /// Knows the tunnels.
+    pub registry: Arc<Registry>,
+    /// Knows whose a host is.
+    pub routes: Routes,
+    /// Names of the relay itself.
+    pub own: Vec<String>,
+    /// What tunnels are below.
+    pub base_domain: Option<String>,
+    /// Shows what was ordered.
+    pub certificates: Arc<Certificates>,
+}
+
+impl Acme {
+    /// With the certificates that were ordered before. The receiver is for [`Acme::keep`].
+    pub async fn open(
+        config: AcmeConfig,
+        ground: Ground,
+    ) -> Result<(Arc<Self>, mpsc::Receiver<String>), AcmeError> {
+        let https = Https::new(config.ca.as_deref())?;
+        let Ground { store, registry, routes, own, base_domain, certificates } = ground;
+        for row in store.certificates().await? {
+            match Certificate::from_pem(row.chain.as_bytes(), row.key.as_bytes(), (&row.name, &row.name)) {
+                Ok(certificate) => certificates.set_ordered(row.name, certificate),
+                Err(error) => {
+                    tracing::warn!(%error, name = row.name, "a certificate in the store is ordered anew");
+                }
+            }
+        }
+        let (asked, receiver) = mpsc::channel(acme::QUEUE);
+        let acme = Self {
+            config,
+            https,
+            account: OnceCell::new(),
+            store,
+            registry,
+            routes,
+            own,
+            base_domain,
+            certificates,
+            challenges: Arc::default(),
+            orders: Mutex::default(),
+            asked,
+            ended: watch::channel(()).0,
+        };
+        Ok((Arc::new(acme), receiver))
+    }
+
+    /// Until there is a certificate for `name`, or it is clear that there will be none now. Names of nobody cost nothing
+    /// but a look.
+    pub async fn obtain(&self, name: &str) {
+        if self.certificates.find(name).is_some() || !self.may_have(name) {
+            return;
+        }
+        let mut ended = self.ended.subscribe();
+        if !lock(&self.orders).may_begin(name, Instant::now())
+            || self.asked.try_send(name.to_owned()).is_err()
+        {
+            // One that is under way is waited for all the same.
+            if !lock(&self.orders).is_running(name) {
+                return;
+            }
+        }
+        while self.certificates.find(name).is_none() {
+            let next = ended.changed().await;
+            if next.is_err() || !lock(&self.orders).is_running(name) {
+                return;
+            }
+        }
+    }
+
+    /// Whether a certificate for `name`, which is in lower case, is ordered when it is asked for.
+    fn may_have(&self, name: &str) -> bool {
+        if self.own.iter().any(|own| own == name) {
+            return true;
+        }
+        match self.routes.route(name, "/") {
+            // Those below the base domain have one in common where there is a hook.
+            Route::Host(label) if self.config.dns_hook.is_none() => {
+                self.registry.by_name(&label).is_some_and(|tunnel| !tunnel.is_suspended())
+            }
+            _ => false,
+        }
+    }
+
+    /// What an authority that asks for `path` at `host` wants to read (RFC 8555, section 8.3): only for a challenge that is
+    /// under way. Everything else at that path is the target's.
+    pub fn answer(&self, host: &str, path: &str) -> Option<String> {
+        self.challenges.answer(host, path.strip_prefix("/.well-known/acme-challenge/")?)
+    }
+
+    /// For a handshake in which an authority looks for `name` (RFC 8737).
+    pub fn challenge_config(&self, name: &str) -> Option<Arc<ServerConfig>> {
+        self.challenges.config(name)
+    }
+
+    async fn save(&self, name: &str, chain: String, key: String) -> Result<(), StoreError> {
+        self.store.put_certificate(CertificateRow { name: name.to_owned(), chain, key }).await
+    }
+}
