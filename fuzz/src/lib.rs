@@ -8,6 +8,7 @@ pub mod handshake;
 pub mod http1;
 mod pieces;
 pub mod policy;
+pub mod proxy_header;
 pub mod response;
 pub mod token;
 pub mod viewer;
@@ -25,6 +26,7 @@ pub const TARGETS: &[Target] = &[
     ("handshake", handshake::check),
     ("http1", http1::check),
     ("policy", policy::check),
+    ("proxy_header", proxy_header::check),
     ("response", response::check),
     ("token", token::check),
     ("viewer", viewer::check),

@@ -16,7 +16,7 @@ use super::policy::PolicyArgs;
 use super::relay::Signals;
 use crate::auth::Secret;
 use crate::client::report::{Report, Style};
-use crate::client::{Connector, Dialer, Event, Options, Proxies, RelayUrl, Session, Target};
+use crate::client::{Connector, Dialer, Event, Options, Proxies, ProxyProtocol, RelayUrl, Session, Target};
 use crate::proto::duration;
 use crate::proto::name::Name;
 
@@ -117,6 +117,9 @@ pub(super) struct HttpArgs {
     /// key's name. May be repeated
     #[arg(long = "domain", value_name = "HOST")]
     domains: Vec<String>,
+    /// Each connection to the service begins with a header that names the viewer: v1 or v2 of the PROXY protocol
+    #[arg(long, value_name = "VERSION", value_parser = proxy_protocol)]
+    proxy_protocol: Option<ProxyProtocol>,
     /// One data socket for each request
     #[arg(long)]
     no_reuse: bool,
@@ -142,6 +145,9 @@ pub(super) async fn run(args: HttpArgs) -> anyhow::Result<ExitCode> {
         Ok(policy) => policy,
         Err(sentences) => return Ok(usage("http", &sentences)),
     };
+    if let Err(error) = args.target.check_proxy_protocol(args.proxy_protocol) {
+        return Ok(usage("http", &[error.to_string()]));
+    }
     let options = Options {
         name: args.name,
         ttl: args.ttl,
@@ -150,6 +156,7 @@ pub(super) async fn run(args: HttpArgs) -> anyhow::Result<ExitCode> {
         host_header,
         reuse: !args.no_reuse,
         domains: args.domains,
+        proxy_protocol: args.proxy_protocol,
         exit_on_disconnect: args.exit_on_disconnect,
         ..options(connector, args.target, style)
     };
@@ -243,6 +250,11 @@ pub(super) fn name(text: &str) -> Result<String, String> {
 /// Reads a lifetime and leaves it as it was written.
 pub(super) fn ttl(text: &str) -> Result<String, String> {
     duration::parse(text).map(|_| text.trim().to_owned()).map_err(|error| error.to_string())
+}
+
+/// Reads a version of the PROXY protocol.
+pub(super) fn proxy_protocol(text: &str) -> Result<ProxyProtocol, String> {
+    text.parse::<ProxyProtocol>().map_err(|error| error.to_string())
 }
 
 /// Reads `USER:PASSWORD`; the password may have colons.

@@ -8,6 +8,8 @@ pub mod log;
 pub mod options;
 mod policy;
 pub mod relay;
+mod systemd;
+mod tcp;
 mod token;
 mod tunnels;
 mod up;
@@ -39,6 +41,16 @@ pub fn command() -> Command {
         .subcommands([
             with::<http::HttpArgs>("http", "Exposes a service of this machine: adit http 3000")
                 .after_help(EXIT_CODES),
+            with::<tcp::TcpArgs>(
+                "tcp",
+                "Exposes a service that speaks anything over TCP, at a port of the relay: adit tcp 5432",
+            )
+            .after_help(EXIT_CODES),
+            with::<tcp::TlsArgs>(
+                "tls",
+                "Exposes a service that has its own certificate; the relay reads nothing: adit tls 443 --name web",
+            )
+            .after_help(EXIT_CODES),
             with::<up::UpArgs>("up", "Exposes the services that a file lists").after_help(up::FILE_HELP),
             with::<tunnels::ListArgs>("ls", "Lists your tunnels"),
             with::<tunnels::CloseArgs>("close", "Closes a tunnel for good; its client stops"),
@@ -89,6 +101,8 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     };
     match name {
         "http" => http::run(args(matches)?).await,
+        "tcp" => tcp::run(args(matches)?).await,
+        "tls" => tcp::run_tls(args(matches)?).await,
         "up" => up::run(args(matches)?).await,
         "ls" => tunnels::list(args(matches)?).await,
         "close" => tunnels::close(args(matches)?).await,

@@ -127,7 +127,9 @@ impl Resolved {
 }
 
 fn quote(value: String) -> String {
-    if value.parse::<u32>().is_ok() { value } else { toml::Value::String(value).to_string() }
+    // TOML has no number that begins with a zero.
+    let number = value.parse::<u32>().is_ok() && (value == "0" || !value.starts_with('0'));
+    if number { value } else { toml::Value::String(value).to_string() }
 }
 
 #[cfg(test)]

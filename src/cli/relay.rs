@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::log;
 use super::options::{self, Env};
+use super::systemd::{self, Supervisor};
 use crate::auth::keys::{generate_key, hash_key};
 use crate::auth::{Keys, Secret, StaticKey};
 use crate::relay::config::RelayConfig;
@@ -65,12 +66,17 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         std::io::stdout().write_all(resolved.to_toml().as_bytes()).context("stdout")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let config = resolved.config;
+    let mut config = resolved.config;
     let _log = log::init(config.log)?;
+    let supervisor = Supervisor::of_process();
     // Before anything is opened: what is refused leaves the running relay alone.
     let inheritance = if matches.get_flag("take-over") {
-        match take_over(&config).await {
-            Ok(inheritance) => Some(inheritance),
+        match take_over(&config, is_started_by_the_one_before()).await {
+            Ok(inheritance) => {
+                // Mostly what they are already; of a relay whose sockets systemd has made, what these are.
+                config.adopt_addresses(&inheritance.listeners, inheritance.tls);
+                Some(inheritance)
+            }
             Err(error) => {
                 eprintln!("adit relay: {error}");
                 return Ok(exit_code(&error));
@@ -82,6 +88,10 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         );
     } else {
         None
+    };
+    let given = match &inheritance {
+        Some(_) => None,
+        None => systemd::inherited(&mut config).map_err(anyhow::Error::msg)?,
     };
     let store: Arc<dyn Store> = Arc::new(Sqlite::open(&config.data_dir)?);
     match first_key(&config, store.as_ref()).await? {
@@ -104,9 +114,10 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     }
     let keys =
         Keys::new(Arc::clone(&store), config.static_keys.clone()).with_tokens(config.jwt_secrets.clone());
-    let mut relay = match inheritance {
-        Some(inheritance) => Relay::succeed(config, inheritance, keys, store).await?,
-        None => Relay::bind(config, keys, store).await?,
+    let mut relay = match (inheritance, given) {
+        (Some(inheritance), _) => Relay::succeed(config, inheritance, keys, store).await?,
+        (None, Some(listeners)) => Relay::start_on(config, listeners, keys, store).await?,
+        (None, None) => Relay::bind(config, keys, store).await?,
     };
     if let Err(error) = relay.let_successors_in() {
         tracing::warn!(%error, "no socket in the data directory: this relay cannot be replaced with --take-over");
@@ -115,19 +126,34 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     for address in relay.addresses() {
         tracing::info!(%address, "listening");
     }
+    for path in relay.paths() {
+        tracing::info!(path = %path.display(), "listening at a path");
+    }
     if let Some(address) = relay.admin_address() {
         tracing::info!(%address, "listening for the operator");
     }
     tracing::info!(url = relay.public_url(), version = env!("CARGO_PKG_VERSION"), "relay ready");
-    let mut hangup = signal(SignalKind::hangup())?;
+    supervisor.ready();
+    let _watching = Supervisor::of_process().watch();
+    let (mut hangup, mut upgrade) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined2())?);
     let handed_over = loop {
         tokio::select! {
             biased;
             () = relay.handed_over() => break true,
             () = signals.next() => break false,
-            _ = hangup.recv() => relay.reload(),
+            _ = hangup.recv() => {
+                supervisor.reloading();
+                relay.reload();
+                supervisor.ready();
+            }
+            _ = upgrade.recv() => start_successor(),
         }
     };
+    if handed_over {
+        supervisor.handed_over(relay.successor());
+    } else {
+        supervisor.stopping();
+    }
     let ending = async {
         if handed_over {
             relay.retire().await;
@@ -151,6 +177,33 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         () = signals.next() => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Set for a process that the running relay starts to take its place.
+const STARTED_BY: &str = "ADIT_SUCCESSOR_OF";
+
+/// Whether the relay that we are to replace has started us itself: then we take its sockets, whatever addresses they have.
+fn is_started_by_the_one_before() -> bool {
+    let parent = std::os::unix::process::parent_id().to_string();
+    std::env::var(STARTED_BY).is_ok_and(|pid| pid == parent)
+}
+
+/// Starts the program anew, as it is on the disk by now, with the same options, to take our place. If it fails, we go on.
+fn start_successor() {
+    let mut arguments = std::env::args_os();
+    let Some(program) = arguments.next() else { return };
+    let mut command = std::process::Command::new(program);
+    command.args(arguments.filter(|argument| argument != "--take-over")).arg("--take-over");
+    command.env(STARTED_BY, std::process::id().to_string());
+    // Those of systemd were for us; of the other variables it has need.
+    for name in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"] {
+        command.env_remove(name);
+    }
+    match tokio::process::Command::from(command).spawn() {
+        // Whoever waits for it is the runtime; after our end, the system.
+        Ok(child) => tracing::info!(pid = child.id(), "a successor is started"),
+        Err(error) => tracing::error!(%error, "no successor can be started; going on"),
+    }
 }
 
 fn exit_code(error: &TakeOverError) -> ExitCode {

@@ -8,7 +8,8 @@ use toml::{Table, Value};
 
 use super::http::{self, RelayArgs, ShowArgs, usage};
 use super::policy;
-use crate::client::{Options, Target};
+use super::tcp;
+use crate::client::{Options, Proto, ProxyProtocol, Target};
 use crate::proto::policy::Policy;
 use crate::tunnel::policy::{Given, complaints};
 
@@ -23,6 +24,7 @@ pub(super) const FILE_HELP: &str = "The file:\n\n  \
     ttl = \"8h\"\n  \
     auth = \"user:password\"\n  \
     host_header = \"rewrite\"\n  \
+    proxy_protocol = \"v2\"                # the service learns who the viewer is\n  \
     domains = [\"www.example.com\"]       # of your own, each proven by a TXT entry: `adit http --help`\n  \
     [tunnel.policy]                       # rules for viewers of this tunnel, as the flags of `adit http`\n  \
     auth = [\"ann:password\", \"bob:word\"]\n  \
@@ -31,7 +33,11 @@ pub(super) const FILE_HELP: &str = "The file:\n\n  \
     verify = \"github:SECRET\"\n  \
     request_headers = [\"X-Name: value\", \"-X-Other\"]\n  \
     max_body = \"1MB\"\n  \
-    offline_page_file = \"away.html\"\n\n\
+    offline_page_file = \"away.html\"\n\n  \
+    [[tunnel]]\n  \
+    proto = \"tcp\"                        # as `adit tcp`, \"tls\" as `adit tls`; \"http\" without it\n  \
+    target = \"5432\"\n  \
+    remote_port = 20001                  # optional\n\n\
     The exit code is the highest of all tunnels', as `adit help` lists them.";
 
 /// `adit up`.
@@ -75,6 +81,9 @@ pub(super) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
             policy: tunnel.policy,
             host_header: tunnel.host_header,
             domains: tunnel.domains,
+            proto: tunnel.proto,
+            remote_port: tunnel.remote_port,
+            proxy_protocol: tunnel.proxy_protocol,
             exit_on_disconnect: args.exit_on_disconnect,
             ..http::options(connector.clone(), tunnel.target, style)
         };
@@ -100,6 +109,9 @@ struct Tunnel {
     policy: Option<Policy>,
     host_header: Option<String>,
     domains: Vec<String>,
+    proto: Proto,
+    remote_port: Option<u16>,
+    proxy_protocol: Option<ProxyProtocol>,
 }
 
 /// Reads the file; all that is wrong with it at once.
@@ -164,15 +176,20 @@ impl Reader<'_> {
         let (mut target, mut name, mut ttl, mut auth, mut host_header) = (None, None, None, None, None);
         let mut domains = Vec::new();
         let mut policy = None;
+        let (mut remote_port, mut proxy_protocol) = (None, None);
+        // First, as it says how the others are read.
+        let proto = table.get("proto").and_then(|value| self.text(&place, "proto", value));
+        let proto = proto.and_then(|text| self.check(&place, "proto", &text, proto_of)).unwrap_or_default();
+        let read_target: fn(&str) -> _ = if proto.is_raw() { tcp::target } else { http::target };
         for (key, value) in table {
             match key.as_str() {
                 // A port is the one value that is naturally written as a number.
                 "target" => match value {
-                    Value::Integer(port) => target = self.check(&place, key, &port.to_string(), http::target),
+                    Value::Integer(port) => target = self.check(&place, key, &port.to_string(), read_target),
                     value => {
                         target = self
                             .text(&place, key, value)
-                            .and_then(|text| self.check(&place, key, &text, http::target))
+                            .and_then(|text| self.check(&place, key, &text, read_target))
                     }
                 },
                 "name" => {
@@ -193,15 +210,37 @@ impl Reader<'_> {
                 "policy" => policy = self.policy(&place, value, table.contains_key("auth")),
                 "host_header" => host_header = self.text(&place, key, value),
                 "domains" => domains = self.texts(&place, key, value),
+                "proto" => {}
+                "remote_port" => match value.as_integer().and_then(|port| u16::try_from(port).ok()) {
+                    Some(port) if port != 0 => remote_port = Some(port),
+                    _ => self.errors.push(format!("{place}{key}: write a number from 1 to 65535")),
+                },
+                "proxy_protocol" => {
+                    proxy_protocol = self
+                        .text(&place, key, value)
+                        .and_then(|text| self.check(&place, key, &text, http::proxy_protocol))
+                }
                 _ => self.errors.push(format!(
-                    "{place}{key}: no such key; there are target, name, ttl, auth, host_header, domains and policy"
+                    "{place}{key}: no such key; there are proto, target, name, ttl, auth, host_header, remote_port, \
+                     proxy_protocol, domains and policy"
                 )),
             }
         }
         if !table.contains_key("target") {
             self.errors.push(format!("{place}target is missing"));
         }
+        for (key, given) in [("auth", auth.is_some()), ("host_header", host_header.is_some())] {
+            if given && proto.is_raw() {
+                self.errors.push(format!("{place}{key}: bytes of proto {proto} are not read; leave it out"));
+            }
+        }
+        if remote_port.is_some() && proto != Proto::Tcp {
+            self.errors.push(format!("{place}remote_port: it is for proto = \"tcp\""));
+        }
         let target = target?;
+        if let Err(error) = target.check_proxy_protocol(proxy_protocol) {
+            self.errors.push(format!("{place}proxy_protocol: {error}"));
+        }
         let host_header = match host_header.map(|text| http::host_header(&text, &target)) {
             Some(Ok(host_header)) => host_header,
             Some(Err(error)) => {
@@ -210,7 +249,18 @@ impl Reader<'_> {
             }
             None => None,
         };
-        Some(Tunnel { target, name, ttl, auth, policy, host_header, domains })
+        Some(Tunnel {
+            target,
+            name,
+            ttl,
+            auth,
+            policy,
+            host_header,
+            domains,
+            proto,
+            remote_port,
+            proxy_protocol,
+        })
     }
 
     fn policy(&mut self, place: &str, value: &Value, has_auth: bool) -> Option<Policy> {
@@ -257,6 +307,10 @@ impl Reader<'_> {
     }
 }
 
+fn proto_of(text: &str) -> Result<Proto, String> {
+    text.parse::<Proto>().map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,6 +331,35 @@ mod tests {
         assert_eq!((web.name.as_deref(), web.host_header.as_deref()), (Some("web"), Some("localhost:3000")));
         assert_eq!(web.auth, Some(("u".into(), "p:q".into())));
         assert_eq!(app.target.to_string(), "unix:/run/app.sock");
+    }
+
+    #[test]
+    fn a_tunnel_of_bytes_has_a_port_and_nothing_of_http() {
+        let wanted = parse(
+            "[[tunnel]]\nproto = 'tcp'\ntarget = 5432\nremote_port = 20001\nproxy_protocol = 'v2'\nname = 'db'\n",
+        );
+        let tunnel = wanted.unwrap().tunnels.remove(0);
+        assert_eq!((tunnel.proto, tunnel.remote_port), (Proto::Tcp, Some(20001)));
+        assert_eq!(
+            (tunnel.proxy_protocol, tunnel.target.to_string().as_str()),
+            (Some(ProxyProtocol::V2), "tcp://localhost:5432")
+        );
+        let errors = parse(
+            "[[tunnel]]\nproto = 'tcp'\ntarget = 'http://a'\nauth = 'u:p'\nremote_port = 0\n[[tunnel]]\ntarget = 1\n\
+             remote_port = 1\nproxy_protocol = 'v3'\n[[tunnel]]\nproto = 'udp'\ntarget = 1\n",
+        )
+        .unwrap_err();
+        for part in [
+            "tunnel 1: target: \"http://a\"",
+            "tunnel 1: auth: bytes",
+            "tunnel 1: remote_port: write a number",
+            "tunnel 2: remote_port: it is for",
+            "tunnel 2: proxy_protocol: write v1 or v2",
+            "tunnel 3: proto: write http, tcp or tls",
+        ] {
+            assert!(errors.iter().any(|error| error.contains(part)), "{part} in {errors:#?}");
+        }
+        assert_eq!(errors.len(), 6, "{errors:#?}");
     }
 
     #[test]

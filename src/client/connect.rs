@@ -11,7 +11,7 @@ use super::control::Control;
 use super::event::End;
 use super::session::Options;
 use super::text::percent_encode;
-use crate::proto::api::{CreateTunnel, Tunnel};
+use crate::proto::api::{CreateTunnel, Proto, Tunnel};
 use crate::proto::limits::client::{CONNECT_WAIT, RETRY_AFTER};
 use crate::stream::handshake::ConnectError;
 use crate::sync::lock;
@@ -34,6 +34,7 @@ pub(super) enum Failure {
 pub(super) struct Known {
     pub(super) slug: String,
     pub(super) url: String,
+    pub(super) port: Option<u16>,
 }
 
 /// What is tried.
@@ -82,6 +83,14 @@ impl Attempt {
             reuse: (!options.reuse).then_some(false),
             domains: (!options.domains.is_empty()).then(|| options.domains.clone()),
             policy: options.policy.clone(),
+            proto: options.proto.is_raw().then(|| options.proto.to_string()),
+            remote_port: self
+                .known
+                .as_ref()
+                .and_then(|known| known.port)
+                .or(options.remote_port)
+                .map(i64::from),
+            proxy_protocol: options.proxy_protocol.map(|version| version.to_string()),
         }
     }
 
@@ -121,6 +130,12 @@ impl Attempt {
                     tunnel.public_url, known.url
                 )));
             }
+            (None, _) if !is_of(tunnel, self.options.proto) => {
+                format!("the relay does not know tunnels of {}: it has made another kind", self.options.proto)
+            }
+            (None, _) if self.options.proxy_protocol.is_some() && tunnel.proxy_protocol.is_none() => {
+                "the relay does not know the PROXY protocol".to_owned()
+            }
             (None, Some(name)) if !name.eq_ignore_ascii_case(&tunnel.slug) => {
                 format!(
                     "the relay has given the name {} instead of {name}: it seems not to allow names",
@@ -158,6 +173,12 @@ impl Attempt {
                 let sentence = format!("{relay} asks for a key: set ADIT_KEY, or give --key. {whence}");
                 return Failure::Final(End::Unauthorised(sentence));
             }
+            CallError::Refused { status, message, code }
+                if status.as_u16() == 409 && code.contains("port") =>
+            {
+                let what = if last { "; --remote-port chooses another" } else { "" };
+                format!("the relay refuses the port (409): {message}{what}")
+            }
             CallError::Refused { status, message, .. } if status.as_u16() == 409 => {
                 let name = self.wanted().name.unwrap_or_default();
                 let what = if last { "; give another with --name" } else { "" };
@@ -178,4 +199,9 @@ impl Attempt {
         };
         if last { Failure::Final(End::Refused(text)) } else { Failure::Passing(text) }
     }
+}
+
+/// Whether a tunnel is of that kind; relays that know only one do not say.
+fn is_of(tunnel: &Tunnel, proto: Proto) -> bool {
+    tunnel.proto == proto.as_str() || (tunnel.proto.is_empty() && proto == Proto::Http)
 }

@@ -44,6 +44,8 @@ pub enum Event {
     },
     /// A viewer's request was answered, or cut off.
     Request(Exchange),
+    /// A viewer's connection is over, of a tunnel whose bytes are not looked at.
+    Connection(Connected),
     /// The target cannot be used; told at most once in three seconds.
     TargetDown {
         /// Why, and what helps.
@@ -71,6 +73,21 @@ pub enum Event {
     },
     /// The session is over; nothing follows.
     Ended(End),
+}
+
+/// A viewer's connection that was passed on as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connected {
+    /// Address and port of the viewer, where the relay tells.
+    pub viewer: Option<String>,
+    /// How long it was open.
+    pub duration: Duration,
+    /// Bytes from the viewer to the target.
+    pub bytes_in: u64,
+    /// Bytes from the target to the viewer.
+    pub bytes_out: u64,
+    /// It ended in order.
+    pub whole: bool,
 }
 
 /// How a session ended.
@@ -172,6 +189,15 @@ impl Events {
 
     /// Tells of a request, or counts it as omitted.
     pub(super) fn request(&self, exchange: Exchange) {
+        self.one_of_many(Event::Request(exchange));
+    }
+
+    /// The same of a connection.
+    pub(super) fn connection(&self, connected: Connected) {
+        self.one_of_many(Event::Connection(connected));
+    }
+
+    fn one_of_many(&self, event: Event) {
         let shared = &*self.0;
         let second = shared.began.elapsed().as_secs() << 32;
         let count = |told: u64| if told >= second { told + 1 } else { second + 1 };
@@ -180,7 +206,7 @@ impl Events {
         if nth > shared.per_second || shared.sender.capacity() <= RESERVED {
             shared.omitted.0.fetch_add(1, Ordering::Relaxed);
         } else {
-            self.send(Event::Request(exchange));
+            self.send(event);
         }
     }
 

@@ -80,9 +80,9 @@ impl Live {
     ) -> Ended {
         let (want, mut until) = (self.want.subscribe(), self.until.subscribe());
         let (server, streams, claims) = (Arc::clone(&self.server), self.streams.clone(), self.claims.clone());
-        let standby = standby::keep(&server, want, |id, socket| {
+        let standby = standby::keep(&server, want, |id, remote, socket| {
             let claim = claims.enter(&id);
-            let serving = Arc::clone(&server).serve_assigned(id.clone(), socket, claim);
+            let serving = Arc::clone(&server).serve_assigned(id.clone(), remote, socket, claim);
             if !streams.spawn(serving) {
                 busy(&server, id);
             }
@@ -114,7 +114,7 @@ impl Live {
                 }
                 let _ = self.server.welcome.set(welcome);
             }
-            Heard::Connection(connection) => self.take_up(connection.id),
+            Heard::Connection(connection) => self.take_up(connection.id, connection.remote_addr),
             Heard::Cancel(id) => self.claims.cancel(&id),
             Heard::Standby(want) => {
                 let told = self.server.welcome.get().map_or(0, |welcome| welcome.limits.standby);
@@ -138,7 +138,7 @@ impl Live {
     }
 
     /// Must not wait for those before it.
-    fn take_up(&self, id: String) {
+    fn take_up(&self, id: String, remote: Option<String>) {
         if id.len() > MAX_ID {
             return tracing::debug!("a connection with an id that is no id");
         }
@@ -149,7 +149,7 @@ impl Live {
                 claim => claim,
             },
         };
-        if !self.streams.spawn(Arc::clone(&self.server).serve(id.clone(), claim)) {
+        if !self.streams.spawn(Arc::clone(&self.server).serve(id.clone(), remote, claim)) {
             busy(&self.server, id);
         }
     }
@@ -217,6 +217,7 @@ mod tests {
         let server = Server {
             connector: Connector::new(dialer, None).unwrap(),
             target: Target::port_here(1),
+            raw: false,
             events: Events::new(0).0,
             tunnel: "t1".into(),
             level: Level::Two,

@@ -35,11 +35,12 @@ mod tunnel;
 mod wake;
 
 pub use crate::auth::Secret;
+pub use crate::proto::api::{Proto, ProxyProtocol};
 pub use crate::proto::policy::Policy;
 pub use api::CallError;
 pub use connector::{Connector, KeyError};
 pub use dial::Dialer;
-pub use event::{End, Event, Exchange};
+pub use event::{Connected, End, Event, Exchange};
 pub use proxy::{Proxies, ProxyUrlError};
 pub use relay_url::{RelayUrl, RelayUrlError};
 pub use rustls;

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
-use super::event::{End, Event, Exchange};
+use super::event::{Connected, End, Event, Exchange};
 use super::target::Target;
 use super::text::{elapsed, size, visible, visible_json};
 
@@ -102,6 +102,7 @@ impl Report {
             }
             Event::Offline { reason, retry_in } if !quiet => self.offline(reason, *retry_in),
             Event::Request(exchange) if !quiet => self.line(&self.request(exchange)),
+            Event::Connection(connected) if !quiet => self.line(&connection(connected)),
             Event::TargetDown { error, at_start } if !quiet => {
                 let after = if *at_start { " The tunnel is open and waits for it." } else { "" };
                 let text = format!("{}. {}{after}", shown(&error.to_string()), error.fix());
@@ -196,6 +197,14 @@ impl Report {
                 });
                 self.object("request", fields)
             }
+            Event::Connection(connected) => {
+                let Connected { viewer, duration, bytes_in, bytes_out, whole } = connected;
+                let fields = json!({
+                    "viewer": viewer, "duration_ms": millis(*duration), "bytes_in": bytes_in, "bytes_out": bytes_out,
+                    "whole": whole,
+                });
+                self.object("connection", fields)
+            }
             Event::TargetDown { error, at_start } => {
                 let fields = json!({
                     "target": error.target, "reason": error.code(), "error": error.error, "fix": error.fix(),
@@ -241,6 +250,14 @@ impl Report {
 /// The words of a stranger, not too many of them.
 fn shown(text: &str) -> String {
     visible(text).chars().take(MOST_SHOWN).collect()
+}
+
+/// A connection that is over: who it was, and what moved towards the target and back.
+fn connection(connected: &Connected) -> String {
+    let Connected { viewer, duration, bytes_in, bytes_out, whole } = connected;
+    let viewer: String = visible(viewer.as_deref().unwrap_or("a viewer")).chars().take(60).collect();
+    let end = if *whole { "" } else { " (cut off)" };
+    format!("{viewer:<41} {:>7}    {} in, {} out{end}", elapsed(*duration), size(*bytes_in), size(*bytes_out))
 }
 
 /// Queries hold tokens and words of viewers, and what is shown here ends up in files.
@@ -328,6 +345,22 @@ mod tests {
         );
         let mut colourful = report(Style { colour: true, ..PLAIN }, None);
         assert!(colourful.lines(&exchange("/", Some(500))).stderr.contains("\x1b[31m500\x1b[0m"));
+    }
+
+    #[test]
+    fn a_connection_is_one_line_too() {
+        let connected = Connected {
+            viewer: Some("203.0.113.7:51234".into()),
+            duration: Duration::from_millis(1500),
+            bytes_in: 300,
+            bytes_out: 5100,
+            whole: false,
+        };
+        let line = report(PLAIN, None).lines(&Event::Connection(connected)).stderr;
+        assert!(
+            line.starts_with("203.0.113.7:51234 ") && line.ends_with("300 B in, 5.1 kB out (cut off)\n"),
+            "{line}"
+        );
     }
 
     #[test]

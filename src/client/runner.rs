@@ -214,6 +214,7 @@ impl Runner {
         let server = Server {
             connector: Arc::clone(&self.options.connector),
             target: self.options.target.clone(),
+            raw: self.options.proto.is_raw(),
             events: self.events.clone(),
             tunnel: tunnel.id.clone(),
             level,
@@ -243,7 +244,7 @@ impl Runner {
         if first && self.options.probe {
             self.probe();
         }
-        self.known = Some(Known { slug: tunnel.slug, url: tunnel.public_url });
+        self.known = Some(Known { slug: tunnel.slug, url: tunnel.public_url, port: tunnel.remote_port });
     }
 
     fn joined(&mut self, joined: Result<(u64, Ended), JoinError>) -> Option<End> {

@@ -9,12 +9,12 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::claims::Claim;
 use super::connector::{Connector, SocketError};
 use super::dial::RelayIo;
-use super::event::Events;
+use super::event::{Connected, Events};
 use super::lend;
 use super::observe::{Observed, Observer};
 use super::page;
@@ -55,6 +55,8 @@ pub(super) type DataSocket = WebSocket<RelayIo>;
 pub(super) struct Server {
     pub(super) connector: Arc<Connector>,
     pub(super) target: Target,
+    /// Bytes are passed on as they are; nothing of them is HTTP.
+    pub(super) raw: bool,
     pub(super) events: Events,
     /// Id of the tunnel.
     pub(super) tunnel: String,
@@ -67,7 +69,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Takes up the connection `id` and serves it to its end. `claim` can end it until its data socket is open.
-    pub(super) async fn serve(self: Arc<Self>, id: String, claim: Option<Claim>) {
+    pub(super) async fn serve(self: Arc<Self>, id: String, remote: Option<String>, claim: Option<Claim>) {
         if let Some(service) = self.target.here() {
             let claimed = tokio::select! {
                 claimed = self.claim(&id) => claimed,
@@ -80,7 +82,7 @@ impl Server {
             };
         }
         match self.take_up(&id, claim).await {
-            Ok((mut socket, dialled)) => self.join(id, &mut socket, dialled).await,
+            Ok((mut socket, dialled)) => self.join(id, remote, &mut socket, dialled).await,
             Err(NotTaken::Unclaimed(error)) => self.not_claimed(id, &error).await,
             Err(NotTaken::Unreachable) => tracing::debug!("connection rejected"),
             Err(NotTaken::Cancelled) => tracing::debug!("connection cancelled"),
@@ -127,6 +129,7 @@ impl Server {
     pub(super) async fn serve_assigned(
         self: Arc<Self>,
         id: String,
+        remote: Option<String>,
         mut socket: DataSocket,
         claim: Option<Claim>,
     ) {
@@ -139,16 +142,26 @@ impl Server {
             () = cancelled(claim.as_ref()) => return tracing::debug!("connection cancelled"),
         };
         drop(claim);
-        self.join(id, &mut socket, dialled).await;
+        self.join(id, remote, &mut socket, dialled).await;
     }
 
-    async fn join(&self, id: String, socket: &mut DataSocket, dialled: Result<TargetIo, TargetError>) {
+    async fn join(
+        &self,
+        id: String,
+        remote: Option<String>,
+        socket: &mut DataSocket,
+        dialled: Result<TargetIo, TargetError>,
+    ) {
         match (dialled, self.level) {
+            (Ok(target), _) if self.raw => self.copy_raw(socket, target, remote).await,
             (Ok(target), _) => self.copy(socket, target).await,
             (Err(error), Level::Base) => {
                 tracing::debug!(%error, "target not reached");
                 self.events.target_down(error.clone());
-                refuse(socket, &error).await;
+                match self.raw {
+                    true => socket.get_ref().reset_on_close(),
+                    false => refuse(socket, &error).await,
+                }
             }
             (Err(error), Level::Two) => {
                 self.reject(id, &error).await;
@@ -218,13 +231,32 @@ impl Server {
         }
     }
 
+    /// Nothing of it is looked at; it is told when it is over.
+    async fn copy_raw(&self, socket: &mut DataSocket, mut target: TargetIo, viewer: Option<String>) {
+        let (began, mut moved) = (Instant::now(), Moved::default());
+        let ended = copy_both(socket, &mut target, &mut moved).await;
+        if self.events.wants_requests() {
+            // Towards the target is what the data socket gave.
+            let Moved { inward: bytes_out, outward: bytes_in } = moved;
+            let whole = ended.is_ok();
+            self.events.connection(Connected {
+                viewer,
+                duration: began.elapsed(),
+                bytes_in,
+                bytes_out,
+                whole,
+            });
+        }
+        finish(socket, Some(target), ended).await;
+    }
+
     async fn copy(&self, socket: &mut DataSocket, mut target: TargetIo) {
         if !self.events.wants_requests() {
-            let ended = copy_both(socket, &mut target).await;
+            let ended = copy_both(socket, &mut target, &mut Moved::default()).await;
             return finish(socket, Some(target), ended).await;
         }
         let mut observed = Observed::new(target, Observer::new(), self.events.clone());
-        let ended = copy_both(socket, &mut observed).await;
+        let ended = copy_both(socket, &mut observed, &mut Moved::default()).await;
         if observed.finish() {
             let error = "it answers in TLS to plain HTTP".to_owned();
             self.events.target_down(TargetError::new(&self.target, Fault::NotPlain, error));
@@ -247,12 +279,12 @@ async fn cancelled(claim: Option<&Claim>) {
     }
 }
 
-async fn copy_both<T>(socket: &mut DataSocket, target: &mut T) -> io::Result<()>
+async fn copy_both<T>(socket: &mut DataSocket, target: &mut T, moved: &mut Moved) -> io::Result<()>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin,
 {
     let half_close = if socket.half_closes() { HalfClose::Kept } else { HalfClose::EndsBoth };
-    splice(target, socket, half_close, IDLE, &mut Moved::default()).await
+    splice(target, socket, half_close, IDLE, moved).await
 }
 
 /// Lets the relay read to the end; after an error, makes the end look like one, on both sides.

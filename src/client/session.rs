@@ -11,6 +11,7 @@ use super::event::{End, Event, Events, Omitted};
 use super::runner::Runner;
 use super::target::Target;
 use crate::auth::Secret;
+use crate::proto::api::{Proto, ProxyProtocol};
 use crate::proto::policy::Policy;
 
 /// What a session is to do.
@@ -35,6 +36,13 @@ pub struct Options {
     pub reuse: bool,
     /// Hosts of our own that are to lead to the tunnel.
     pub domains: Vec<String>,
+    /// What viewers speak.
+    pub proto: Proto,
+    /// The wanted port of the relay, with [`Proto::Tcp`]; `None` leaves it to the relay. It is kept over reconnects either
+    /// way.
+    pub remote_port: Option<u16>,
+    /// The target is told of its viewer by this version of the PROXY protocol, before anything else on a connection.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Requests told as events in a second, the others are counted; 0: requests are not looked at.
     pub requests_per_second: u32,
     /// End instead of trying again when the relay is not reached or lost.
@@ -60,6 +68,9 @@ impl Options {
             host_header: None,
             reuse: true,
             domains: Vec::new(),
+            proto: Proto::Http,
+            remote_port: None,
+            proxy_protocol: None,
             requests_per_second: 0,
             exit_on_disconnect: false,
             probe: false,

@@ -16,20 +16,20 @@ use super::retry::Retry;
 use super::serve::{DataSocket, Server};
 use super::text::percent_encode;
 use crate::proto::limits::client::{CONNECT_WAIT, CONTROL_MESSAGE_BYTES};
-use crate::proto::message::ToClient;
+use crate::proto::message::{Connection, ToClient};
 use crate::stream::Duplex;
 use crate::stream::handshake::ConnectError;
 
 /// Between two pings of ours; a relay that has not answered by the next one is not at the other end any more.
 const PING_EVERY: Duration = Duration::from_secs(30);
 
-/// Keeps as many sockets as `want` says. `assigned` is called with each one that has become a connection, and its id; the
+/// Keeps as many sockets as `want` says. `assigned` is called with each one that has become a connection, its id and its viewer; the
 /// next is opened at once. Fewer are reached by the relay closing some: it alone knows which it has not assigned. Never
 /// ends; dropping it ends the sockets that wait.
 pub(super) async fn keep(
     server: &Server,
     mut want: watch::Receiver<usize>,
-    assigned: impl Fn(String, DataSocket),
+    assigned: impl Fn(String, Option<String>, DataSocket),
 ) {
     let (mut held, mut retry) = (FuturesUnordered::new(), Retry::default());
     let mut next = Instant::now();
@@ -42,8 +42,8 @@ pub(super) async fn keep(
         let lacking = held.len() < wanted;
         tokio::select! {
             Some((began, ended)) = held.next(), if !held.is_empty() => match ended {
-                Ok((id, socket)) => {
-                    assigned(id, socket);
+                Ok((connection, socket)) => {
+                    assigned(connection.id, connection.remote_addr, socket);
                     retry = Retry::default();
                 }
                 Err(error) => {
@@ -83,8 +83,8 @@ impl Failure {
     }
 }
 
-/// Opens a socket and waits until it is assigned: the id of its connection, and itself.
-async fn hold(server: &Server) -> Result<(String, DataSocket), Failure> {
+/// Opens a socket and waits until it is assigned: its connection, and itself.
+async fn hold(server: &Server) -> Result<(Connection, DataSocket), Failure> {
     let id = Uuid::new_v4().to_string();
     let path = format!("/ws/data?tunnel_id={}&id={id}", percent_encode(&server.tunnel));
     // Boxed: what a handshake needs is given back while the socket waits.
@@ -103,7 +103,7 @@ async fn hold(server: &Server) -> Result<(String, DataSocket), Failure> {
             continue;
         };
         match ToClient::from_json(&message?.ok_or(Failure::Closed)?) {
-            ToClient::Connection(connection) if connection.id == id => return Ok((id, socket)),
+            ToClient::Connection(connection) if connection.id == id => return Ok((connection, socket)),
             // Of a later version.
             ToClient::Unknown => {}
             _ => return Err(Failure::Nonsense),

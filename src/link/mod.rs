@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::task::coop::unconstrained;
 
+use crate::proto::api::Proto;
 use crate::stream::Duplex;
 
 /// What a front needs of the stream it asks for.
@@ -22,6 +23,10 @@ pub struct Ask {
     pub resendable: bool,
     /// The viewer, as the client is told.
     pub remote: SocketAddr,
+    /// What the bytes will be, as the client is told.
+    pub proto: Proto,
+    /// The stream must be the first one of its connection to the target: nothing of another viewer has gone over it.
+    pub unused: bool,
 }
 
 /// Why no stream could be had.
@@ -90,6 +95,8 @@ pub struct Lane {
     pub reused: bool,
     /// A first use that shows whether the client serves more than one request a stream.
     pub trial: bool,
+    /// The target was told who the viewer is, so it is no other's any more.
+    pub greeted: bool,
     /// The client may reject the connection until the first byte of the target.
     pub rejected: Option<Rejected>,
     home: Option<Arc<dyn Home>>,
@@ -98,13 +105,13 @@ pub struct Lane {
 impl Lane {
     /// A fresh stream; `home` is where it may go back to.
     pub fn new(stream: Box<dyn Duplex>, home: Option<Arc<dyn Home>>) -> Self {
-        Self { stream, waited: None, reused: false, trial: false, rejected: None, home }
+        Self { stream, waited: None, reused: false, trial: false, greeted: false, rejected: None, home }
     }
 
     /// Gives the stream back for the next exchange of any viewer, within `keep`. The caller vouches that both sides
     /// are between two messages.
     pub fn give_back(self, keep: Duration) {
-        if let Some(home) = self.home {
+        if let Some(home) = self.home.filter(|_| !self.greeted) {
             home.take_back(self.stream, keep);
         }
     }

@@ -1,8 +1,99 @@
 //! The JSON of the REST API, with the types that the public clients decode (`protocol.md`, section "REST").
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use super::policy::Policy;
+
+/// What viewers of a tunnel speak.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Proto {
+    /// HTTP: the relay reads each request.
+    #[default]
+    Http,
+    /// Anything over TCP: a port of the relay leads to the tunnel, and the bytes are passed on as they are.
+    Tcp,
+    /// TLS, whose handshake names the tunnel (SNI); the bytes are passed on as they are, so the target has the
+    /// certificate and the relay reads nothing.
+    Tls,
+}
+
+impl Proto {
+    /// As it is written: `http`, `tcp` or `tls`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        }
+    }
+
+    /// Whether bytes are passed on without being read.
+    pub fn is_raw(self) -> bool {
+        self != Self::Http
+    }
+}
+
+impl fmt::Display for Proto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The text is no [`Proto`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("write http, tcp or tls")]
+pub struct NoProto;
+
+impl FromStr for Proto {
+    type Err = NoProto;
+
+    fn from_str(text: &str) -> Result<Self, NoProto> {
+        [Self::Http, Self::Tcp, Self::Tls].into_iter().find(|proto| proto.as_str() == text).ok_or(NoProto)
+    }
+}
+
+/// A version of HAProxy's PROXY protocol, by which a target learns who its viewer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ProxyProtocol {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+impl ProxyProtocol {
+    /// As it is written: `v1` or `v2`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+        }
+    }
+}
+
+impl fmt::Display for ProxyProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The text is no [`ProxyProtocol`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("write v1 or v2")]
+pub struct NoProxyProtocol;
+
+impl FromStr for ProxyProtocol {
+    type Err = NoProxyProtocol;
+
+    fn from_str(text: &str) -> Result<Self, NoProxyProtocol> {
+        [Self::V1, Self::V2].into_iter().find(|version| version.as_str() == text).ok_or(NoProxyProtocol)
+    }
+}
 
 /// Version of the API, sent as `X-NullBore-API` and in `/health`.
 pub const API_VERSION: &str = "1";
@@ -48,6 +139,17 @@ pub struct CreateTunnel {
     /// asked for, so that a client that comes back undoes nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
+    /// What viewers speak: `http`, `tcp` or `tls`; absent: `http`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proto: Option<String>,
+    /// The wanted port of the relay, only with `tcp`; absent: the one that the name had before, or a free one.
+    #[cfg_attr(feature = "relay", schema(minimum = 1, maximum = 65535))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote_port: Option<i64>,
+    /// `v1` or `v2`: each connection to the target begins with a header of this version of the PROXY protocol, which
+    /// names the viewer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<String>,
 }
 
 /// A tunnel as its owner sees it. Times are RFC 3339 strings, durations Go's notation, counters integers.
@@ -96,11 +198,19 @@ pub struct Tunnel {
     /// Hosts of the owner's own that lead to it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub domains: Vec<String>,
-    /// Where viewers go: always absolute.
-    pub public_url: String,
     /// Names of the rules of its policy, none where there is no policy. Absent: the relay knows no policies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Vec<String>>,
+    /// Where viewers go: always absolute; `tcp://HOST:PORT` where they speak `tcp`.
+    pub public_url: String,
+    /// What viewers speak: `http`, `tcp` or `tls`. Relays that know only `http` leave it out.
+    pub proto: String,
+    /// The relay's port that leads to the tunnel, where viewers speak `tcp`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote_port: Option<u16>,
+    /// As given at creation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<String>,
 }
 
 /// The time that stands for "never" in this API: Go's zero time.

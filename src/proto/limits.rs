@@ -231,6 +231,15 @@ pub mod viewer {
     pub const H2_ERROR_RESETS: usize = 1024;
 }
 
+/// Headers of the PROXY protocol.
+#[doc(hidden)]
+pub mod proxy_header {
+    /// Bytes of one of version 1, its line end included: the specification's own limit.
+    pub const V1_BYTES: usize = 107;
+    /// Bytes of one of version 2. Balancers put up to a few hundred behind the addresses; what is longer is an attack.
+    pub const V2_BYTES: usize = 4 * 1024;
+}
+
 /// How long a name stays its key's after it was last in use.
 #[doc(hidden)]
 pub mod reservation {

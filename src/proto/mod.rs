@@ -21,3 +21,5 @@ pub mod pace;
 #[doc(hidden)]
 pub mod pending;
 pub mod policy;
+#[doc(hidden)]
+pub mod proxy_header;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -45,6 +46,14 @@ pub struct RelayConfig {
     pub admin_listen: SocketAddr,
     /// Tunnels are reached at `NAME.base_domain`; as [`base_domain`] returns it. `None`: by path only.
     pub base_domain: Option<String>,
+    /// Where viewers and clients come in on this machine, by path; for a proxy in front.
+    pub listen_unix: Vec<PathBuf>,
+    /// Permissions of these sockets.
+    pub unix_mode: u32,
+    /// Ports that tunnels may have for themselves; `None`: there are no TCP tunnels.
+    pub tcp_ports: Option<RangeInclusive<u16>>,
+    /// Where these ports are listened on; empty: at the addresses of `listen`.
+    pub tcp_listen: Vec<IpAddr>,
     /// How the relay is reached from outside, when that is not told by the listen address.
     pub public_url: Option<PublicUrl>,
     /// Holds the database.
@@ -57,6 +66,8 @@ pub struct RelayConfig {
     pub log: LogFormat,
     /// Peers whose `X-Forwarded-*` headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether connections of these peers begin with a header of the PROXY protocol, which says who the viewer is.
+    pub accept_proxy_protocol: bool,
     /// Whether tunnels are also reached at `/t/NAME/` on the relay's own hosts.
     pub path_routing: bool,
     /// One log record per exchange at level info.
@@ -81,12 +92,17 @@ impl Default for RelayConfig {
             https_redirect: true,
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)),
             base_domain: None,
+            listen_unix: Vec::new(),
+            unix_mode: 0o660,
+            tcp_ports: None,
+            tcp_listen: Vec::new(),
             public_url: None,
             data_dir: PathBuf::from("/var/lib/adit"),
             domain_proof: DomainProof::default(),
             dns_server: None,
             log: LogFormat::Text,
             trusted_proxies: Vec::new(),
+            accept_proxy_protocol: false,
             path_routing: true,
             log_exchanges: false,
             static_keys: Vec::new(),
@@ -97,6 +113,20 @@ impl Default for RelayConfig {
 }
 
 impl RelayConfig {
+    /// Takes over the addresses of sockets that somebody else has bound, in the place of its own. The last `tls` of the TCP
+    /// ones are for TLS alone.
+    pub fn adopt_addresses(&mut self, listeners: &super::Listeners, tls: usize) {
+        let mut tcp: Vec<_> =
+            listeners.tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let plain = tcp.len().saturating_sub(tls);
+        self.listen_tls = tcp.split_off(plain);
+        self.listen = tcp;
+        self.listen_unix = listeners.unix.iter().filter_map(super::unix::path_of).collect();
+        if let Some(address) = listeners.admin.as_ref().and_then(|admin| admin.local_addr().ok()) {
+            self.admin_listen = address;
+        }
+    }
+
     /// Whether only this machine can reach the listen addresses: the one case in which a relay may begin
     /// without keys.
     pub fn is_loopback_only(&self) -> bool {
@@ -130,6 +160,17 @@ impl RelayConfig {
         pairs.map(|(certificate, key)| Pair { certificate, key }).collect()
     }
 
+    /// The addresses at which ports of tunnels are listened on, each once.
+    pub fn tcp_addresses(&self) -> Vec<IpAddr> {
+        let mut addresses = self.tcp_listen.clone();
+        if addresses.is_empty() {
+            addresses.extend(self.addresses().map(SocketAddr::ip));
+        }
+        let mut seen = HashSet::new();
+        addresses.retain(|address| seen.insert(*address));
+        addresses
+    }
+
     /// What is wrong between values that are good each by itself, as sentences that name the options. Empty:
     /// nothing.
     pub fn validate(&self) -> Vec<String> {
@@ -140,7 +181,7 @@ impl RelayConfig {
             }
         };
         check(
-            self.addresses().next().is_some(),
+            self.addresses().next().is_some() || !self.listen_unix.is_empty(),
             "listen: no address; give at least one, such as 127.0.0.1:8080".into(),
         );
         let mut seen = HashSet::new();
@@ -150,6 +191,26 @@ impl RelayConfig {
                 seen.insert(address),
                 format!("listen, listen-tls and admin-listen: {address} is given twice"),
             );
+        }
+        let mut paths = HashSet::new();
+        for path in &self.listen_unix {
+            check(paths.insert(path), format!("listen: unix:{} is given twice", path.display()));
+        }
+        if let Some(ports) = &self.tcp_ports {
+            check(
+                !self.tcp_addresses().is_empty(),
+                "tcp-ports: there is no address to listen at; give tcp-listen".into(),
+            );
+            check(
+                !ports.is_empty() && *ports.start() != 0,
+                format!("tcp-ports: {}-{} is no range of ports", ports.start(), ports.end()),
+            );
+            for address in self.addresses().chain([&self.admin_listen]) {
+                check(
+                    !ports.contains(&address.port()),
+                    format!("tcp-ports: {address} is listened on already; leave its port out of the range"),
+                );
+            }
         }
         check(
             self.listen_tls.is_empty() || self.has_tls(),
@@ -186,6 +247,10 @@ impl RelayConfig {
                  with TLS in front of it and name that in trusted-proxy",
                 self.admin_listen
             ),
+        );
+        check(
+            !self.accept_proxy_protocol || !self.trusted_proxies.is_empty(),
+            "accept-proxy-protocol is on and no proxy is trusted; name those that send the header in trusted-proxy".into(),
         );
         check(
             self.path_routing || self.base_domain.is_some(),

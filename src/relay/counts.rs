@@ -19,6 +19,8 @@ pub struct Open {
     pub exchanges: Count,
     /// Connections of viewers that the target has switched to another protocol.
     pub upgraded: Count,
+    /// Connections of viewers whose bytes nobody reads, from their beginning.
+    pub raw: Count,
     /// Connections that became control sockets.
     pub control_sockets: Count,
     /// Connections that became data sockets.
@@ -50,6 +52,10 @@ struct Counts {
     exchanges: usize,
     /// Connections of viewers that speak another protocol by now, such as WebSocket.
     upgraded: usize,
+    /// Connections of viewers of TCP and TLS tunnels.
+    raw: usize,
+    /// Sockets that listen at ports of tunnels.
+    tcp_listeners: usize,
     /// Tasks of viewers: connections, upgraded ones, and uploads that outlast their response.
     viewer_tasks: usize,
     /// Tasks of clients: control sockets, and data sockets whose handshake is under way.
@@ -82,6 +88,8 @@ struct Counts {
     tunnels: usize,
     /// Tunnels, by id.
     tunnels_by_id: usize,
+    /// Tunnels, by port.
+    tunnels_by_port: usize,
     /// Keys that were good when last looked up, remembered in case the store fails.
     keys_remembered: usize,
     /// Calls that wait for the store.
@@ -130,6 +138,8 @@ fn count(shared: &Shared, tasks: usize) -> Counts {
         connections: shared.room.taken(),
         exchanges: open.exchanges.get(),
         upgraded: open.upgraded.get(),
+        raw: open.raw.get(),
+        tcp_listeners: shared.ports.count(),
         viewer_tasks: shared.tasks.len(),
         client_tasks: shared.sessions.len(),
         sessions: pending.sessions(),
@@ -146,6 +156,7 @@ fn count(shared: &Shared, tasks: usize) -> Counts {
         unsent_messages: unsent,
         tunnels,
         tunnels_by_id,
+        tunnels_by_port: registry.ports(),
         keys_remembered: shared.keys.remembered(),
         store_queue: registry.unstored(),
         predecessors: usize::from(predecessor.is_alive()),

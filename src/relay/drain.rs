@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 
 use super::ending::Kind;
-use super::{Relay, Shared};
+use super::{Relay, Shared, unix};
 use crate::link::sockets::Pending;
 
 /// For the goodbyes to clients.
@@ -22,7 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 impl Relay {
     /// Stops: accepts nothing new, lets requests finish within the drain time, tells clients to reconnect, saves.
     pub async fn shutdown(self) {
-        let Self { shared, sockets, tasks: _tasks, .. } = self;
+        let Self { shared, sockets, tasks: _tasks, files, .. } = self;
         let (limits, ending) = (&shared.config.limits, &shared.ending);
         let deadline = Instant::now() + limits.drain;
         ending.begin(Kind::Stopping);
@@ -35,6 +35,7 @@ impl Relay {
         let _ = timeout_at(claims, all_claimed(&shared.pending)).await;
         ending.deaf.cancel();
         ending.closing.cancel();
+        files.into_iter().for_each(unix::File::remove);
         drop(sockets);
         finish(&shared, deadline).await;
     }

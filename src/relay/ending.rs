@@ -20,6 +20,8 @@ pub enum Kind {
 #[derive(Default)]
 pub struct Ending {
     kind: OnceLock<Kind>,
+    /// Number of the process that takes our place.
+    successor: OnceLock<u32>,
     /// The end has begun.
     pub begun: CancellationToken,
     /// Nothing more is accepted.
@@ -43,6 +45,16 @@ impl Ending {
         }
         self.begun.cancel();
         begun == kind
+    }
+
+    /// The process that is about to take over.
+    pub fn set_successor(&self, pid: u32) {
+        let _ = self.successor.set(pid);
+    }
+
+    /// The process that has taken over, where the system tells.
+    pub fn successor(&self) -> Option<u32> {
+        self.successor.get().copied()
     }
 
     /// Until a successor has taken over; for ever if none does.

@@ -8,6 +8,7 @@ use http_body_util::Full;
 
 use super::policy::{self, Interstitial};
 use crate::link::{OpenError, Rejection};
+use crate::proto::api::Proto;
 use crate::tunnel::{UsedUp, seconds};
 
 /// Every reason why the relay itself answers a viewer. The same name stands in the page, the log and the metrics.
@@ -45,6 +46,10 @@ pub enum Cause {
     Interstitial(Box<Interstitial>),
     /// Another cause, of which the owner tells browsers by a page of its own.
     Told(Box<Self>, Bytes),
+    /// The tunnel is for viewers that speak something else.
+    NotHttp(Proto),
+    /// No port of the relay leads to a tunnel that is there.
+    NoTunnelAtPort,
     /// User and password are asked for.
     AuthRequired,
     /// Too many viewers have their passwords checked.
@@ -157,6 +162,20 @@ impl Cause {
                 (page.status(), "interstitial", "A tunnel", "A browser is asked first.")
             }
             Self::Told(cause, _) => return cause.text(),
+            Self::NotHttp(proto) => (
+                421,
+                "not_http",
+                "Not HTTP",
+                match proto {
+                    Proto::Tls => {
+                        "This tunnel is reached by TLS, which goes on to the service behind it. Use https."
+                    }
+                    _ => {
+                        "This tunnel is reached at a TCP port of its own, not by HTTP. Its owner knows the port."
+                    }
+                },
+            ),
+            Self::NoTunnelAtPort => (404, "no_such_tunnel", "Not found", "There is no tunnel at this port."),
             Self::AuthRequired => {
                 (401, "auth_required", "Sign in", "This tunnel asks for a user and a password.")
             }

@@ -1,7 +1,7 @@
 //! Accepting connections: each is told apart by its first bytes, served by hyper, and watched.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,19 +10,23 @@ use bytes::{Bytes, BytesMut};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::errors::Cause;
 use super::exchange::Record;
-use super::room::Place;
+use super::proxied::announced;
+use super::room::{Permit, Place};
+use super::route::Route;
 use super::tls::{ALPN_H2, Hello, Tls};
 use super::viewer::{Connection, Security, Verdict, ViewerIo, watch};
-use super::{Shared, forward, front};
+use super::{Shared, forward, front, reach, tcp};
+use crate::proto::api::Proto;
 use crate::proto::limits::{Limits, read, viewer};
 use crate::stream::any::AnyStream;
+use crate::tunnel::Tunnel;
 
 /// How every HTTP/2 connection with prior knowledge begins; no HTTP/1 method does.
 const HTTP2_PREFACE: &[u8] = b"PRI ";
@@ -32,36 +36,56 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
-/// Accepts until the relay closes. `tls_port`: whoever comes without TLS is told so.
-pub async fn accept(shared: Arc<Shared>, listener: Arc<TcpListener>, tls_port: bool) {
-    loop {
-        let permit = tokio::select! {
-            permit = shared.room.enter() => permit,
-            () = shared.ending.deaf.cancelled() => return,
+/// Accepts until the relay closes; each connection is served by `serve`.
+pub async fn accept<S, F>(shared: Arc<Shared>, listener: Arc<TcpListener>, serve: S)
+where
+    S: Fn(Arc<Shared>, TcpStream, SocketAddr, Place) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    while let Some((permit, (stream, remote))) = next(&shared, || listener.accept()).await {
+        let stranger = !forward::is_trusted(remote.ip(), &shared.config.trusted_proxies);
+        // Closed at once: an answer would cost what the limit is there to save.
+        let Some(place) = shared.room.place(permit, stranger.then_some(remote.ip())) else {
+            continue;
         };
-        let Some(permit) = permit else { return };
+        // Boxed, as each future around another one holds room for it twice.
+        let serving = Box::pin(serve(Arc::clone(&shared), stream, remote, place));
+        let serving = shared.ending.cut.clone().run_until_cancelled_owned(serving);
+        shared.tasks.spawn(serving);
+    }
+}
+
+/// The same at a path. Who comes there has no address, and counts as one of this machine.
+pub async fn accept_unix(shared: Arc<Shared>, listener: Arc<UnixListener>) {
+    while let Some((permit, (stream, _))) = next(&shared, || listener.accept()).await {
+        let Some(place) = shared.room.place(permit, None) else { continue };
+        let serving = Box::pin(serve_unix(Arc::clone(&shared), stream, place));
+        let serving = shared.ending.cut.clone().run_until_cancelled_owned(serving);
+        shared.tasks.spawn(serving);
+    }
+}
+
+/// The next connection, with leave to serve it; `None`: the relay closes.
+async fn next<T, F>(shared: &Shared, accept: impl Fn() -> F) -> Option<(Permit, T)>
+where
+    F: Future<Output = io::Result<T>>,
+{
+    let permit = tokio::select! {
+        permit = shared.room.enter() => permit?,
+        () = shared.ending.deaf.cancelled() => return None,
+    };
+    loop {
         let accepted = tokio::select! {
             biased;
-            () = shared.ending.deaf.cancelled() => return,
-            accepted = listener.accept() => accepted,
+            () = shared.ending.deaf.cancelled() => return None,
+            accepted = accept() => accepted,
         };
         match accepted {
-            Ok((stream, remote)) => {
-                let stranger = !forward::is_trusted(remote.ip(), &shared.config.trusted_proxies);
-                // Closed at once: an answer would cost what the limit is there to save.
-                let Some(place) = shared.room.place(permit, stranger.then_some(remote.ip())) else {
-                    continue;
-                };
-                // Boxed, as each future around another one holds room for it twice.
-                let serving = Box::pin(serve(Arc::clone(&shared), stream, remote, place, tls_port));
-                let serving = shared.ending.cut.clone().run_until_cancelled_owned(serving);
-                shared.tasks.spawn(serving);
-            }
+            Ok(accepted) => return Some((permit, accepted)),
+            Err(error) if is_of_the_peer(&error) => {}
             Err(error) => {
-                if !is_of_the_peer(&error) {
-                    tracing::warn!(%error, "no connection accepted; trying again");
-                    sleep(ACCEPT_PAUSE).await;
-                }
+                tracing::warn!(%error, "no connection accepted; trying again");
+                sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -72,29 +96,64 @@ fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
-async fn serve(shared: Arc<Shared>, mut stream: TcpStream, remote: SocketAddr, place: Place, tls_port: bool) {
+/// Serves a connection that speaks HTTP, perhaps with TLS. `tls_port`: whoever comes without TLS is told so.
+pub async fn serve(
+    shared: Arc<Shared>,
+    mut stream: TcpStream,
+    remote: SocketAddr,
+    mut place: Place,
+    tls_port: bool,
+) {
     let limits = &shared.config.limits;
+    let announced = announced(&shared, &mut stream, remote.into(), &mut place).await;
+    let Some((peer, behind)) = announced else { return };
     let first = tokio::select! {
-        first = timeout(limits.first_byte_wait, first_bytes(&mut stream)) => first,
+        first = timeout(limits.first_byte_wait, first_bytes(&mut stream, behind)) => first,
         () = shared.ending.closing.cancelled() => return,
     };
     let Ok(Ok(first)) = first else { return };
-    let (stream, security, first, http2) = match &shared.tls {
-        Some(tls) if first.first().is_some_and(|byte| Hello::begins_with(*byte)) => {
-            // Boxed, so that connections without TLS hold no room for it.
-            let shaking = timeout(limits.head_wait, Box::pin(shake(&shared, tls, stream, first)));
-            let Ok(Ok(Some((stream, security, http2)))) = shaking.await else { return };
-            (stream, security, Bytes::new(), http2)
+    let is_hello = first.first().is_some_and(|byte| Hello::begins_with(*byte));
+    let (stream, security, first, http2) = if is_hello && is_tls_wanted(&shared) {
+        // Boxed, so that connections without TLS hold no room for it.
+        let greeting = timeout(limits.head_wait, Box::pin(greet(&shared, stream, &first, tls_port)));
+        match greeting.await {
+            Ok(Ok(Greeted::Secure(stream, security, http2))) => (stream, security, Bytes::new(), http2),
+            Ok(Ok(Greeted::Plain(stream, security, first))) => (stream, security, first, false),
+            Ok(Ok(Greeted::Raw(stream, first, tunnel))) => {
+                let connection = Connection::new(stream, Security::Plain { tls_port }, peer, false, place);
+                return Box::pin(tcp::serve(shared, connection, first, Some(tunnel), Proto::Tls)).await;
+            }
+            Ok(Ok(Greeted::Done) | Err(_)) | Err(_) => return,
         }
-        _ => {
-            let http2 = first.starts_with(HTTP2_PREFACE);
-            (AnyStream::Tcp(stream), Security::Plain { tls_port }, first, http2)
-        }
+    } else {
+        let http2 = first.starts_with(HTTP2_PREFACE);
+        (AnyStream::Tcp(stream), Security::Plain { tls_port }, first, http2)
     };
-    let connection = Connection::new(stream, security, remote, http2, place);
+    let connection = Connection::new(stream, security, peer, http2, place);
+    converse(&shared, connection, first, http2).await;
+}
+
+/// Serves a connection that speaks HTTP and comes from this machine.
+async fn serve_unix(shared: Arc<Shared>, mut stream: UnixStream, mut place: Place) {
+    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let announced = announced(&shared, &mut stream, here.into(), &mut place).await;
+    let Some((peer, behind)) = announced else { return };
+    let first = tokio::select! {
+        first = timeout(shared.config.limits.first_byte_wait, first_bytes(&mut stream, behind)) => first,
+        () = shared.ending.closing.cancelled() => return,
+    };
+    let Ok(Ok(first)) = first else { return };
+    let http2 = first.starts_with(HTTP2_PREFACE);
+    let security = Security::Plain { tls_port: false };
+    let connection = Connection::new(AnyStream::Unix(stream), security, peer, http2, place);
+    converse(&shared, connection, first, http2).await;
+}
+
+/// HTTP on a connection of which `first` was read, to its end.
+async fn converse(shared: &Arc<Shared>, connection: Arc<Connection>, first: Bytes, http2: bool) {
     let io = TokioIo::new(ViewerIo::new(Arc::clone(&connection), first));
     let service = {
-        let (shared, connection) = (Arc::clone(&shared), Arc::clone(&connection));
+        let (shared, connection) = (Arc::clone(shared), Arc::clone(&connection));
         // Boxed, as hyper keeps room for it as long as the connection lives, which most of the time has no request.
         service_fn(move |request| {
             Box::pin(front::serve(Arc::clone(&shared), Arc::clone(&connection), request))
@@ -103,40 +162,75 @@ async fn serve(shared: Arc<Shared>, mut stream: TcpStream, remote: SocketAddr, p
     if http2 {
         let serving = pin!(shared.http2.serve_connection(io, service));
         // GOAWAY cuts nothing that is on its way.
-        drive(&shared, &connection, serving, &shared.ending.begun, |serving| serving.graceful_shutdown())
+        drive(shared, &connection, serving, &shared.ending.begun, |serving| serving.graceful_shutdown())
             .await;
     } else {
         let serving = pin!(shared.http1.serve_connection(io, service).with_upgrades());
         // The end of an idle connection would meet a request that is on its way, so it comes last.
-        drive(&shared, &connection, serving, &shared.ending.closing, |serving| serving.graceful_shutdown())
+        drive(shared, &connection, serving, &shared.ending.closing, |serving| serving.graceful_shutdown())
             .await;
     }
 }
 
-type Shaken = (AnyStream, Security, bool);
+/// Whether a connection that begins with a handshake may be anything but a mistake.
+fn is_tls_wanted(shared: &Shared) -> bool {
+    shared.tls.is_some() || shared.config.base_domain.is_some()
+}
 
-/// The stream behind a handshake, and whether it speaks HTTP/2. `None`: it was an authority that looks for a proof.
-async fn shake(shared: &Shared, tls: &Tls, stream: TcpStream, first: Bytes) -> io::Result<Option<Shaken>> {
-    let hello = Hello::read(stream, &first).await?;
+/// What becomes of a connection that begins with a handshake.
+enum Greeted {
+    /// The stream behind it, and whether that speaks HTTP/2.
+    Secure(AnyStream, Security, bool),
+    /// The name is that of a tunnel whose target has the handshake itself: all of it, as it came.
+    Raw(AnyStream, Bytes, Arc<Tunnel>),
+    /// We have no TLS: what came is told to be no HTTP.
+    Plain(AnyStream, Security, Bytes),
+    /// It was an authority that looks for a proof.
+    Done,
+}
+
+async fn greet(shared: &Shared, stream: TcpStream, first: &[u8], tls_port: bool) -> io::Result<Greeted> {
+    let hello = Hello::read(stream, first).await?;
+    if let Some(tunnel) = passed_on(shared, hello.name.as_deref()).await {
+        let (stream, first) = hello.into_raw();
+        return Ok(Greeted::Raw(AnyStream::Tcp(stream), first, tunnel));
+    }
+    match &shared.tls {
+        Some(tls) => shake(shared, tls, hello).await,
+        None => {
+            let (stream, first) = hello.into_raw();
+            Ok(Greeted::Plain(AnyStream::Tcp(stream), Security::Plain { tls_port }, first))
+        }
+    }
+}
+
+/// The tunnel of that name, if its viewers' TLS is for its target.
+async fn passed_on(shared: &Shared, name: Option<&str>) -> Option<Arc<Tunnel>> {
+    let Route::Host(name) = shared.routes.route(name?, "/") else { return None };
+    reach::tunnel(shared, &name).await.filter(|tunnel| tunnel.spec().proto == Proto::Tls)
+}
+
+async fn shake(shared: &Shared, tls: &Tls, hello: Hello) -> io::Result<Greeted> {
     let name = hello.name.clone();
     if let (Some(acme), Some(name)) = (&shared.acme, &name) {
         if hello.is_challenge {
             if let Some(config) = acme.challenge_config(name) {
                 let _ = hello.shake(config).await?.shutdown().await;
             }
-            return Ok(None);
+            return Ok(Greeted::Done);
         }
         acme.obtain(name).await;
     }
     let shaken = hello.shake(Arc::clone(&tls.config)).await;
     let stream = shaken.inspect_err(|error| tracing::debug!(%error, "no TLS with a viewer"))?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(ALPN_H2);
-    Ok(Some((AnyStream::Tls(Box::new(stream.into())), Security::Tls { name }, http2)))
+    Ok(Greeted::Secure(AnyStream::Tls(Box::new(stream.into())), Security::Tls { name }, http2))
 }
 
-/// As many bytes as tell HTTP/2 from everything else, and what came with them; an error if the end came before.
-async fn first_bytes(stream: &mut TcpStream) -> io::Result<Bytes> {
-    let mut first = BytesMut::with_capacity(read::LEAST);
+/// As many bytes as tell HTTP/2 from everything else, and what came with them; an error if the end came before. `first` has
+/// come already.
+async fn first_bytes<S: AsyncRead + Unpin>(stream: &mut S, mut first: BytesMut) -> io::Result<Bytes> {
+    first.reserve(read::LEAST);
     while first.len() < HTTP2_PREFACE.len() && HTTP2_PREFACE.starts_with(&first) {
         if stream.read_buf(&mut first).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());

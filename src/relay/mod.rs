@@ -5,6 +5,7 @@ pub mod config;
 pub mod acme;
 mod admin;
 mod api;
+mod carry;
 mod counts;
 mod crowd;
 pub mod domains;
@@ -19,6 +20,7 @@ mod listen;
 #[doc(hidden)]
 pub mod onward;
 mod policy;
+mod proxied;
 mod proxy;
 mod reach;
 #[doc(hidden)]
@@ -29,7 +31,9 @@ pub mod route;
 #[doc(hidden)]
 pub mod sample;
 mod secure;
+mod tcp;
 pub mod tls;
+mod unix;
 mod upgrade;
 mod viewer;
 
@@ -51,7 +55,7 @@ use futures_util::FutureExt;
 use http::HeaderValue;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioExecutor;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::auth::Keys;
@@ -60,7 +64,7 @@ use crate::link::sockets::Pending;
 use crate::proto::limits::{descriptors, tls::LOOK_EVERY};
 use crate::store::{Store, StoreError};
 use crate::stream::courier::Courier;
-use crate::stream::tcp;
+use crate::stream::tcp as sockets;
 use crate::tunnel::Registry;
 use acme::{Acme, AcmeError, Ground};
 use config::RelayConfig;
@@ -70,6 +74,7 @@ use ending::Ending;
 use handover::Sockets;
 use room::Room;
 use route::Routes;
+use tcp::OpenPorts;
 use tls::{Tls, TlsError};
 
 /// What all connections share.
@@ -77,6 +82,8 @@ struct Shared {
     config: RelayConfig,
     routes: Routes,
     registry: Arc<Registry>,
+    /// Those that lead to tunnels.
+    ports: Arc<OpenPorts>,
     api: axum::Router,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
@@ -123,6 +130,14 @@ pub enum RelayError {
     /// A running relay was not replaced.
     #[error(transparent)]
     TakeOver(#[from] TakeOverError),
+    /// A path cannot be listened at.
+    #[error("listen: cannot listen at unix:{path}: {error}", path = path.display())]
+    BindPath {
+        /// The path.
+        path: std::path::PathBuf,
+        /// Why not.
+        error: std::io::Error,
+    },
     /// An address cannot be listened on.
     #[error("{option}: cannot listen on {address}: {error}")]
     Bind {
@@ -135,6 +150,18 @@ pub enum RelayError {
     },
 }
 
+/// The sockets of a relay, bound by its caller (port 0 is any free one).
+#[derive(Default)]
+pub struct Listeners {
+    /// Where viewers and clients come in. The last of them, as many as `listen_tls` of the configuration has, are for TLS
+    /// alone.
+    pub tcp: Vec<TcpListener>,
+    /// The same by a path. Their files are the caller's to remove.
+    pub unix: Vec<UnixListener>,
+    /// Where the operator comes in.
+    pub admin: Option<TcpListener>,
+}
+
 /// A running relay.
 pub struct Relay {
     shared: Arc<Shared>,
@@ -142,6 +169,8 @@ pub struct Relay {
     /// For a successor.
     sockets: Sockets,
     tasks: Vec<AbortOnDropHandle<()>>,
+    /// What a stop takes away.
+    files: Vec<unix::File>,
 }
 
 impl Relay {
@@ -151,7 +180,7 @@ impl Relay {
         let beside_ipv4 = |port| config.addresses().any(|other| other.is_ipv4() && other.port() == port);
         let bind = |option, address: SocketAddr| {
             let only_ipv6 = address.is_ipv6() && beside_ipv4(address.port());
-            tcp::listen(address, only_ipv6).map_err(|error| RelayError::Bind { option, address, error })
+            sockets::listen(address, only_ipv6).map_err(|error| RelayError::Bind { option, address, error })
         };
         let mut listeners = Vec::with_capacity(config.listen.len());
         for address in &config.listen {
@@ -160,8 +189,17 @@ impl Relay {
         for address in &config.listen_tls {
             listeners.push(bind("listen-tls", *address)?);
         }
+        let mut paths = Vec::with_capacity(config.listen_unix.len());
+        for path in &config.listen_unix {
+            let bound = unix::listen(path, config.unix_mode);
+            paths.push(bound.map_err(|error| RelayError::BindPath { path: path.clone(), error })?);
+        }
         let admin = bind("admin-listen", config.admin_listen)?;
-        Self::start(config, listeners, Some(admin), keys, store).await
+        let files = config.listen_unix.iter().filter_map(|path| unix::File::at(path)).collect();
+        let listeners = Listeners { tcp: listeners, unix: paths, admin: Some(admin) };
+        let mut relay = Self::start_on(config, listeners, keys, store).await?;
+        relay.files = files;
+        Ok(relay)
     }
 
     /// Starts serving on `listeners`, which the caller has bound (port 0 is any free one), and on `admin`. The last of them,
@@ -173,7 +211,19 @@ impl Relay {
         keys: Keys,
         store: Arc<dyn Store>,
     ) -> Result<Self, RelayError> {
-        Self::serve(config, Sockets::new(listeners, admin), None, keys, store).await
+        let listeners = Listeners { tcp: listeners, unix: Vec::new(), admin };
+        Self::start_on(config, listeners, keys, store).await
+    }
+
+    /// Starts serving on these.
+    pub async fn start_on(
+        config: RelayConfig,
+        listeners: Listeners,
+        keys: Keys,
+        store: Arc<dyn Store>,
+    ) -> Result<Self, RelayError> {
+        let sockets = Sockets::new(listeners, config.listen_tls.len());
+        Self::serve(config, sockets, None, keys, store).await
     }
 
     /// Takes the place of the running relay that gave `inheritance`, once everything else is there. If this fails, that
@@ -184,8 +234,14 @@ impl Relay {
         keys: Keys,
         store: Arc<dyn Store>,
     ) -> Result<Self, RelayError> {
-        let Inheritance { listeners, admin, courier } = inheritance;
-        Self::serve(config, Sockets::new(listeners, admin), Some(courier), keys, store).await
+        let Inheritance { listeners, tls, files, courier } = inheritance;
+        let paths = listeners.unix.iter().filter_map(unix::path_of);
+        // What the running relay has made is ours to take away, at our end.
+        let files = paths.filter(|_| files).filter_map(|path| unix::File::at(&path)).collect();
+        let sockets = Sockets::new(listeners, tls);
+        let mut relay = Self::serve(config, sockets, Some(courier), keys, store).await?;
+        relay.files = files;
+        Ok(relay)
     }
 
     async fn serve(
@@ -197,21 +253,28 @@ impl Relay {
     ) -> Result<Self, RelayError> {
         let addresses = sockets.addresses()?.listen;
         let tls = Tls::open(&config)?;
-        let plain = addresses.len().saturating_sub(config.listen_tls.len());
+        let plain = addresses.len().saturating_sub(sockets.tls);
         let most = room::most(&config.limits);
         config.limits.standby = config.limits.standby.min(most / descriptors::STANDBY);
         let room = Arc::new(Room::new(most, config.limits.connections_per_address));
-        let registry = Arc::new(Registry::open(Arc::clone(&store), &config.limits).await?);
+        let ports =
+            Arc::new(OpenPorts::new(config.tcp_ports.clone(), config.tcp_addresses(), Arc::clone(&room)));
+        let registry = Registry::open(Arc::clone(&store), &config.limits).await?;
+        let registry = Arc::new(registry.with_ports(Arc::clone(&ports) as Arc<_>));
         let own = |task| AbortOnDropHandle::new(task);
         let mut tasks = Vec::new();
         let mut before = Predecessor::none();
         if let Some(mut courier) = predecessor {
-            handover::ready(&mut courier).await?;
+            let inherited = handover::ready(&mut courier).await?;
+            // It may have made a tunnel a moment ago.
+            registry.learn().await;
+            ports.adopt(inherited, |port| registry.by_port(port).is_some());
             let limits = &config.limits;
             let (predecessor, carrying) = Predecessor::new(courier, limits.claim_wait, limits.into());
             tasks.push(own(tokio::spawn(carrying)));
             before = predecessor;
         }
+        registry.open_ports(true);
         let (keys, pending) = (Arc::new(keys), Arc::new(Pending::default()));
         let ending = Arc::new(Ending::default());
         let routes = Routes::new(&config, addresses.get(plain).or(addresses.first()).copied())
@@ -255,6 +318,7 @@ impl Relay {
             config,
             routes,
             registry: Arc::clone(&registry),
+            ports,
             api,
             via,
             pending,
@@ -268,24 +332,32 @@ impl Relay {
         });
         tasks.push(own(tokio::spawn(registry.tend(keys))));
         for (at, listener) in sockets.listen.iter().enumerate() {
-            tcp::tune(listener.as_ref());
-            let accepting = listen::accept(Arc::clone(&shared), Arc::clone(listener), at >= plain);
+            sockets::tune(listener.as_ref());
+            let tls_port = at >= plain;
+            let serve =
+                move |shared, stream, remote, place| listen::serve(shared, stream, remote, place, tls_port);
+            let accepting = listen::accept(Arc::clone(&shared), Arc::clone(listener), serve);
             tasks.push(own(tokio::spawn(accepting)));
+        }
+        for listener in &sockets.unix {
+            tasks.push(own(tokio::spawn(listen::accept_unix(Arc::clone(&shared), Arc::clone(listener)))));
         }
         if shared.tls.is_some() {
             tasks.push(own(tokio::spawn(reload_now_and_then(Arc::clone(&shared)))));
         }
+        tasks.push(own(tokio::spawn(tcp::keep(Arc::clone(&shared)))));
         if let Some(admin) = &sockets.admin {
             tasks.push(own(tokio::spawn(admin::serve(Arc::clone(admin), Arc::clone(&shared)))));
         }
-        Ok(Self { shared, addresses, sockets, tasks })
+        Ok(Self { shared, addresses, sockets, tasks, files: Vec::new() })
     }
 
     /// From now on another process that is started on the same data directory can take over. An error leaves the relay
     /// without that.
     pub fn let_successors_in(&mut self) -> std::io::Result<()> {
         let socket = handover::Published::new(&self.shared.config.data_dir)?;
-        let serving = handover::serve(Arc::clone(&self.shared), socket, self.sockets.clone());
+        let sockets = Sockets { files: !self.files.is_empty(), ..self.sockets.clone() };
+        let serving = handover::serve(Arc::clone(&self.shared), socket, sockets);
         self.tasks.push(AbortOnDropHandle::new(tokio::spawn(serving)));
         Ok(())
     }
@@ -300,6 +372,16 @@ impl Relay {
         if let Some(tls) = &self.shared.tls {
             tls.reload();
         }
+    }
+
+    /// Number of the process that has taken over, where the system tells.
+    pub fn successor(&self) -> Option<u32> {
+        self.shared.ending.successor()
+    }
+
+    /// Where it listens by a path.
+    pub fn paths(&self) -> Vec<std::path::PathBuf> {
+        self.sockets.unix.iter().filter_map(|listener| unix::path_of(listener)).collect()
     }
 
     /// Where it listens.

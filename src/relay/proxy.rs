@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 
 use super::Shared;
+use super::carry::Terms;
 use super::errors::Cause;
 use super::exchange::{Account, Exchange, Finish, NoHead, Record, ResponseBody, Rest, Upload, is_resendable};
 use super::forward;
@@ -25,8 +26,10 @@ use super::upgrade;
 use super::viewer::{Connection, Pinned};
 use crate::auth::password::Verdict;
 use crate::link::{Ask, Lane, Link};
+use crate::proto::api::Proto;
 use crate::proto::http1::{Framing, RequestBody, ResponseHead, list_contains};
 use crate::proto::limits::reuse;
+use crate::proto::proxy_header;
 use crate::tunnel::{Spec, Tunnel};
 
 /// Forwards `request` to the target of `tunnel`. `by_path`: it came by path, and the name in it is this long. `record` is
@@ -119,22 +122,27 @@ pub async fn forward(
     let remote = connection.remote_canonical();
     // Which port a viewer has behind a proxy is told by nobody.
     let remote = if remote.ip() == viewer { remote } else { SocketAddr::new(viewer, 0) };
-    let ask = Ask { resendable, remote };
-    let fetch = Fetch { shared, tunnel: &tunnel, ask };
-    // Once bound, a lane stays so, though later requests say nothing of the login.
+    let ask = Ask { resendable, remote, proto: Proto::Http, unused: spec.proxy_protocol.is_some() };
+    let greeting = spec.proxy_protocol.map(|version| proxy_header::write(version, connection.ends()));
+    let fetch = Fetch { shared, tunnel: &tunnel, ask, greeting };
     let pinned = connection.unpin(tunnel.id);
-    bound |= pinned.is_some();
+    // Once bound, a lane stays so, though later requests say nothing of the login.
+    bound |= pinned.as_ref().is_some_and(|pinned| pinned.login);
+    // Another lane is as good where there is no login, and a risk is not taken.
+    let pinned =
+        pinned.filter(|pinned| bound || resendable || pinned.since.elapsed() < reuse::UNSAFE_MAX_IDLE);
     let fetched = tokio::select! {
         biased;
-        fetched = fetch.run(pinned, upload, again) => fetched,
+        fetched = fetch.run(pinned.map(|pinned| pinned.lane), upload, again) => fetched,
         () = running.cancelled() => Err(shared.ending.why_stopped()),
     };
     let (exchange, mut answer) = fetched.map_err(|cause| policy::told(&spec, cause))?;
 
     bound |= forward::offers_connection(&answer.headers);
     let framing = answer.framing(&parts.method).map_err(|_| Cause::BadResponse)?;
-    let finish = may_serve_again(&answer, framing, &spec)
-        .map(|keep| finish(shared, connection, &tunnel, bound, version, keep));
+    let finish = may_serve_again(&answer, framing, &spec).map(|keep| {
+        finish(shared, connection, &tunnel, (bound, spec.proxy_protocol.is_some()), version, keep)
+    });
     let switched = answer.status == StatusCode::SWITCHING_PROTOCOLS;
     let protocols = answer.headers.get(header::UPGRADE).cloned();
     let address = Address {
@@ -163,14 +171,8 @@ pub async fn forward(
         *response.headers_mut() = answer.headers;
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().insert(header::UPGRADE, protocol);
-        let splicing = Box::pin(upgrade::splice(
-            on_upgrade,
-            exchange,
-            limits.idle_upgraded,
-            running,
-            Arc::clone(&shared.ending),
-            account,
-        ));
+        let terms = Terms { idle: limits.idle_upgraded, running, ending: Arc::clone(&shared.ending) };
+        let splicing = Box::pin(upgrade::splice(on_upgrade, exchange, terms, account));
         shared.tasks.spawn(shared.ending.cut.clone().run_until_cancelled_owned(splicing));
         return Ok(response);
     }
@@ -206,6 +208,9 @@ async fn admit(
 ) -> Result<(), Cause> {
     if forward::is_loop(request.headers(), via) {
         return Err(Cause::Loop);
+    }
+    if spec.proto.is_raw() {
+        return Err(Cause::NotHttp(spec.proto));
     }
     if tunnel.is_suspended() {
         return Err(Cause::Suspended);
@@ -266,22 +271,24 @@ fn may_serve_again(answer: &ResponseHead, framing: Framing, spec: &Spec) -> Opti
     Some(keep.min(reuse::MAX_IDLE)).filter(|keep| !keep.is_zero())
 }
 
-/// Where the lane goes after the response. One that carries a connection-bound login stays with its viewer.
+/// Where the lane goes after the response. One that carries a connection-bound login, or that has told the target who the
+/// viewer is, stays with its viewer.
 fn finish(
     shared: &Arc<Shared>,
     connection: &Arc<Connection>,
     tunnel: &Tunnel,
-    bound: bool,
+    (login, greeted): (bool, bool),
     version: Version,
     keep: Duration,
 ) -> Finish {
     let (connection, tunnel) = (Arc::clone(connection), tunnel.id);
-    match (bound, version) {
+    match (login || greeted, version) {
         (false, _) => Box::new(move |lane: Lane| lane.give_back(keep)),
         (true, Version::HTTP_11) => {
             let _counted = shared.open.pinned.hold();
             Box::new(move |lane| {
-                connection.pin(Pinned { tunnel, until: Instant::now() + keep, lane, _counted })
+                let since = Instant::now();
+                connection.pin(Pinned { tunnel, since, until: since + keep, lane, login, _counted })
             })
         }
         (true, _) => Box::new(drop),
@@ -293,6 +300,8 @@ struct Fetch<'a> {
     shared: &'a Shared,
     tunnel: &'a Tunnel,
     ask: Ask,
+    /// What a fresh lane begins with.
+    greeting: Option<BytesMut>,
 }
 
 type Fetched = Result<(Exchange, ResponseHead), Cause>;
@@ -344,7 +353,11 @@ impl Fetch<'_> {
         self.first_head(self.exchange(lane, upload)).await
     }
 
-    fn exchange(&self, lane: Lane, upload: Upload) -> Exchange {
+    fn exchange(&self, mut lane: Lane, upload: Upload) -> Exchange {
+        let upload = match &self.greeting {
+            Some(greeting) if !std::mem::replace(&mut lane.greeted, true) => upload.behind(greeting),
+            _ => upload,
+        };
         Exchange::new(lane, upload, self.tunnel.quota.meter())
     }
 

@@ -29,7 +29,7 @@ pub async fn lane(shared: &Shared, tunnel: &Tunnel, ask: Ask) -> Result<Lane, Ca
         // Boxed: what is rare must not make every request's future larger.
         let opened = match tunnel.session() {
             Some(session) => session.open(ask).await,
-            None => match Box::pin(shared.predecessor.open(&tunnel.name, ask.remote)).await {
+            None => match Box::pin(shared.predecessor.open(&tunnel.name, ask)).await {
                 Some(opened) => opened,
                 None if Box::pin(is_back(shared, tunnel, &mut until)).await? => continue,
                 None => return Err(without),

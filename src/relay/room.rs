@@ -36,7 +36,7 @@ pub type Permit = OwnedSemaphorePermit;
 /// One connection's place, until it is dropped.
 pub struct Place {
     _permit: Permit,
-    _of_address: Option<crowd::Place>,
+    of_address: Option<crowd::Place>,
     _taken: Held,
 }
 
@@ -58,13 +58,28 @@ impl Room {
         Arc::clone(&self.places).acquire_owned().await.ok()
     }
 
+    /// Leave for a descriptor of the relay's own, such as a listener, if connections are left enough of them.
+    pub fn spare(&self) -> Option<Permit> {
+        let promised = self.promised.load(Ordering::Relaxed);
+        (self.left(promised) > self.reserve)
+            .then(|| Arc::clone(&self.places).try_acquire_owned().ok())
+            .flatten()
+    }
+
     /// The place of a connection that was accepted; `None`: its address, where it counts, has all that it may.
     pub fn place(&self, permit: Permit, address: Option<IpAddr>) -> Option<Place> {
         let of_address = match (&self.crowd, address) {
             (Some(crowd), Some(address)) => Some(crowd.enter(address)?),
             _ => None,
         };
-        Some(Place { _permit: permit, _of_address: of_address, _taken: self.taken.hold() })
+        Some(Place { _permit: permit, of_address: of_address, _taken: self.taken.hold() })
+    }
+
+    /// Counts a connection among those of an address that it turns out to be of; `false`: that has all that it may.
+    pub fn count(&self, place: &mut Place, address: IpAddr) -> bool {
+        let Some(crowd) = &self.crowd else { return true };
+        place.of_address = crowd.enter(address);
+        place.of_address.is_some()
     }
 
     /// Connections that are open.

@@ -94,6 +94,27 @@ impl Routes {
         }
     }
 
+    /// Whether tunnels have hosts of their own.
+    pub fn has_base_domain(&self) -> bool {
+        self.base_domain.is_some()
+    }
+
+    /// Where viewers reach the tunnel whose port is `port`.
+    pub fn tcp_url(&self, port: u16) -> String {
+        let (_, authority) = self.public_url.split_once("://").unwrap_or(("", &self.public_url));
+        let host = split_host(authority).map_or("localhost", |(host, _)| host);
+        format!("tcp://{host}:{port}")
+    }
+
+    /// Where viewers reach the tunnel `name` by its name in TLS; `None`: without a base domain, nowhere.
+    pub fn tls_url(&self, name: &str) -> Option<String> {
+        let base = self.base_domain.as_ref()?;
+        let (scheme, authority) = self.public_url.split_once("://").unwrap_or(("", &self.public_url));
+        let usual = if scheme == "https" { "443" } else { "80" };
+        let port = split_host(authority).and_then(|(_, port)| port).unwrap_or(usual);
+        Some(format!("tls://{name}.{base}:{port}"))
+    }
+
     /// Routes by `host` (with or without a port) and then by `path`.
     pub fn route<'a>(&self, host: &'a str, path: &'a str) -> Route<'a> {
         let Some((host, _)) = split_host(host) else { return Route::Nobody };

@@ -65,6 +65,8 @@ const STEPS: &[&str] = &[
         directory   TEXT PRIMARY KEY NOT NULL,
         credentials TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;",
+    // 5: targets that are told of their viewers.
+    "ALTER TABLE tunnels ADD COLUMN proxy_protocol TEXT;",
 ];
 
 /// The newest version that this program knows.

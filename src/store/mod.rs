@@ -77,6 +77,8 @@ pub struct TunnelRow {
     pub kind: String,
     /// The relay's port that belongs to the tunnel; one row per port.
     pub port: Option<u16>,
+    /// The PROXY protocol that the target is spoken to: `v1` or `v2`.
+    pub proxy_protocol: Option<String>,
     /// What the target speaks, where that is not HTTP/1.1: `h2`.
     pub target_proto: Option<String>,
     /// Several clients may serve the tunnel at the same time.
@@ -132,8 +134,21 @@ pub enum Put {
     Stored,
     /// The name is reserved for another owner; nothing was changed.
     Taken,
+    /// The port belongs to another name; nothing was changed.
+    PortTaken,
     /// A process of a later generation has written the row; nothing was changed.
     Newer,
+}
+
+/// A port of the relay that belongs to a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortRow {
+    /// The port.
+    pub port: u16,
+    /// Name of the tunnel.
+    pub name: String,
+    /// Name of the key that owns both.
+    pub owner: String,
 }
 
 /// A key as it is listed; the secret itself is kept nowhere.
@@ -173,8 +188,18 @@ pub trait Store: Send + Sync + 'static {
     /// All tunnels whose reservation still runs.
     fn load_tunnels(&self) -> Reply<'_, Vec<TunnelRow>>;
     /// Adds the tunnel, or replaces the one of the same name, unless that name is reserved for another owner or a later
-    /// process has written there. The counters of a row that has the same id stay as they are.
+    /// process has written there. The counters of a row that has the same id stay as they are. A port is taken from a
+    /// tunnel of the same owner that has ended, and from one whose reservation has, but from no other.
     fn put_tunnel(&self, row: TunnelRow) -> Reply<'_, Put>;
+    /// All ports that belong to a name whose reservation still runs, in order.
+    fn ports(&self) -> Reply<'_, Vec<PortRow>> {
+        let port = |row: TunnelRow| Some(PortRow { port: row.port?, name: row.name, owner: row.owner });
+        Box::pin(async move {
+            let mut ports: Vec<_> = self.load_tunnels().await?.into_iter().filter_map(port).collect();
+            ports.sort_by_key(|row| row.port);
+            Ok(ports)
+        })
+    }
     /// Adds what has changed on several tunnels: on all of them or, on an error, none.
     fn save_activity(&self, rows: Vec<Activity>) -> Reply<'_, ()>;
     /// Adds a live key. `false`: a live key of that name exists already; the name of a revoked key is free

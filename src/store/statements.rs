@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::open::store_error;
 use super::sqlite::{Sqlite, data_version};
-use super::{Activity, CertificateRow, KeyRow, Put, Reply, Store, StoreError, TunnelRow};
+use super::{Activity, CertificateRow, KeyRow, PortRow, Put, Reply, Store, StoreError, TunnelRow};
 
 /// Writes to the keys reach the disk before they are answered: a key that was revoked must not come back
 /// after a power cut. They are rare enough for that.
@@ -23,7 +23,7 @@ fn key_write(
 
 const COLUMNS: &str = "id, name, owner, chosen, local_port, ttl_seconds, device_name, source, host_header, \
     reuse, auth, created_at, expires_at, suspended, closed, reserved_until, bytes_in, bytes_out, \
-    requests, last_active, generation, kind, port, target_proto, replica, policy, domains";
+    requests, last_active, generation, kind, port, proxy_protocol, target_proto, replica, policy, domains";
 
 fn tunnel_row(row: &Row<'_>) -> rusqlite::Result<TunnelRow> {
     Ok(TunnelRow {
@@ -50,6 +50,7 @@ fn tunnel_row(row: &Row<'_>) -> rusqlite::Result<TunnelRow> {
         generation: row.get("generation")?,
         kind: row.get("kind")?,
         port: row.get("port")?,
+        proxy_protocol: row.get("proxy_protocol")?,
         target_proto: row.get("target_proto")?,
         replica: row.get("replica")?,
         policy: row.get("policy")?,
@@ -108,8 +109,8 @@ impl Store for Sqlite {
                 "INSERT INTO tunnels ({COLUMNS})
                  VALUES (:id, :name, :owner, :chosen, :local_port, :ttl_seconds, :device_name, :source,
                      :host_header, :reuse, :auth, :created_at, :expires_at, :suspended, :closed, :reserved_until,
-                     :bytes_in, :bytes_out, :requests, :last_active, :generation, :kind, :port, :target_proto, :replica,
-                     :policy, :domains)
+                     :bytes_in, :bytes_out, :requests, :last_active, :generation, :kind, :port, :proxy_protocol,
+                     :target_proto, :replica, :policy, :domains)
                  ON CONFLICT (name) DO UPDATE SET
                      id = excluded.id, owner = excluded.owner, chosen = excluded.chosen,
                      local_port = excluded.local_port, ttl_seconds = excluded.ttl_seconds,
@@ -122,27 +123,46 @@ impl Store for Sqlite {
                      bytes_out = iif(id = excluded.id, bytes_out, excluded.bytes_out),
                      requests = iif(id = excluded.id, requests, excluded.requests),
                      last_active = excluded.last_active, generation = excluded.generation,
-                     kind = excluded.kind, port = excluded.port, target_proto = excluded.target_proto,
-                     replica = excluded.replica, policy = excluded.policy,
+                     kind = excluded.kind, port = excluded.port, proxy_protocol = excluded.proxy_protocol,
+                     target_proto = excluded.target_proto, replica = excluded.replica, policy = excluded.policy,
                      domains = excluded.domains
                  WHERE (tunnels.owner = excluded.owner OR tunnels.reserved_until <= :now)
                      AND tunnels.generation <= excluded.generation"
             );
+            let transaction = match row.port {
+                None => None,
+                Some(port) => {
+                    // Immediate: a lock that is only asked for halfway would fail without waiting for its turn.
+                    db.conn.execute_batch("BEGIN IMMEDIATE").map_err(store_error)?;
+                    let transaction = Open { conn: &db.conn, done: false };
+                    let free = "UPDATE tunnels SET port = NULL WHERE port = ?1 AND name <> ?2
+                        AND (reserved_until <= ?4 OR (owner = ?3 AND (closed OR expires_at <= ?4)))";
+                    let mut free = db.conn.prepare_cached(free).map_err(store_error)?;
+                    free.execute(params![port, row.name, row.owner, now()]).map_err(store_error)?;
+                    Some(transaction)
+                }
+            };
             let mut put = db.conn.prepare_cached(&sql).map_err(store_error)?;
-            let stored = put
-                .execute(named_params! {
-                    ":id": row.id.as_bytes(), ":name": row.name, ":owner": row.owner, ":chosen": row.chosen,
-                    ":local_port": row.local_port, ":ttl_seconds": signed(row.ttl_seconds),
-                    ":device_name": row.device_name, ":source": row.source, ":host_header": row.host_header,
-                    ":reuse": row.reuse, ":auth": row.auth, ":created_at": row.created_at,
-                    ":expires_at": row.expires_at, ":suspended": row.suspended, ":closed": row.closed,
-                    ":reserved_until": row.reserved_until, ":bytes_in": signed(row.bytes_in),
-                    ":bytes_out": signed(row.bytes_out), ":requests": signed(row.requests),
-                    ":last_active": row.last_active, ":generation": db.generation, ":now": now(),
-                    ":kind": row.kind, ":port": row.port, ":target_proto": row.target_proto,
-                    ":replica": row.replica, ":policy": row.policy, ":domains": row.domains,
-                })
-                .map_err(store_error)?;
+            let stored = put.execute(named_params! {
+                ":id": row.id.as_bytes(), ":name": row.name, ":owner": row.owner, ":chosen": row.chosen,
+                ":local_port": row.local_port, ":ttl_seconds": signed(row.ttl_seconds),
+                ":device_name": row.device_name, ":source": row.source, ":host_header": row.host_header,
+                ":reuse": row.reuse, ":auth": row.auth, ":created_at": row.created_at,
+                ":expires_at": row.expires_at, ":suspended": row.suspended, ":closed": row.closed,
+                ":reserved_until": row.reserved_until, ":bytes_in": signed(row.bytes_in),
+                ":bytes_out": signed(row.bytes_out), ":requests": signed(row.requests),
+                ":last_active": row.last_active, ":generation": db.generation, ":now": now(),
+                ":kind": row.kind, ":port": row.port, ":proxy_protocol": row.proxy_protocol,
+                ":target_proto": row.target_proto, ":replica": row.replica, ":policy": row.policy,
+                ":domains": row.domains,
+            });
+            let stored = match stored {
+                Err(error) if row.port.is_some() && is_port_conflict(&error) => return Ok(Put::PortTaken),
+                stored => stored.map_err(store_error)?,
+            };
+            if let Some(transaction) = transaction.filter(|_| stored > 0) {
+                transaction.commit()?;
+            }
             if stored > 0 {
                 return Ok(Put::Stored);
             }
@@ -152,6 +172,17 @@ impl Store for Sqlite {
                 .map_err(store_error)?;
             let newer = query.query_row(params![row.name, row.owner, db.generation], |row| row.get(0));
             Ok(if newer.map_err(store_error)? { Put::Newer } else { Put::Taken })
+        })
+    }
+
+    fn ports(&self) -> Reply<'_, Vec<PortRow>> {
+        self.call(|db| {
+            let sql = "SELECT port, name, owner FROM tunnels WHERE port IS NOT NULL AND reserved_until > ?1 ORDER BY port";
+            let mut query = db.conn.prepare_cached(sql).map_err(store_error)?;
+            let rows = query.query_map([now()], |row| {
+                Ok(PortRow { port: row.get(0)?, name: row.get(1)?, owner: row.get(2)? })
+            });
+            rows.map_err(store_error)?.collect::<Result<_, _>>().map_err(store_error)
         })
     }
 
@@ -281,6 +312,33 @@ impl Store for Sqlite {
     }
 }
 
+/// A transaction that is rolled back unless it is committed.
+struct Open<'a> {
+    conn: &'a Connection,
+    done: bool,
+}
+
+impl Open<'_> {
+    fn commit(mut self) -> Result<(), StoreError> {
+        self.conn.execute_batch("COMMIT").map_err(store_error)?;
+        self.done = true;
+        Ok(())
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            let _ = self.conn.execute_batch("ROLLBACK");
+        }
+    }
+}
+
+/// Whether what failed is that another row has the port.
+fn is_port_conflict(error: &rusqlite::Error) -> bool {
+    matches!(error, rusqlite::Error::SqliteFailure(_, Some(text)) if text.contains("tunnels.port"))
+}
+
 /// SQLite's integers have a sign; a total beyond them is not to be met.
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
@@ -315,6 +373,7 @@ pub(super) mod tests {
             auth: Some("hash".into()),
             kind: "http".into(),
             port: None,
+            proxy_protocol: Some("v2".into()),
             target_proto: Some("h2".into()),
             replica: true,
             policy: Some("{}".into()),
@@ -344,6 +403,40 @@ pub(super) mod tests {
         let second = row("web", "bob", 60_000);
         assert_eq!(store.put_tunnel(second.clone()).await, Ok(Put::Stored));
         assert_eq!(store.load_tunnels().await, Ok(vec![second]));
+    }
+
+    #[tokio::test]
+    async fn a_port_belongs_to_its_name_and_is_let_go_only_by_its_owner_or_by_time() {
+        let store = Sqlite::memory().unwrap();
+        let with_port = |name: &str, owner: &str, port| TunnelRow {
+            port: Some(port),
+            expires_at: None,
+            ..row(name, owner, 60_000)
+        };
+        let db = with_port("db", "alice", 7000);
+        assert_eq!(store.put_tunnel(db.clone()).await, Ok(Put::Stored));
+        for owner in ["alice", "bob"] {
+            assert_eq!(
+                store.put_tunnel(with_port("other", owner, 7000)).await,
+                Ok(Put::PortTaken),
+                "{owner}"
+            );
+        }
+        assert_eq!(store.load_tunnels().await, Ok(vec![db.clone()]), "nothing is left of what was refused");
+        // Ended, it still belongs to its owner.
+        store.put_tunnel(TunnelRow { closed: true, ..db.clone() }).await.unwrap();
+        assert_eq!(store.put_tunnel(with_port("other", "bob", 7000)).await, Ok(Put::PortTaken));
+        // A name that is another's takes no port along.
+        assert_eq!(store.put_tunnel(with_port("theirs", "bob", 7001)).await, Ok(Put::Stored));
+        assert_eq!(store.put_tunnel(with_port("theirs", "alice", 7000)).await, Ok(Put::Taken));
+        let port = |port, name: &str, owner: &str| PortRow { port, name: name.into(), owner: owner.into() };
+        let ports = vec![port(7000, "db", "alice"), port(7001, "theirs", "bob")];
+        assert_eq!(store.ports().await, Ok(ports));
+        assert_eq!(store.put_tunnel(with_port("db2", "alice", 7000)).await, Ok(Put::Stored));
+        // By time it is free for all.
+        store.put_tunnel(TunnelRow { reserved_until: 1, ..with_port("db2", "alice", 7000) }).await.unwrap();
+        assert_eq!(store.put_tunnel(with_port("other", "bob", 7000)).await, Ok(Put::Stored));
+        assert_eq!(store.ports().await.unwrap()[0], port(7000, "other", "bob"));
     }
 
     #[tokio::test]

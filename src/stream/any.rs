@@ -30,6 +30,17 @@ impl AnyStream {
     }
 }
 
+impl AnyStream {
+    /// Our own address; a Unix socket has none.
+    pub fn local_addr(&self) -> Option<std::net::SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Tls(stream) => stream.get_ref().0.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
 /// Calls the same method of whatever is inside.
 macro_rules! each {
     ($self:ident, $stream:ident => $call:expr) => {

@@ -26,6 +26,13 @@ pub struct Moved {
     pub outward: u64,
 }
 
+impl Moved {
+    /// What came after `before`.
+    pub fn since(self, before: Self) -> Self {
+        Self { inward: self.inward - before.inward, outward: self.outward - before.outward }
+    }
+}
+
 /// Whether one direction may end before the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HalfClose {
@@ -48,23 +55,65 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin,
     D: Duplex + ?Sized,
 {
-    let mut inward = Inward::Reading;
-    let mut outward = Outward::default();
-    loop {
-        let before = *moved;
-        let copied = poll_fn(|cx| {
-            let first = inward.poll(cx, socket, duplex, &mut moved.inward)?;
-            let second = outward.poll(cx, socket, duplex, &mut moved.outward)?;
-            let ended = match half_close {
-                HalfClose::Kept => second.is_ready() && (first.is_ready() || duplex.is_over()),
-                HalfClose::EndsBoth => first.is_ready() || second.is_ready(),
-            };
-            if ended { Poll::Ready(io::Result::Ok(())) } else { Poll::Pending }
-        });
-        match tokio::time::timeout(idle, copied).await {
-            Ok(ended) => return ended,
-            Err(_) if *moved == before => return Err(io::ErrorKind::TimedOut.into()),
-            Err(_) => {}
+    let mut splice = Splice::new(half_close);
+    splice.run(socket, duplex, idle, |now| *moved = now).await
+}
+
+/// A splice between two turns.
+pub struct Splice {
+    inward: Inward,
+    outward: Outward,
+    half_close: HalfClose,
+    /// What it has moved so far.
+    pub moved: Moved,
+}
+
+impl Splice {
+    /// One that has moved nothing yet.
+    pub fn new(half_close: HalfClose) -> Self {
+        Self { inward: Inward::Reading, outward: Outward::default(), half_close, moved: Moved::default() }
+    }
+
+    /// Moves what can be moved now; ready at the end.
+    pub fn poll<S, D>(&mut self, cx: &mut Context<'_>, socket: &mut S, duplex: &mut D) -> Poll<io::Result<()>>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin,
+        D: Duplex + ?Sized,
+    {
+        let first = self.inward.poll(cx, socket, duplex, &mut self.moved.inward)?;
+        let second = self.outward.poll(cx, socket, duplex, &mut self.moved.outward)?;
+        let ended = match self.half_close {
+            HalfClose::Kept => second.is_ready() && (first.is_ready() || duplex.is_over()),
+            HalfClose::EndsBoth => first.is_ready() || second.is_ready(),
+        };
+        if ended { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// Goes on to the end, as [`splice`] does. After each turn `note` is told what was moved in all. May be dropped and
+    /// called again without a loss.
+    pub async fn run<S, D>(
+        &mut self,
+        socket: &mut S,
+        duplex: &mut D,
+        idle: Duration,
+        mut note: impl FnMut(Moved),
+    ) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin,
+        D: Duplex + ?Sized,
+    {
+        loop {
+            let before = self.moved;
+            let copied = poll_fn(|cx| {
+                let copied = self.poll(cx, socket, duplex);
+                note(self.moved);
+                copied
+            });
+            match tokio::time::timeout(idle, copied).await {
+                Ok(ended) => return ended,
+                Err(_) if self.moved == before => return Err(io::ErrorKind::TimedOut.into()),
+                Err(_) => {}
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use uuid::Uuid;
 
 use crate::auth::password::{self, BasicAuth, PasswordError};
-use crate::proto::api::CreateTunnel;
+use crate::proto::api::{CreateTunnel, Proto, ProxyProtocol};
 use crate::proto::duration;
 use crate::proto::hostname;
 use crate::proto::limits::domains::MOST;
@@ -49,6 +49,66 @@ pub enum CreateError {
     /// The policy cannot be kept as it is written.
     #[error("{0}")]
     Policy(#[from] PolicyError),
+    /// `proto` is unknown.
+    #[error("proto must be http, tcp or tls")]
+    Proto,
+    /// `proxy_protocol` is unknown.
+    #[error("proxy_protocol must be v1 or v2")]
+    ProxyProtocol,
+    /// `remote_port` is out of range.
+    #[error("remote_port must be 1 to 65535")]
+    RemotePort,
+    /// `remote_port` without `tcp`.
+    #[error("remote_port is for tunnels of proto tcp; leave it out")]
+    PortWithoutTcp,
+    /// A field that only requests have, for a tunnel whose bytes are not read.
+    #[error("{field} is for tunnels of proto http; a tunnel of proto {proto} passes bytes on unread")]
+    OnlyHttp {
+        /// The field.
+        field: &'static str,
+        /// What viewers speak.
+        proto: Proto,
+    },
+    /// The relay has no ports for tunnels.
+    #[error("this relay has no ports for TCP tunnels; its operator gives them with tcp-ports")]
+    NoPorts,
+    /// Names cannot be told apart without a domain.
+    #[error(
+        "a tunnel of proto tls is told by the name in the handshake; this relay's operator has not set base-domain"
+    )]
+    NoBaseDomain,
+    /// The port is none of those that the relay gives.
+    #[error("this relay gives the ports {from} to {to}; choose one of them, or none")]
+    PortNotGiven {
+        /// The first.
+        from: u16,
+        /// The last.
+        to: u16,
+    },
+    /// The port belongs to another tunnel.
+    #[error("the port {0} belongs to another tunnel; choose another, or none")]
+    PortTaken(u16),
+    /// Something else listens there.
+    #[error(
+        "the port {port} cannot be used, perhaps as another program on the relay's machine has it ({error}); choose another, or none"
+    )]
+    PortInUse {
+        /// The port.
+        port: u16,
+        /// What the system says.
+        error: String,
+    },
+    /// Every port belongs to somebody.
+    #[error("none of this relay's ports ({from} to {to}) is free; its operator can give more")]
+    NoFreePort {
+        /// The first.
+        from: u16,
+        /// The last.
+        to: u16,
+    },
+    /// Another process has the ports by now.
+    #[error("the relay restarts; try again shortly")]
+    Draining,
     /// The name is reserved for another key.
     #[error("the name '{0}' belongs to another key; choose another")]
     Taken(String),
@@ -95,6 +155,12 @@ pub struct Spec {
     pub domains: Vec<String>,
     /// What else is wanted of viewers.
     pub policy: Option<Arc<Policy>>,
+    /// What viewers speak.
+    pub proto: Proto,
+    /// The relay's port that leads to the tunnel. After [`Spec::check`]: the wanted one.
+    pub port: Option<u16>,
+    /// How the target is told of its viewer, before anything else on a connection.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// What the last creation asked for, where another policy was put in its place since.
     pub(super) asked: Option<Option<Arc<Policy>>>,
 }
@@ -122,6 +188,7 @@ impl PartialEq for Spec {
             && auth(self) == auth(other)
             && self.policy == other.policy
             && self.asked == other.asked
+            && (self.proto, self.port, self.proxy_protocol) == (other.proto, other.port, other.proxy_protocol)
     }
 }
 
@@ -142,6 +209,15 @@ impl Spec {
         let name = filled(&request.name).map(Name::parse).transpose()?;
         let ttl = filled(&request.ttl).map(duration::parse).transpose()?.filter(|ttl| !ttl.is_zero());
         let host_header = filled(&request.host_header).map(host).transpose()?;
+        let proto = filled(&request.proto)
+            .map_or(Ok(Proto::Http), |text| text.parse().map_err(|_| CreateError::Proto))?;
+        let only_http =
+            [("auth_user", request.auth_user.is_some()), ("host_header", request.host_header.is_some())];
+        if let Some((field, _)) = only_http.into_iter().find(|(_, given)| *given && proto.is_raw()) {
+            return Err(CreateError::OnlyHttp { field, proto });
+        }
+        let proxy_protocol = filled(&request.proxy_protocol).map(str::parse).transpose();
+        let proxy_protocol = proxy_protocol.map_err(|_| CreateError::ProxyProtocol)?;
         let auth = match (filled(&request.auth_user), filled(&request.auth_pass)) {
             (None, None) => None,
             (Some(user), Some(pass)) => match before.and_then(|before| before.auth.clone()) {
@@ -158,6 +234,12 @@ impl Spec {
         };
         let policy =
             request.policy.as_ref().map(|policy| Policy::check(policy, &given)).transpose()?.flatten();
+        let wanted_port =
+            |port| u16::try_from(port).ok().filter(|port| *port != 0).ok_or(CreateError::RemotePort);
+        let port = request.remote_port.map(wanted_port).transpose()?;
+        if port.is_some() && proto != Proto::Tcp {
+            return Err(CreateError::PortWithoutTcp);
+        }
         let label = |text: &Option<String>| filled(text).map(|text| text.chars().take(MAX_LABEL).collect());
         let spec = Self {
             chosen: name.is_some(),
@@ -171,6 +253,9 @@ impl Spec {
             domains: hosts(request.domains.as_deref().unwrap_or_default())?,
             policy: policy.map(Arc::new),
             asked: None,
+            proto,
+            port,
+            proxy_protocol,
         };
         Ok((spec, name))
     }
@@ -227,6 +312,9 @@ impl Spec {
                 .collect(),
             policy,
             asked,
+            proto: row.kind.parse().unwrap_or_default(),
+            port: row.port,
+            proxy_protocol: row.proxy_protocol.as_deref().and_then(|version| version.parse().ok()),
         })
     }
 
@@ -244,8 +332,9 @@ impl Spec {
             host_header: self.host_header.as_ref().and_then(|host| host.to_str().ok()).map(str::to_owned),
             reuse: self.reuse,
             auth: self.auth.as_ref().map(|auth| auth.to_text()),
-            kind: "http".to_owned(),
-            port: None,
+            kind: self.proto.as_str().to_owned(),
+            port: self.port,
+            proxy_protocol: self.proxy_protocol.map(|version| version.as_str().to_owned()),
             target_proto: None,
             replica: false,
             domains: (!self.domains.is_empty()).then(|| self.domains.join(" ")),

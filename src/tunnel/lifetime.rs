@@ -33,6 +33,7 @@ impl Registry {
             }
             self.quotas.tend();
             self.learn().await;
+            self.open_ports(false);
             if self.news.take_keys() && !self.end_revoked(&keys).await {
                 self.news.put_back_keys();
             }

@@ -5,6 +5,7 @@ mod domains;
 mod lifetime;
 mod news;
 pub mod policy;
+mod ports;
 mod quota;
 mod registry;
 mod serving;
@@ -13,6 +14,7 @@ mod traffic;
 
 pub use create::{CreateError, RowError, Spec, hosts, seconds};
 pub use domains::Domains;
+pub use ports::{PortError, Ports};
 pub use quota::{Quota, UsedUp, Viewing};
 pub use registry::{Registry, drain_session};
 pub use serving::{Credential, TooMany};

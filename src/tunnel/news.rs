@@ -82,6 +82,7 @@ impl Registry {
             Ok(()) => self.lead(tunnel, &before.domains),
             Err(error) => tracing::error!(tunnel = row.name, %error, "tunnel not taken up"),
         }
+        self.port_changed(tunnel, before.port);
     }
 }
 

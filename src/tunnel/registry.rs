@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::news::News;
 use super::policy::{Given, Policy};
+use super::ports::{NoPorts, Opened, Ports};
 use super::quota::{Quota, Quotas};
 use super::{CreateError, Domains, Spec, Tunnel, unix_ms};
 use crate::auth::Owner;
@@ -24,6 +25,8 @@ use crate::store::{Put, Store, StoreError, TunnelRow};
 pub struct Registry {
     pub(super) by_name: DashMap<String, Arc<Tunnel>>,
     by_id: DashMap<Uuid, Arc<Tunnel>>,
+    pub(super) by_port: DashMap<u16, Arc<Tunnel>>,
+    pub(super) ports: Arc<dyn Ports>,
     pub(super) store: Arc<dyn Store>,
     pub(super) quotas: Quotas,
     /// Of this process: rows of another one were written by somebody else.
@@ -45,6 +48,8 @@ impl Registry {
         let registry = Self {
             by_name: DashMap::new(),
             by_id: DashMap::new(),
+            by_port: DashMap::new(),
+            ports: Arc::new(NoPorts),
             store,
             quotas: Quotas::new(limits),
             generation,
@@ -147,17 +152,21 @@ impl Registry {
             return Err(CreateError::TooMany(most));
         }
         quota.create().map_err(|(most, wait)| CreateError::TooOften { most, wait })?;
-        match name {
-            Some(name) => {
-                let tunnel = self.add(owner, &quota, &name, spec).await?;
-                tunnel.map(|tunnel| (tunnel, true)).ok_or_else(|| CreateError::Taken(name.to_string()))
-            }
+        let mut spec = spec;
+        let opened = self.find_port(owner, name.as_ref().map(Name::as_str), &mut spec).await?;
+        let tunnel = match name {
+            Some(name) => self
+                .add(owner, &quota, &name, spec)
+                .await?
+                .ok_or_else(|| CreateError::Taken(name.to_string()))?,
             None => loop {
                 if let Some(tunnel) = self.add(owner, &quota, &generated(), spec.clone()).await? {
-                    return Ok((tunnel, true));
+                    break tunnel;
                 }
             },
-        }
+        };
+        opened.into_iter().for_each(Opened::keep);
+        Ok((tunnel, true))
     }
 
     fn owned(&self, owner: &Owner, name: &str) -> Option<Arc<Tunnel>> {
@@ -175,12 +184,18 @@ impl Registry {
         spec.chosen = tunnel.spec().chosen;
         let asked = spec.policy.clone();
         spec.settle(&tunnel.spec())?;
-        let unchanged = *tunnel.spec() == spec;
+        let port = tunnel.spec().port;
+        let keeps_port = self.keeps_port(&mut spec, port);
+        let unchanged = keeps_port && *tunnel.spec() == spec;
         // Without a change nothing needs writing, so that clients come back even while the disk is full.
         let writes = !unchanged || spec.ttl.is_some() || tunnel.expires_at().is_some();
         let _writing = if writes { Some(self.writing(&tunnel.quota).await) } else { None };
         if !self.is_there(tunnel) {
             return Ok(false);
+        }
+        let mut opened = None;
+        if !keeps_port {
+            opened = self.find_port(&tunnel.owner, Some(&tunnel.name), &mut spec).await?;
         }
         let before = if unchanged {
             // A client that comes back must not undo an extension.
@@ -199,9 +214,15 @@ impl Registry {
                 if let Some((before, _)) = before {
                     self.lead(tunnel, &before.domains);
                 }
+                opened.into_iter().for_each(Opened::keep);
+                self.port_changed(tunnel, port);
                 Ok(true)
             }
-            (Err(StoreError::Unavailable(_) | StoreError::Superseded), None) => Ok(true),
+            (Err(StoreError::Unavailable(_) | StoreError::Superseded), None) => {
+                opened.into_iter().for_each(Opened::keep);
+                self.port_changed(tunnel, port);
+                Ok(true)
+            }
             (Err(error), before) => {
                 if let Some((spec, expiry)) = before {
                     tunnel.replace_spec(spec);
@@ -227,6 +248,7 @@ impl Registry {
         // The store decides between two who want a name at once.
         match self.store.put_tunnel(tunnel.to_row(false)).await? {
             Put::Taken => Ok(None),
+            Put::PortTaken => Err(CreateError::PortTaken(tunnel.spec().port.unwrap_or(0))),
             Put::Newer => Err(StoreError::Superseded.into()),
             Put::Stored => {
                 self.insert(Arc::clone(&tunnel));
@@ -246,6 +268,7 @@ impl Registry {
     async fn write(&self, tunnel: &Tunnel, closed: bool) -> Result<(), StoreError> {
         match self.store.put_tunnel(tunnel.to_row(closed)).await? {
             Put::Newer => Err(StoreError::Superseded),
+            Put::PortTaken => Err(StoreError::Unavailable("another tunnel has the port".to_owned())),
             Put::Stored | Put::Taken => Ok(()),
         }
     }
@@ -266,8 +289,10 @@ impl Registry {
     pub(super) fn insert(&self, tunnel: Arc<Tunnel>) {
         self.lead(&tunnel, &[]);
         self.by_id.insert(tunnel.id, Arc::clone(&tunnel));
+        self.port_changed(&tunnel, None);
         if let Some(before) = self.by_name.insert(tunnel.name.clone(), tunnel) {
             self.by_id.remove(&before.id);
+            before.spec().port.into_iter().for_each(|port| self.leave_port(&before, port));
             // Another process has made it anew; its client finds it there.
             before.end(End::Restart);
         }
@@ -280,6 +305,7 @@ impl Registry {
                 self.domains.release(host, &tunnel.name);
             }
         }
+        tunnel.spec().port.into_iter().for_each(|port| self.leave_port(tunnel, port));
     }
 
     /// Ends a tunnel for good; its client is told to stop. The name stays reserved. `false`: it had ended before.

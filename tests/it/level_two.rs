@@ -97,7 +97,7 @@ impl Two {
     }
 
     /// A standby socket with a new id, and the id.
-    async fn standby(&self, rig: &Rig) -> (Socket, String) {
+    pub async fn standby(&self, rig: &Rig) -> (Socket, String) {
         let id = uuid::Uuid::new_v4().to_string();
         let path = format!("/ws/data?tunnel_id={}&id={id}", self.id);
         (rig.socket(&path, Some(ALICE)).await.unwrap(), id)

@@ -12,14 +12,14 @@ use tokio::task::JoinSet;
 use crate::rig::{ALICE, BOB, Rig, read_request, soon, target};
 
 /// A program that ends with the test.
-fn start(program: &str, arguments: &[&str]) -> Child {
+pub fn start(program: &str, arguments: &[&str]) -> Child {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
     command.spawn().unwrap_or_else(|error| panic!("{program}: {error}; run `make setup`"))
 }
 
 /// Waits until something listens at `address`.
-async fn listening(address: &str) {
+pub async fn listening(address: &str) {
     soon(async {
         while TcpStream::connect(address).await.is_err() {
             tokio::task::yield_now().await;
@@ -28,7 +28,7 @@ async fn listening(address: &str) {
     .await;
 }
 
-async fn free_port() -> u16 {
+pub async fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 

@@ -59,7 +59,7 @@ impl Running {
                 if line.contains("relay ready") {
                     return;
                 }
-                if line.contains("listening") {
+                if line.contains("listening") && !line.contains("at a path") {
                     let (_, address) =
                         line.split_once("\"address\":\"").or(line.split_once("address=")).unwrap();
                     let address = address.split(['"', ' ']).next().unwrap().parse().unwrap();

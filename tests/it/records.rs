@@ -344,6 +344,44 @@ async fn an_upgraded_connection_has_one_record_at_its_end() {
 }
 
 #[tokio::test]
+async fn a_connection_of_a_tcp_tunnel_has_one_record_at_its_end() {
+    let log = Log::start();
+    let rig = crate::tcp::rig(|config| config.log_exchanges = true).await;
+    let (address, mut targets) = by_hand().await;
+    let tunnel = crate::tcp::tunnel(&rig).name("db").expose(&address.to_string()).await.unwrap();
+    let expected = |cause: Option<&str>, moved: bool| {
+        json!({
+            "tunnel": "db", "proto": "tcp", "status": null, "cause": cause, "complete": cause.is_none(),
+            "bytes_in": if moved { 3 } else { 0 }, "bytes_out": if moved { 6 } else { 0 },
+        })
+    };
+    let mut begun = async || {
+        let mut viewer = Viewer(crate::tcp::viewer(crate::tcp::viewers_of(&tunnel)).await);
+        viewer.say("abc").await;
+        let mut target = soon(targets.recv()).await.unwrap();
+        soon(target.read_exact(&mut [0; 3])).await.unwrap();
+        target.write_all(b"answer").await.unwrap();
+        viewer.bytes(6).await;
+        (viewer, target)
+    };
+    let (mut viewer, target) = begun().await;
+    drop(target);
+    viewer.rest().await;
+    drop(viewer);
+    log.only("in order", expected(None, true)).await;
+    let (viewer, target) = begun().await;
+    viewer.vanish();
+    log.only("broken off", expected(Some("broke_off"), true)).await;
+    drop(target);
+    let path = format!("/v1/tunnels/{}/suspend", tunnel.id());
+    rig.api(ALICE, "POST", &path, "{\"suspended\":true}").await;
+    crate::tcp::viewer(crate::tcp::viewers_of(&tunnel)).await;
+    log.only("suspended", expected(Some("suspended"), false)).await;
+    drop(tunnel);
+    log.end(rig).await;
+}
+
+#[tokio::test]
 async fn what_is_cut_by_the_end_of_the_relay_has_one_record() {
     let log = Log::start();
     let rig = rig(|config| config.limits.drain = Duration::from_millis(300)).await;

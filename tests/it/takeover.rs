@@ -29,7 +29,12 @@ fn relay(home: &Path, more: &[&str]) -> Command {
 
 /// The one that takes over, when it serves.
 async fn successor(home: &Path, old: &Running) -> Running {
-    let new = Running::start(relay(home, &["--take-over"])).await;
+    successor_with(relay(home, &["--take-over"]), old).await
+}
+
+/// The same of another command.
+pub async fn successor_with(command: Command, old: &Running) -> Running {
+    let new = Running::start(command).await;
     assert_eq!(new.addresses, old.addresses);
     new
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::values::{
-    HIDDEN, address, count, count_or_none, email, https_url, jwt_secret, network, one, path, show_or_none,
-    show_size, show_switch, show_wait, size, size_or_none, static_key, switch, wait,
+    HIDDEN, address, count, count_or_none, email, https_url, ip, jwt_secret, mode, network, one, path, ports,
+    show_or_none, show_size, show_switch, show_wait, size, size_or_none, static_key, switch, unix_path, wait,
 };
 use crate::relay::config::{LogFormat, PublicUrl, RelayConfig, base_domain};
 use crate::relay::domains::DomainProof;
@@ -143,11 +143,26 @@ pub static OPTIONS: &[Opt] = &[
         ..option(
             "listen",
             "ADDRESS:PORT",
-            "Where viewers and clients come in; may be repeated",
-            |config, values| put(&mut config.listen, each(values, address)),
-            |config| config.listen.iter().map(ToString::to_string).collect(),
+            "Where viewers and clients come in, or unix:/PATH for a proxy on this machine; may be repeated",
+            |config, values| {
+                let (paths, addresses): (Vec<String>, Vec<String>) =
+                    values.iter().cloned().partition(|value| value.starts_with("unix:"));
+                put(&mut config.listen, each(&addresses, address))?;
+                put(&mut config.listen_unix, each(&paths, unix_path))
+            },
+            |config| {
+                let paths = config.listen_unix.iter().map(|path| format!("unix:{}", path.display()));
+                config.listen.iter().map(ToString::to_string).chain(paths).collect()
+            },
         )
     },
+    option(
+        "unix-mode",
+        "MODE",
+        "Permissions of sockets at a path, in octal",
+        |config, values| put(&mut config.unix_mode, mode(one(values)?)),
+        |config| vec![format!("{:04o}", config.unix_mode)],
+    ),
     Opt {
         repeat: true,
         ..option(
@@ -231,6 +246,23 @@ pub static OPTIONS: &[Opt] = &[
         |config| config.base_domain.iter().cloned().collect(),
     ),
     option(
+        "tcp-ports",
+        "FROM-TO",
+        "Ports that TCP tunnels may have, each its own; without this there are none",
+        |config, values| put(&mut config.tcp_ports, ports(one(values)?).map(Some)),
+        |config| config.tcp_ports.iter().map(|ports| format!("{}-{}", ports.start(), ports.end())).collect(),
+    ),
+    Opt {
+        repeat: true,
+        ..option(
+            "tcp-listen",
+            "ADDRESS",
+            "Address at which these ports are listened on; may be repeated [default: those of listen]",
+            |config, values| put(&mut config.tcp_listen, each(values, ip)),
+            |config| config.tcp_listen.iter().map(ToString::to_string).collect(),
+        )
+    },
+    option(
         "public-url",
         "URL",
         "How the relay is reached from outside, such as https://relay.example.com",
@@ -278,11 +310,19 @@ pub static OPTIONS: &[Opt] = &[
         ..option(
             "trusted-proxy",
             "NETWORK",
-            "Address or network whose X-Forwarded-* headers are believed; may be repeated",
+            "Address or network whose X-Forwarded-* headers are believed, and see accept-proxy-protocol; may be repeated",
             |config, values| put(&mut config.trusted_proxies, each(values, network)),
             |config| config.trusted_proxies.iter().map(ToString::to_string).collect(),
         )
     },
+    option(
+        "accept-proxy-protocol",
+        "on|off",
+        "Whether connections of trusted proxies begin with a PROXY header (v1 or v2), which says who the viewer is; one \
+         without it is closed",
+        |config, values| put(&mut config.accept_proxy_protocol, switch(one(values)?)),
+        |config| vec![show_switch(config.accept_proxy_protocol)],
+    ),
     option(
         "path-routing",
         "on|off",
@@ -404,7 +444,7 @@ pub static OPTIONS: &[Opt] = &[
         "idle-upgraded",
         idle_upgraded,
         SHORT..=seconds(30 * DAY),
-        "A WebSocket on which no byte moves ends after this"
+        "A WebSocket or TCP connection on which no byte moves ends after this"
     ),
     option(
         "body-bytes",

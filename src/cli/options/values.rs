@@ -56,6 +56,36 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().or_else(|_| expected(text, "an address and a port, such as 127.0.0.1:8080 or [::]:8080"))
 }
 
+/// `unix:` and a whole path.
+pub(super) fn unix_path(text: &str) -> Result<PathBuf, String> {
+    let path = text.strip_prefix("unix:").filter(|path| path.starts_with('/'));
+    path.map_or_else(
+        || expected(text, "unix: and a whole path, such as unix:/run/adit/web.sock"),
+        |path| Ok(path.into()),
+    )
+}
+
+/// Permissions of a file.
+pub(super) fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777 && !text.starts_with('+'));
+    mode.map_or_else(|| expected(text, "permissions in octal, such as 0660"), Ok)
+}
+
+pub(super) fn ip(text: &str) -> Result<IpAddr, String> {
+    text.parse().or_else(|_| expected(text, "an address, such as 0.0.0.0 or ::"))
+}
+
+/// `FROM-TO`, or one port.
+pub(super) fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let (from, to) = text.split_once('-').unwrap_or((text, text));
+    let port =
+        |text: &str| number(text.trim()).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
+    match (port(from), port(to)) {
+        (Some(from), Some(to)) if from <= to => Ok(from..=to),
+        _ => expected(text, "a range of ports, such as 20000-20999"),
+    }
+}
+
 /// A network, or one address.
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));

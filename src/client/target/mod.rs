@@ -28,8 +28,17 @@ pub(super) use crate::stream::any::AnyStream as TargetIo;
 /// A private service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    tls: bool,
+    speaks: Speaks,
     at: At,
+}
+
+/// What is spoken with a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    Http,
+    Https,
+    /// Anything.
+    Bytes,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +55,7 @@ enum At {
 impl Target {
     /// The plain service at a port of this machine.
     pub fn port_here(port: u16) -> Self {
-        Self { tls: false, at: At::Tcp { host: "localhost".into(), port } }
+        Self { speaks: Speaks::Http, at: At::Tcp { host: "localhost".into(), port } }
     }
 
     /// A service of this program, such as an `axum::Router`: no port is opened for it. Upgrades (WebSocket) work as on
@@ -61,7 +70,7 @@ impl Target {
             + Send
             + 'static,
     {
-        Self { tls: false, at: At::Here(Service(Arc::new(Tower::new(service)))) }
+        Self { speaks: Speaks::Http, at: At::Here(Service(Arc::new(Tower::new(service)))) }
     }
 
     /// The service of this program, where that is the target.
@@ -86,7 +95,12 @@ impl Target {
             At::Unix(_) | At::Here(_) => "localhost".into(),
             At::Tcp { host, port } => {
                 let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-                if *port == if self.tls { 443 } else { 80 } { host } else { format!("{host}:{port}") }
+                let usual = match self.speaks {
+                    Speaks::Http => Some(80),
+                    Speaks::Https => Some(443),
+                    Speaks::Bytes => None,
+                };
+                if Some(*port) == usual { host } else { format!("{host}:{port}") }
             }
         }
     }
@@ -107,7 +121,7 @@ impl Target {
             }
             At::Tcp { host, port } => {
                 let stream = timeout_at(deadline, self.dial(host, *port)).await.map_err(late)??;
-                if !self.tls {
+                if self.speaks != Speaks::Https {
                     return Ok(TargetIo::Tcp(stream));
                 }
                 let tls = timeout_at(deadline, self.secure(host, stream)).await.map_err(late)??;
@@ -154,7 +168,14 @@ impl fmt::Display for Target {
         match &self.at {
             At::Unix(path) => write!(f, "unix:{}", path.display()),
             At::Here(_) => f.write_str("a service of this program"),
-            At::Tcp { .. } => write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.authority()),
+            At::Tcp { .. } => {
+                let scheme = match self.speaks {
+                    Speaks::Http => "http",
+                    Speaks::Https => "https",
+                    Speaks::Bytes => "tcp",
+                };
+                write!(f, "{scheme}://{}", self.authority())
+            }
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
-use super::{At, Target};
+use super::{At, Speaks, Target};
+use crate::proto::api::{Proto, ProxyProtocol};
 
 /// Why a target as written was refused; the text says what to write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,12 +19,20 @@ pub enum ParseTargetError {
     /// A host alone.
     #[error("the target {0:?} has no port: write {0}:3000, or http://{0} for port 80")]
     NoPort(String),
+    /// The same where no port goes without saying.
+    #[error("the target {0:?} has no port: write {0}:5432, for example")]
+    NoRawPort(String),
     /// An IPv6 address without brackets.
     #[error("write IPv6 addresses in brackets, such as [::1]:3000")]
     Brackets,
     /// Another scheme.
     #[error("a target cannot begin with {0}://: write http://, https:// or unix:/path")]
     Scheme(String),
+    /// A scheme where bytes are passed on as they are.
+    #[error(
+        "{0:?}: a tunnel of bytes leads to HOST:PORT, a port or unix:/path; for http:// there is `adit http`"
+    )]
+    NoScheme(String),
     /// A path or query.
     #[error(
         "a target has no path or query, but {0:?} does: the whole server is exposed, and viewers add the path to the \
@@ -36,6 +45,11 @@ pub enum ParseTargetError {
     /// A Unix socket by a relative path.
     #[error("write the whole path of the Unix socket, such as unix:/run/app.sock")]
     RelativePath,
+    /// TLS would begin before the header.
+    #[error(
+        "a PROXY header cannot be sent to an https:// target: it would come inside TLS; expose it with `adit tcp`"
+    )]
+    HeaderInTls,
     /// Not readable.
     #[error("{0:?} is no host name or address")]
     Host(String),
@@ -45,6 +59,15 @@ impl Target {
     /// Reads `3000`, `host:port`, `[::1]:3000`, `http://host[:port]`, `https://host[:port]`, `unix:/path` or the
     /// absolute path of a Unix socket.
     pub fn parse(text: &str) -> Result<Self, ParseTargetError> {
+        Self::read(text, false)
+    }
+
+    /// The same for tunnels of this kind. Where bytes are passed on as they are, there is no `http://` and no `https://`.
+    pub fn parse_for(proto: Proto, text: &str) -> Result<Self, ParseTargetError> {
+        Self::read(text, proto.is_raw())
+    }
+
+    fn read(text: &str, raw: bool) -> Result<Self, ParseTargetError> {
         let text = text.trim();
         if text.is_empty() {
             return Err(ParseTargetError::Empty);
@@ -54,12 +77,15 @@ impl Target {
                 return Err(ParseTargetError::RelativePath);
             }
             let path = format!("/{}", path.trim_start_matches('/'));
-            return Ok(Self { tls: false, at: At::Unix(PathBuf::from(path)) });
+            let speaks = if raw { Speaks::Bytes } else { Speaks::Http };
+            return Ok(Self { speaks, at: At::Unix(PathBuf::from(path)) });
         }
-        let (tls, usual, rest) = match text.split_once("://") {
-            None => (false, None, text),
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, Some(80), rest),
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, Some(443), rest),
+        let (speaks, usual, rest) = match text.split_once("://") {
+            None if raw => (Speaks::Bytes, None, text),
+            None => (Speaks::Http, None, text),
+            Some(_) if raw => return Err(ParseTargetError::NoScheme(text.to_owned())),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Speaks::Http, Some(80), rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Speaks::Https, Some(443), rest),
             Some((scheme, _)) => return Err(ParseTargetError::Scheme(scheme.to_owned())),
         };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
@@ -76,9 +102,20 @@ impl Target {
                 _ => return Err(ParseTargetError::Port(port.to_owned())),
             },
             (None, Some(usual)) => usual,
+            (None, None) if raw => return Err(ParseTargetError::NoRawPort(authority.to_owned())),
             (None, None) => return Err(ParseTargetError::NoPort(authority.to_owned())),
         };
-        Ok(Self { tls, at: At::Tcp { host, port } })
+        Ok(Self { speaks, at: At::Tcp { host, port } })
+    }
+}
+
+impl Target {
+    /// Whether a connection to it may begin with a PROXY header; the error says why not.
+    pub fn check_proxy_protocol(&self, version: Option<ProxyProtocol>) -> Result<(), ParseTargetError> {
+        if version.is_some() && self.speaks == Speaks::Https {
+            return Err(ParseTargetError::HeaderInTls);
+        }
+        Ok(())
     }
 }
 
@@ -133,6 +170,21 @@ mod tests {
         ] {
             let target = Target::parse(text).unwrap();
             assert_eq!((target.to_string(), target.authority()), (shown.into(), authority.into()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_target_of_bytes_has_a_port_and_no_scheme() {
+        for (text, shown) in
+            [("5432", "tcp://localhost:5432"), ("db:80", "tcp://db:80"), ("unix:/run/x", "unix:/run/x")]
+        {
+            assert_eq!(Target::parse_for(Proto::Tcp, text).unwrap().to_string(), shown);
+        }
+        for (text, part) in
+            [("http://db", "adit http"), ("tcp://db:1", "HOST:PORT"), ("db", "db:5432"), ("0", "1 to 65535")]
+        {
+            let error = Target::parse_for(Proto::Tls, text).unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
         }
     }
 

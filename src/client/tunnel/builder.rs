@@ -18,6 +18,7 @@ use crate::client::relay_url::RelayUrl;
 use crate::client::session::Options;
 use crate::client::target::Target;
 use crate::client::tls;
+use crate::proto::api::{Proto, ProxyProtocol};
 use crate::proto::duration;
 use crate::proto::name::Name;
 use crate::proto::policy::Policy;
@@ -37,6 +38,9 @@ pub struct TunnelBuilder {
     host_header: Option<String>,
     reuse: bool,
     domains: Vec<String>,
+    proto: Proto,
+    remote_port: Option<u16>,
+    proxy_protocol: Option<ProxyProtocol>,
     requests_per_second: u32,
     reconnect: bool,
     wait: bool,
@@ -65,6 +69,9 @@ impl TunnelBuilder {
             host_header: None,
             reuse: true,
             domains: Vec::new(),
+            proto: Proto::Http,
+            remote_port: None,
+            proxy_protocol: None,
             requests_per_second: 0,
             reconnect: true,
             wait: false,
@@ -115,6 +122,22 @@ impl TunnelBuilder {
     pub fn domain(mut self, host: impl Into<String>) -> Self {
         self.domains.push(host.into());
         self
+    }
+
+    /// What viewers speak; HTTP without this. With [`Proto::Tcp`] a port of the relay leads to the target, and the URL is
+    /// `tcp://HOST:PORT`.
+    pub fn proto(self, proto: Proto) -> Self {
+        Self { proto, ..self }
+    }
+
+    /// The wanted port of the relay, for [`Proto::Tcp`]. Without this the relay chooses; it stays the same in either case.
+    pub fn remote_port(self, port: u16) -> Self {
+        Self { remote_port: Some(port), ..self }
+    }
+
+    /// Each connection to the target begins with a header of this version of the PROXY protocol, which names the viewer.
+    pub fn proxy_protocol(self, version: ProxyProtocol) -> Self {
+        Self { proxy_protocol: Some(version), ..self }
     }
 
     /// Requests told as events in a second; beyond it they are counted. None are told without this.
@@ -168,9 +191,10 @@ impl TunnelBuilder {
         self.open(Target::service(service)).await
     }
 
-    /// Opens the tunnel to `3000`, `host:port`, `http://host[:port]`, `https://host[:port]` or `unix:/path`.
+    /// Opens the tunnel to `3000`, `host:port`, `unix:/path` or, where viewers speak HTTP, `http://host[:port]` or
+    /// `https://host[:port]`.
     pub async fn expose(self, target: &str) -> Result<Tunnel, TunnelError> {
-        let target = Target::parse(target)?;
+        let target = Target::parse_for(self.proto, target)?;
         self.open(target).await
     }
 
@@ -192,6 +216,7 @@ impl TunnelBuilder {
         if let Some(policy) = self.policy.as_ref().filter(|policy| !policy.mistakes().is_empty()) {
             return Err(TunnelError::Policy(policy.mistakes().join("; ")));
         }
+        target.check_proxy_protocol(self.proxy_protocol)?;
         let relay = RelayUrl::parse(&self.relay)?;
         let dialer = Dialer::new(relay, self.proxies.unwrap_or_else(Proxies::from_env));
         let dialer = match self.tls {
@@ -208,6 +233,9 @@ impl TunnelBuilder {
             host_header: self.host_header,
             reuse: self.reuse,
             domains: self.domains,
+            proto: self.proto,
+            remote_port: self.remote_port,
+            proxy_protocol: self.proxy_protocol,
             requests_per_second: self.requests_per_second,
             exit_on_disconnect: !self.reconnect,
             probe: self.probe,

@@ -30,6 +30,9 @@ pub enum Question {
         tunnel: String,
         /// The viewer, as address and port.
         remote: String,
+        /// What the bytes will be; absent: `http`.
+        #[serde(default)]
+        proto: String,
     },
 }
 

@@ -5,7 +5,6 @@ mod passed;
 
 pub use message::{Answer, Dialled, Holder, Question, Refusal, ToPredecessor};
 
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::sockets::{Bearer, ClaimError};
-use super::{Lane, OpenError, Rejection};
+use super::{Ask, Lane, OpenError, Rejection};
 use crate::proto::frame::Role;
 use crate::stream::courier::Courier;
 use crate::stream::websocket::{Sizes, WebSocket};
@@ -82,9 +81,13 @@ impl Predecessor {
 
     /// A fresh stream to the client of `tunnel`, or why the client gives none; `None`: the predecessor does not have its
     /// session.
-    pub async fn open(&self, tunnel: &str, remote: SocketAddr) -> Option<Result<Lane, OpenError>> {
+    pub async fn open(&self, tunnel: &str, ask: Ask) -> Option<Result<Lane, OpenError>> {
         let inner = self.0.as_ref().filter(|inner| !inner.questions.is_closed())?;
-        let question = Question::Open { tunnel: tunnel.to_owned(), remote: remote.to_string() };
+        let question = Question::Open {
+            tunnel: tunnel.to_owned(),
+            remote: ask.remote.to_string(),
+            proto: ask.proto.as_str().to_owned(),
+        };
         match inner.ask(&question, inner.claim_wait + ANSWER_WAIT).await? {
             (courier, Answer::Opened { half_close }) => {
                 let (stream, already) = courier.into_parts();
@@ -158,6 +161,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
+    use crate::proto::api::Proto;
 
     const SIZES: Sizes = Sizes { buffer: 64 * 1024, message: 64 * 1024 };
 
@@ -178,7 +182,8 @@ mod tests {
     }
 
     async fn open(predecessor: &Predecessor) -> Option<Result<Lane, OpenError>> {
-        predecessor.open("web", "127.0.0.1:1".parse().unwrap()).await
+        let remote = "127.0.0.1:1".parse().unwrap();
+        predecessor.open("web", Ask { resendable: false, remote, proto: Proto::Tcp, unused: true }).await
     }
 
     #[tokio::test]
@@ -187,8 +192,8 @@ mod tests {
         for whole in [true, false] {
             let (opened, mut far) = tokio::join!(open(&predecessor), async {
                 let (question, mut far) = asked(&mut courier).await;
-                assert!(matches!(question, Question::Open { tunnel, remote }
-                    if tunnel == "web" && remote == "127.0.0.1:1"));
+                assert!(matches!(question, Question::Open { tunnel, remote, proto }
+                    if tunnel == "web" && remote == "127.0.0.1:1" && proto == "tcp"));
                 far.send(&Answer::Opened { half_close: false }, &[]).await.unwrap();
                 let (stream, already) = far.into_parts();
                 WebSocket::new(stream, Role::Server, already, SIZES).with_half_close()

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::standby::Admitted;
 use super::*;
+use crate::proto::api::Proto;
 
 /// A quiet stream that knows whether somebody has it, and how many of its kind there are.
 struct Watched {
@@ -81,7 +82,7 @@ fn session(standby: usize) -> (Arc<Session>, Arc<Pending>, mpsc::Receiver<Box<To
 }
 
 fn ask() -> Ask {
-    Ask { resendable: true, remote: ([192, 0, 2, 1], 1).into() }
+    Ask { resendable: true, remote: ([192, 0, 2, 1], 1).into(), proto: Proto::Http, unused: false }
 }
 
 const KEEP: Duration = Duration::from_secs(50);

@@ -228,7 +228,7 @@ impl Session {
 
     fn idle(&self, ask: Ask) -> Option<Lane> {
         let reuse = self.reuse();
-        if reuse == Reuse::Off || (reuse == Reuse::Untried && !ask.resendable) {
+        if ask.unused || reuse == Reuse::Off || (reuse == Reuse::Untried && !ask.resendable) {
             return None;
         }
         let (stream, waited) = lock(&self.idle).take(ask.resendable)?;
@@ -254,7 +254,7 @@ impl Session {
     fn announcement(&self, ticket: &Ticket, ask: Ask) -> ToClient {
         ToClient::Connection(Connection {
             id: ticket.id().to_string(),
-            proto: Some("http".to_owned()),
+            proto: Some(ask.proto.as_str().to_owned()),
             remote_addr: Some(ask.remote.to_string()),
         })
     }

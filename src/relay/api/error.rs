@@ -98,6 +98,19 @@ impl ApiFailure {
                 }
                 CreateError::DomainTaken(_) => (StatusCode::CONFLICT, "domain_taken"),
                 CreateError::Policy(_) => (StatusCode::BAD_REQUEST, "invalid_policy"),
+                CreateError::Proto => (StatusCode::BAD_REQUEST, "invalid_proto"),
+                CreateError::ProxyProtocol => (StatusCode::BAD_REQUEST, "invalid_proxy_protocol"),
+                CreateError::RemotePort | CreateError::PortWithoutTcp => {
+                    (StatusCode::BAD_REQUEST, "invalid_remote_port")
+                }
+                CreateError::OnlyHttp { .. } => (StatusCode::BAD_REQUEST, "only_http"),
+                CreateError::NoPorts => (StatusCode::BAD_REQUEST, "no_tcp_ports"),
+                CreateError::NoBaseDomain => (StatusCode::BAD_REQUEST, "no_base_domain"),
+                CreateError::PortNotGiven { .. } => (StatusCode::BAD_REQUEST, "port_not_given"),
+                CreateError::PortTaken(_) => (StatusCode::CONFLICT, "port_taken"),
+                CreateError::PortInUse { .. } => (StatusCode::CONFLICT, "port_in_use"),
+                CreateError::NoFreePort { .. } => (StatusCode::CONFLICT, "no_free_port"),
+                CreateError::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
                 CreateError::Taken(_) => (StatusCode::CONFLICT, "name_taken"),
                 CreateError::TooMany(_) => (StatusCode::FORBIDDEN, "too_many_tunnels"),
                 CreateError::TooOften { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_creations"),

@@ -152,10 +152,14 @@ impl utoipa::Modify for AsWritten {
             }
             let required: fn(&str) -> bool = match name.as_str() {
                 "CreateTunnel" => |field| field == "local_port",
-                "Tunnel" => |field| !matches!(field, "name" | "device_name" | "source" | "suspended"),
                 // Texts are short for these, and what is absent is as usual.
                 "Policy" => |_| false,
                 "Verify" => |field| field == "secret",
+                "Tunnel" => |field| {
+                    let optional =
+                        ["name", "device_name", "source", "suspended", "remote_port", "proxy_protocol"];
+                    !optional.contains(&field)
+                },
                 _ => continue,
             };
             object.required = object.properties.keys().filter(|field| required(field)).cloned().collect();

@@ -14,7 +14,7 @@ use super::error::{Refusals, TunnelRefusals};
 use super::{Api, ApiFailure};
 use crate::auth::Principal;
 use crate::proto::api::{
-    self, ApiError, CreateTunnel, Extend, Inspection, InspectionState, Suspend, Suspended,
+    self, ApiError, CreateTunnel, Extend, Inspection, InspectionState, Proto, Suspend, Suspended,
 };
 use crate::proto::duration;
 use crate::tunnel::{CreateError, Tunnel, hosts, rfc3339};
@@ -42,7 +42,7 @@ pub async fn list(State(api): State<Api>, headers: HeaderMap) -> Answer<Json<Vec
         (status = 200, description = "The key had it already; it has the new settings", body = api::Tunnel),
         (status = 400, description = "A field cannot be used; `code` says which", body = ApiError),
         (status = 403, description = "The key has as many tunnels as it may, the token is for another name, or a domain is not proven", body = ApiError),
-        (status = 409, description = "The name is another key's", body = ApiError),
+        (status = 409, description = "The name, the port or a domain is another's, or no port is free", body = ApiError),
         (status = 413, description = "The body is over 192 KiB", body = ApiError),
         (status = 429, description = "The key has created as many tunnels as it may for now; `Retry-After` says for how long", body = ApiError), Refusals))]
 pub async fn create(
@@ -52,6 +52,10 @@ pub async fn create(
 ) -> Answer<(StatusCode, Json<api::Tunnel>)> {
     let principal = api.authenticate(&headers).await?;
     let request = within_limit(&principal, read(body, MAX_POLICY_BODY)?)?;
+    let is_tls = request.proto.as_deref().map(str::trim) == Some(Proto::Tls.as_str());
+    if is_tls && !api.routes.has_base_domain() {
+        return Err(CreateError::NoBaseDomain.into());
+    }
     if api.predecessor.is_alive() {
         // It may have made this tunnel a moment ago.
         api.registry.learn().await;
@@ -233,8 +237,15 @@ fn show(api: &Api, tunnel: &Tunnel) -> api::Tunnel {
         device_name: spec.device_name.clone(),
         source: spec.source.clone(),
         domains: spec.domains.clone(),
-        public_url: api.routes.url_of(&tunnel.name),
         policy: Some(rules.into_iter().map(str::to_owned).collect()),
+        public_url: match (spec.proto, spec.port) {
+            (Proto::Tcp, Some(port)) => api.routes.tcp_url(port),
+            (Proto::Tls, _) => api.routes.tls_url(&tunnel.name).unwrap_or_default(),
+            _ => api.routes.url_of(&tunnel.name),
+        },
+        proto: spec.proto.as_str().to_owned(),
+        remote_port: spec.port,
+        proxy_protocol: spec.proxy_protocol.map(|version| version.as_str().to_owned()),
     }
 }
 

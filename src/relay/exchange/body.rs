@@ -21,6 +21,7 @@ use crate::relay::ending::Ending;
 use crate::relay::errors::Cause;
 use crate::relay::forward::strip_trailers;
 use crate::relay::viewer::Busy;
+use crate::stream::splice::Moved;
 use crate::stream::turn::give_way;
 use crate::tunnel::policy::Policy;
 use crate::tunnel::{Tunnel, Viewing};
@@ -289,12 +290,21 @@ impl Account {
         Self { tunnel, viewing: Some(viewing), record }
     }
 
-    /// Counts what an upgraded connection moved.
-    pub fn upgraded(&mut self, inward: u64, outward: u64) {
-        self.bytes_in(inward);
-        self.bytes_out(outward);
-        if let Some(record) = &self.record {
-            record.received().fetch_add(inward, Ordering::Relaxed);
+    /// An account of a connection that nobody reads.
+    pub fn of_connection(tunnel: Arc<Tunnel>, viewing: Viewing, record: Option<Box<Record>>) -> Self {
+        Self { tunnel, viewing: Some(viewing), record }
+    }
+
+    /// Counts what moved through a connection that nobody reads.
+    pub fn moved(&mut self, moved: Moved) {
+        if moved.inward > 0 {
+            self.bytes_in(moved.inward);
+            if let Some(record) = &self.record {
+                record.received().fetch_add(moved.inward, Ordering::Relaxed);
+            }
+        }
+        if moved.outward > 0 {
+            self.bytes_out(moved.outward);
         }
     }
 

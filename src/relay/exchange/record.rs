@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::{Method, Request};
 use tokio::time::Instant;
 
+use crate::proto::api::Proto;
 use crate::proto::limits::log::PATH_CHARS;
 use crate::relay::ending::Ending;
 use crate::relay::errors::Cause;
@@ -14,6 +15,8 @@ use crate::tunnel::Tunnel;
 /// What is written of a viewer's request when nothing more will come of it, which is when this is dropped. Never a query
 /// string or a header of strangers.
 pub struct Record {
+    /// What the viewer speaks, where that is not HTTP.
+    proto: Option<Proto>,
     /// `None`: what came was not read as a request.
     method: Option<Method>,
     /// Without the query.
@@ -45,8 +48,21 @@ impl Record {
         Self::begun(None, String::new(), viewer, ending).refuse(cause, 0);
     }
 
+    /// Begins with a connection that nobody reads.
+    pub fn connection(
+        proto: Proto,
+        tunnel: Option<&Arc<Tunnel>>,
+        viewer: &str,
+        ending: &Arc<Ending>,
+    ) -> Box<Self> {
+        let mut record = Self::begun(None, String::new(), viewer, ending);
+        (record.proto, record.tunnel) = (Some(proto), tunnel.map(Arc::clone));
+        record
+    }
+
     fn begun(method: Option<Method>, path: String, viewer: &str, ending: &Arc<Ending>) -> Box<Self> {
         Box::new(Self {
+            proto: None,
             method,
             path,
             viewer: viewer.to_owned(),
@@ -118,6 +134,7 @@ impl Drop for Record {
         tracing::info!(
             target: "adit::exchange",
             tunnel = self.tunnel.as_ref().map(|tunnel| tunnel.name.as_str()),
+            proto = self.proto.map(Proto::as_str),
             method = self.method.as_ref().map(Method::as_str),
             path = self.path,
             viewer = self.viewer,

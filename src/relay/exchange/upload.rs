@@ -131,6 +131,15 @@ impl Upload {
         Self { portion, received, holding: Some(Box::new(holding)), ..Self::of_head(head) }
     }
 
+    /// With `bytes` before the head.
+    pub fn behind(mut self, bytes: &[u8]) -> Self {
+        let head = std::mem::take(&mut self.out);
+        self.out = BytesMut::with_capacity(bytes.len() + head.len());
+        self.out.extend_from_slice(bytes);
+        self.out.extend_from_slice(&head);
+        self
+    }
+
     /// A request without a body, such as may be sent again.
     pub fn of_head(head: BytesMut) -> Self {
         Self {

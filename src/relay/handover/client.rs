@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::time::timeout;
 
 use super::message::{Listening, Reply, Request, Wanted};
 use super::socket;
 use crate::link::peer::ToPredecessor;
 use crate::relay::config::RelayConfig;
+use crate::relay::{Listeners, unix};
 use crate::stream::courier::Courier;
 
 /// For each answer of the running relay.
@@ -42,16 +43,19 @@ pub enum TakeOverError {
 
 /// What the running relay gave. Nothing is accepted before it has heard that we are ready.
 pub struct Inheritance {
-    /// Where viewers and clients come in.
-    pub listeners: Vec<TcpListener>,
-    /// Where the operator comes in.
-    pub admin: Option<TcpListener>,
+    /// Its listeners.
+    pub listeners: Listeners,
+    /// How many of the TCP ones, at their end, are for TLS alone.
+    pub tls: usize,
+    /// The files of those by a path are ours to remove.
+    pub files: bool,
     /// The conversation with the running relay.
     pub courier: Courier,
 }
 
 /// Asks the relay that runs on the data directory of `config` for its listeners.
-pub async fn take_over(config: &RelayConfig) -> Result<Inheritance, TakeOverError> {
+/// `any`: whatever addresses these have; else they must be those of `config`.
+pub async fn take_over(config: &RelayConfig, any: bool) -> Result<Inheritance, TakeOverError> {
     let stream = socket::connect(&config.data_dir)
         .await
         .map_err(|error| TakeOverError::NoRelay { dir: config.data_dir.clone(), error })?;
@@ -60,13 +64,16 @@ pub async fn take_over(config: &RelayConfig) -> Result<Inheritance, TakeOverErro
         version: env!("CARGO_PKG_VERSION").to_owned(),
         listen: config.addresses().copied().collect(),
         admin: config.admin_listen,
+        ports: true,
+        unix: config.listen_unix.clone(),
+        any,
     };
     courier.send(&Request::TakeOver(wanted), &[]).await?;
-    let Listening { listen, admin } = match answer(&mut courier).await? {
+    let Listening { listen, admin, unix, files, tls } = match answer(&mut courier).await? {
         Reply::Listeners(listening) => listening,
         Reply::OtherAddresses(sentence) => return Err(TakeOverError::OtherAddresses(sentence)),
         Reply::Refused(sentence) => return Err(TakeOverError::Refused(sentence)),
-        Reply::Yours => return Err(unexpected()),
+        Reply::Ports(_) | Reply::Yours => return Err(unexpected()),
     };
     let mut listener = |address: SocketAddr| {
         let descriptor = courier.take_descriptor().ok_or_else(unexpected)?;
@@ -77,19 +84,42 @@ pub async fn take_over(config: &RelayConfig) -> Result<Inheritance, TakeOverErro
         }
         Ok(TcpListener::from_std(listener)?)
     };
-    let listeners = listen.into_iter().map(&mut listener).collect::<Result<_, _>>()?;
+    let tcp = listen.into_iter().map(&mut listener).collect::<Result<_, _>>()?;
     let admin = admin.map(&mut listener).transpose()?;
-    Ok(Inheritance { listeners, admin, courier })
+    let unix = unix.iter().map(|path| {
+        let descriptor = courier.take_descriptor().ok_or_else(unexpected)?;
+        let listener = std::os::unix::net::UnixListener::from(descriptor);
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
+        if unix::path_of(&listener).as_ref() != Some(path) {
+            return Err(unexpected());
+        }
+        Ok(listener)
+    });
+    let unix = unix.collect::<Result<_, TakeOverError>>()?;
+    Ok(Inheritance { listeners: Listeners { tcp, unix, admin }, tls, files, courier })
 }
 
 /// Says that we can serve. When this returns, the running relay has stopped accepting; what has come since waits in the
-/// listeners. The rest of the conversation is about what only that relay can answer.
-pub async fn ready(courier: &mut Courier) -> Result<(), TakeOverError> {
+/// listeners. The rest of the conversation is about what only that relay can answer. The sockets that listen at ports of
+/// tunnels come with its answer, as tunnels came and went until then.
+pub async fn ready(courier: &mut Courier) -> Result<Vec<TcpListener>, TakeOverError> {
     courier.send(&ToPredecessor::Ready, &[]).await?;
-    match answer(courier).await? {
-        Reply::Yours => Ok(()),
-        Reply::Refused(sentence) => Err(TakeOverError::Refused(sentence)),
-        _ => Err(unexpected()),
+    let mut ports = Vec::new();
+    loop {
+        match answer(courier).await? {
+            Reply::Ports(count) => {
+                for _ in 0..count {
+                    let descriptor = courier.take_descriptor().ok_or_else(unexpected)?;
+                    let listener = std::net::TcpListener::from(descriptor);
+                    listener.set_nonblocking(true)?;
+                    ports.push(TcpListener::from_std(listener)?);
+                }
+            }
+            Reply::Yours => return Ok(ports),
+            Reply::Refused(sentence) => return Err(TakeOverError::Refused(sentence)),
+            _ => return Err(unexpected()),
+        }
     }
 }
 

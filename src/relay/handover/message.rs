@@ -1,6 +1,7 @@
 //! How a successor asks for the listeners, and what it is told.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,15 @@ pub struct Wanted {
     pub listen: Vec<SocketAddr>,
     /// Where the operator comes in, likewise.
     pub admin: SocketAddr,
+    /// It takes [`Reply::Ports`].
+    #[serde(default)]
+    pub ports: bool,
+    /// Where viewers and clients come in by a path.
+    #[serde(default)]
+    pub unix: Vec<PathBuf>,
+    /// Whatever there is, it takes: the running relay has started it.
+    #[serde(default)]
+    pub any: bool,
 }
 
 /// What the running relay answers.
@@ -29,6 +39,9 @@ pub struct Wanted {
 pub enum Reply {
     /// The listeners come along, as descriptors in this order.
     Listeners(Listening),
+    /// It has stopped accepting, and so many sockets that listen at ports of tunnels come along. [`Reply::Yours`] follows,
+    /// perhaps after more of these.
+    Ports(usize),
     /// It has stopped accepting: the successor accepts from now on.
     Yours,
     /// The successor is configured for other addresses; the text names both.
@@ -44,6 +57,15 @@ pub struct Listening {
     pub listen: Vec<SocketAddr>,
     /// Where the operator comes in, if anywhere.
     pub admin: Option<SocketAddr>,
+    /// Where viewers and clients come in by a path.
+    #[serde(default)]
+    pub unix: Vec<PathBuf>,
+    /// The files of these are the relay's to remove.
+    #[serde(default)]
+    pub files: bool,
+    /// How many of `listen`, at its end, are for TLS alone.
+    #[serde(default)]
+    pub tls: usize,
 }
 
 impl Listening {
@@ -58,6 +80,18 @@ impl Listening {
                 "listen: the running relay has {} and not {}; give the same, or stop it first",
                 list(&self.listen),
                 list(&wanted.listen)
+            ));
+        }
+        if self.unix != wanted.unix {
+            let list = |all: &[PathBuf]| {
+                all.iter().map(|path| format!("unix:{} ", path.display())).collect::<String>()
+            };
+            let none = |text: String| {
+                if text.is_empty() { "no path".to_owned() } else { text.trim_end().to_owned() }
+            };
+            let (has, wanted) = (none(list(&self.unix)), none(list(&wanted.unix)));
+            return Err(format!(
+                "listen: the running relay has {has} and not {wanted}; give the same, or stop it first"
             ));
         }
         let admin = self.admin.as_slice();
@@ -81,6 +115,9 @@ mod tests {
             version: String::new(),
             listen: listen.iter().map(|address| address.parse().unwrap()).collect(),
             admin: admin.parse().unwrap(),
+            ports: true,
+            unix: Vec::new(),
+            any: false,
         }
     }
 
@@ -89,6 +126,9 @@ mod tests {
         let has = Listening {
             listen: vec!["127.0.0.1:80".parse().unwrap(), "[::1]:81".parse().unwrap()],
             admin: Some("127.0.0.1:9090".parse().unwrap()),
+            unix: Vec::new(),
+            files: false,
+            tls: 0,
         };
         for same in [["127.0.0.1:80", "[::1]:81"], ["127.0.0.1:0", "[::1]:0"]] {
             assert_eq!(has.check(&wanted(&same, "127.0.0.1:9090")), Ok(()));

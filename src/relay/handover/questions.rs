@@ -29,7 +29,9 @@ pub async fn answer(shared: Arc<Shared>, stream: UnixStream) {
     let Ok(Ok(Some(question))) = timeout(WAIT, courier.receive()).await else { return };
     let done = match question {
         Question::Claim { id, bearer } => answer_claim(&shared, courier, &id, bearer.as_ref()).await,
-        Question::Open { tunnel, remote } => answer_open(&shared, courier, &tunnel, &remote).await,
+        Question::Open { tunnel, remote, proto } => {
+            answer_open(&shared, courier, &tunnel, &remote, &proto).await
+        }
     };
     if let Err(error) = done {
         tracing::debug!(%error, "a question of the successor ended early");
@@ -82,9 +84,10 @@ async fn answer_open(
     mut courier: Courier,
     tunnel: &str,
     remote: &str,
+    proto: &str,
 ) -> std::io::Result<()> {
     tracing::debug!(tunnel, remote, "a viewer of the successor");
-    let mut lane = match open(shared, tunnel, remote).await {
+    let mut lane = match open(shared, tunnel, remote, proto).await {
         Ok(lane) => lane,
         Err(answer) => return courier.send(&answer, &[]).await,
     };
@@ -102,13 +105,14 @@ async fn answer_open(
 }
 
 /// A fresh stream to the client of `tunnel`.
-async fn open(shared: &Shared, tunnel: &str, remote: &str) -> Result<Lane, Answer> {
+async fn open(shared: &Shared, tunnel: &str, remote: &str, proto: &str) -> Result<Lane, Answer> {
     let unknown = || Answer::Refused(Refusal::Unknown);
     let tunnel = shared.registry.by_name(tunnel).ok_or_else(unknown)?;
-    let ask = Ask { resendable: false, remote: remote.parse().map_err(|_| unknown())? };
+    let remote = remote.parse().map_err(|_| unknown())?;
+    let ask = Ask { resendable: false, remote, proto: proto.parse().unwrap_or_default(), unused: true };
     let opened = match tunnel.session().filter(|_| !shared.ending.leaving.is_cancelled()) {
         Some(session) => session.open(ask).await,
-        None => shared.predecessor.open(&tunnel.name, ask.remote).await.ok_or_else(unknown)?,
+        None => shared.predecessor.open(&tunnel.name, ask).await.ok_or_else(unknown)?,
     };
     opened.map_err(|error| match error {
         OpenError::NotClaimed => Answer::Refused(Refusal::NotClaimed),

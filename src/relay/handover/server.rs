@@ -5,16 +5,16 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
 use super::message::{Listening, Reply, Request, Wanted};
 use super::questions;
 use super::socket::Published;
 use crate::link::peer::ToPredecessor;
-use crate::relay::Shared;
 use crate::relay::ending::Kind;
-use crate::stream::courier::Courier;
+use crate::relay::{Listeners, Shared, unix};
+use crate::stream::courier::{Courier, MOST_DESCRIPTORS};
 
 /// From a connection to what it wants.
 const REQUEST_WAIT: Duration = Duration::from_secs(5);
@@ -30,21 +30,35 @@ const MOST_QUESTIONS: usize = 4096;
 pub struct Sockets {
     /// Where viewers and clients come in.
     pub listen: Vec<Arc<TcpListener>>,
+    /// Where viewers and clients come in by a path.
+    pub unix: Vec<Arc<UnixListener>>,
+    /// The files of these are ours to remove.
+    pub files: bool,
+    /// How many of `listen`, at its end, are for TLS alone.
+    pub tls: usize,
     /// Where the operator comes in.
     pub admin: Option<Arc<TcpListener>>,
 }
 
 impl Sockets {
-    /// Those that the caller has bound.
-    pub fn new(listen: Vec<TcpListener>, admin: Option<TcpListener>) -> Self {
-        Self { listen: listen.into_iter().map(Arc::new).collect(), admin: admin.map(Arc::new) }
+    /// Those that the caller has bound; the last `tls` of them are for TLS alone.
+    pub fn new(listeners: Listeners, tls: usize) -> Self {
+        let Listeners { tcp, unix, admin } = listeners;
+        Self {
+            listen: tcp.into_iter().map(Arc::new).collect(),
+            unix: unix.into_iter().map(Arc::new).collect(),
+            admin: admin.map(Arc::new),
+            files: false,
+            tls,
+        }
     }
 
     /// Where they listen.
     pub fn addresses(&self) -> io::Result<Listening> {
         let listen = self.listen.iter().map(|listener| listener.local_addr()).collect::<Result<_, _>>()?;
         let admin = self.admin.as_ref().map(|listener| listener.local_addr()).transpose()?;
-        Ok(Listening { listen, admin })
+        let unix = self.unix.iter().filter_map(|listener| unix::path_of(listener)).collect();
+        Ok(Listening { listen, admin, unix, files: self.files, tls: self.tls })
     }
 }
 
@@ -99,6 +113,7 @@ async fn refuse_others(socket: &Published) -> Never {
 /// Gives the listeners to whoever asks over `stream`; `None` if nobody wants them after all. We accept until the
 /// successor has said that it is ready.
 async fn give(shared: &Arc<Shared>, stream: UnixStream, sockets: &Sockets) -> io::Result<Option<Courier>> {
+    let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).and_then(|pid| u32::try_from(pid).ok());
     let mut courier = Courier::new(stream);
     let late = |_| io::Error::from(io::ErrorKind::TimedOut);
     let asked = timeout(REQUEST_WAIT, courier.receive()).await.map_err(late)??;
@@ -106,21 +121,34 @@ async fn give(shared: &Arc<Shared>, stream: UnixStream, sockets: &Sockets) -> io
     let Some(Request::TakeOver(wanted)) = asked else { return Ok(None) };
     let Wanted { version, .. } = &wanted;
     let has = sockets.addresses()?;
-    if let Err(sentence) = has.check(&wanted) {
+    if let Err(sentence) =
+        has.check(&wanted).or_else(|sentence| if wanted.any { Ok(()) } else { Err(sentence) })
+    {
         tracing::warn!(version, sentence, "a relay wanted to take over with other addresses; going on");
         courier.send(&Reply::OtherAddresses(sentence), &[]).await?;
         return Ok(None);
     }
     tracing::info!(version, "another relay begins to take over");
-    let descriptors: Vec<_> =
+    let mut descriptors: Vec<_> =
         sockets.listen.iter().chain(&sockets.admin).map(|listener| listener.as_fd()).collect();
+    descriptors.extend(sockets.unix.iter().map(|listener| listener.as_fd()));
     courier.send(&Reply::Listeners(has), &descriptors).await?;
     let said = timeout(READY_WAIT, courier.receive()).await.map_err(late)??;
     let Some(ToPredecessor::Ready) = said else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+    if let Some(pid) = pid {
+        shared.ending.set_successor(pid);
+    }
     if !shared.ending.begin(Kind::HandedOver) {
         courier.send(&Reply::Refused("it stops".into()), &[]).await?;
         return Ok(None);
     }
+    // Also for one that does not know them: it opens them itself, when they are free.
+    let ports = shared.ports.hand_over();
+    for ports in ports.chunks(MOST_DESCRIPTORS).filter(|_| wanted.ports) {
+        let descriptors: Vec<_> = ports.iter().map(|listener| listener.as_fd()).collect();
+        let _ = courier.send(&Reply::Ports(descriptors.len()), &descriptors).await;
+    }
+    drop(ports);
     // A successor that does not hear this has ended: its connection, which is read next, says so.
     let _ = courier.send(&Reply::Yours, &[]).await;
     tracing::info!(version, "another relay has taken over");

@@ -4,7 +4,7 @@ mod io;
 mod watch;
 
 pub use io::ViewerIo;
-pub use watch::{Verdict, watch};
+pub use watch::{Verdict, vanished, watch};
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use tokio::time::Instant;
 
 use crate::link::Lane;
+use crate::proto::proxy_header::Ends;
 use crate::relay::room::Place;
 use crate::stream::any::AnyStream;
 use crate::sync::{Count, Held, lock};
@@ -37,8 +38,10 @@ pub struct Connection {
     stream: Mutex<AnyStream>,
     /// What is between the viewer and us.
     pub security: Security,
-    /// The peer, as the socket has it.
+    /// The viewer: the peer, as the socket has it, or whom a trusted proxy announced.
     pub remote: SocketAddr,
+    /// What a trusted proxy says that the viewer has connected to.
+    reached: Option<SocketAddr>,
     /// The same as text, made once.
     remote_text: OnceLock<String>,
     start: Instant,
@@ -54,12 +57,27 @@ pub struct Connection {
     close_ends_body: AtomicBool,
     /// HTTP/2, where bytes that come are no sign of a new request.
     multiplexed: bool,
-    /// A stream of a connection-bound login (NTLM, Negotiate), kept for this viewer alone.
+    /// A stream of a connection-bound login (NTLM, Negotiate), or whose target knows this viewer, kept for it alone.
     pinned: Mutex<Option<Pinned>>,
     /// Held as long as the socket is open, whatever is made of it.
     _place: Place,
     /// Counts it among those of a kind, once it is one.
     kind: OnceLock<Held>,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// The viewer.
+    pub remote: SocketAddr,
+    /// What it has connected to, where a proxy in between has told; else it is our own address.
+    pub reached: Option<SocketAddr>,
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(remote: SocketAddr) -> Self {
+        Self { remote, reached: None }
+    }
 }
 
 /// How a connection came in.
@@ -81,10 +99,14 @@ pub enum Security {
 pub struct Pinned {
     /// Id of the tunnel.
     pub tunnel: uuid::Uuid,
+    /// It has waited since then.
+    pub since: Instant,
     /// No use after this.
     pub until: Instant,
     /// The stream.
     pub lane: Lane,
+    /// It carries a connection-bound login; else it only has told who the viewer is.
+    pub login: bool,
     /// Counts it.
     pub _counted: Held,
 }
@@ -94,14 +116,15 @@ impl Connection {
     pub fn new(
         stream: AnyStream,
         security: Security,
-        remote: SocketAddr,
+        peer: Peer,
         multiplexed: bool,
         place: Place,
     ) -> Arc<Self> {
         Arc::new(Self {
             stream: Mutex::new(stream),
             security,
-            remote,
+            remote: peer.remote,
+            reached: peer.reached,
             remote_text: OnceLock::new(),
             start: Instant::now(),
             phase: AtomicU8::new(Phase::Fresh as u8),
@@ -130,6 +153,12 @@ impl Connection {
     /// The peer, an IPv4 address that came mapped into IPv6 as IPv4.
     pub fn remote_canonical(&self) -> SocketAddr {
         SocketAddr::new(self.remote.ip().to_canonical(), self.remote.port())
+    }
+
+    /// Both ends of the viewer's connection; `None`: it has no addresses, as on a Unix socket.
+    pub fn ends(&self) -> Option<Ends> {
+        let destination = self.reached.or_else(|| self.stream().local_addr())?;
+        Some(Ends { source: self.remote, destination })
     }
 
     /// The viewer sees an error instead of an end when the connection is dropped: TCP's reset.
@@ -209,9 +238,9 @@ impl Connection {
     }
 
     /// The lane kept for `tunnel`, if it is still good. One that is not is closed.
-    pub fn unpin(&self, tunnel: uuid::Uuid) -> Option<Lane> {
+    pub fn unpin(&self, tunnel: uuid::Uuid) -> Option<Pinned> {
         let mut pinned = lock(&self.pinned).take_if(|pinned| pinned.tunnel == tunnel)?;
-        (Instant::now() < pinned.until && pinned.lane.is_usable()).then_some(pinned.lane)
+        (Instant::now() < pinned.until && pinned.lane.is_usable()).then_some(pinned)
     }
 
     fn stream(&self) -> MutexGuard<'_, AnyStream> {

@@ -2,14 +2,16 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::{TlsStream, server};
 
@@ -54,6 +56,16 @@ pub async fn watch(connection: &Connection, limits: &Limits) -> Verdict {
                 Departure::Reset => return Verdict::Left,
                 Departure::Behind => behind = true,
             },
+        }
+    }
+}
+
+/// Until the viewer has vanished; one that only shut its side may still read. For while nothing is read of it.
+pub async fn vanished(connection: &Connection) {
+    loop {
+        match poll_fn(|cx| connection.poll_departure(cx)).await {
+            Departure::Reset => return,
+            Departure::Fin | Departure::Behind => sleep(TICK).await,
         }
     }
 }
@@ -104,8 +116,7 @@ impl Connection {
                 TlsStream::Server(stream) => poll_secure_departure(stream, cx),
                 TlsStream::Client(_) => Poll::Pending,
             },
-            // The kernel tells of no end here without reading: writing finds out.
-            AnyStream::Unix(_) => Poll::Pending,
+            AnyStream::Unix(stream) => poll_local_departure(stream, cx),
         }
     }
 
@@ -159,6 +170,19 @@ fn poll_departure(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<Departure> {
         Err(_) => Poll::Ready(Departure::Reset),
         Ok(_) if matches!(stream.take_error(), Ok(None)) => Poll::Ready(Departure::Behind),
         Ok(_) => Poll::Ready(Departure::Reset),
+    }
+}
+
+fn poll_local_departure(stream: &UnixStream, cx: &mut Context<'_>) -> Poll<Departure> {
+    loop {
+        ready!(stream.poll_read_ready(cx)).ok();
+        let mut byte = [MaybeUninit::uninit()];
+        match stream.try_io(Interest::READABLE, || SockRef::from(stream).peek(&mut byte)) {
+            Ok(0) => return Poll::Ready(Departure::Fin),
+            Ok(_) => return Poll::Ready(Departure::Behind),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Poll::Ready(Departure::Reset),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::auth::Owner;
 use crate::link::sockets::{Opened, Pending};
+use crate::proto::api::Proto;
 use crate::proto::limits::Limits;
 use crate::proto::message::Level;
 use crate::tunnel::Spec;
@@ -22,6 +23,9 @@ fn tunnel() -> Tunnel {
         domains: Vec::new(),
         policy: None,
         asked: None,
+        proto: Proto::Http,
+        port: None,
+        proxy_protocol: None,
     };
     let owner = Owner::from("alice");
     let quota = Quotas::new(&Limits::default()).of(&owner);

@@ -13,6 +13,7 @@ use tokio::task::coop::unconstrained;
 use super::*;
 use crate::link::sockets::{End, Opened};
 use crate::link::{Ask, Lane, Link};
+use crate::proto::api::Proto;
 use crate::proto::limits::Limits;
 
 /// Calls `visit` with each order in which every actor does its steps one after the other; an actor is named by its
@@ -184,7 +185,7 @@ const MEETS: [&str; 5] = ["claim", "deliver", "reject", "taken over", "too late"
 
 #[tokio::test(start_paused = true)]
 async fn whatever_the_order_a_viewer_that_waits_has_one_outcome_and_a_delivered_stream_is_used() {
-    let ask = Ask { resendable: true, remote: ([192, 0, 2, 1], 1).into() };
+    let ask = Ask { resendable: true, remote: ([192, 0, 2, 1], 1).into(), proto: Proto::Http, unused: false };
     let mut orders = Vec::new();
     // The claimant's two steps are in order; everything else is in any, and the viewer looks after any of them.
     each_order(&[2, 1, 1, 1], |order| orders.push(order.to_vec()));

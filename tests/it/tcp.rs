@@ -1,0 +1,556 @@
+//! TCP tunnels: a port of the relay that leads to a target, whatever is spoken there.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use adit::client::{Event, Proto, Proxies, Tunnel, TunnelBuilder};
+use adit::relay::config::RelayConfig;
+use adit::store::{Sqlite, Store};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::counts::settle;
+use crate::drain::stop;
+use crate::level_two::{Two, data_at, read_until, send};
+use crate::program::{RELAY, Running, adit as program, keys};
+use crate::rig::{ALICE, BOB, Client, Rig, read_all, soon, target};
+use crate::wire::by_hand;
+
+/// Ports for one test; below those that the system gives to others.
+pub fn some_ports() -> RangeInclusive<u16> {
+    const EACH: u16 = 8;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let begin = 10000 + (std::process::id() % 60) as u16 * 320;
+    let from = begin + NEXT.fetch_add(EACH, Ordering::Relaxed);
+    from..=from + EACH - 1
+}
+
+/// A relay with ports for tunnels.
+pub async fn rig(change: impl FnOnce(&mut RelayConfig)) -> Rig {
+    Rig::with(|config| {
+        config.tcp_ports = Some(some_ports());
+        change(config);
+    })
+    .await
+}
+
+/// Creates a TCP tunnel; `more` goes into the request.
+async fn create(rig: &Rig, key: &str, name: &str, more: Value) -> (u16, Value) {
+    let mut wanted = json!({"local_port": 1, "name": name, "proto": "tcp"});
+    wanted.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    rig.api(key, "POST", "/v1/tunnels", &wanted.to_string()).await
+}
+
+/// The address at which viewers reach a tunnel that was just created.
+pub fn address_of(tunnel: &Value) -> SocketAddr {
+    let url = tunnel["public_url"].as_str().unwrap();
+    let (host, port) = url.strip_prefix("tcp://").unwrap().rsplit_once(':').unwrap();
+    assert_eq!(host, "relay.test");
+    assert_eq!(Some(port.parse::<u64>().unwrap()), tunnel["remote_port"].as_u64());
+    SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()))
+}
+
+fn port_of(tunnel: &Value) -> u16 {
+    address_of(tunnel).port()
+}
+
+/// A tunnel with a base client that leads to `target`, and where viewers reach it.
+async fn with_base_client(rig: &Rig, name: &str, target: SocketAddr) -> (Client, SocketAddr) {
+    let (status, tunnel) = create(rig, ALICE, name, json!({})).await;
+    assert_eq!(status, 201, "{tunnel}");
+    let control = rig.connect(ALICE, tunnel["id"].as_str().unwrap()).await;
+    (rig.serve(control, target).await, address_of(&tunnel))
+}
+
+pub fn tunnel(rig: &Rig) -> TunnelBuilder {
+    Tunnel::to(format!("http://{}", rig.address)).key(ALICE).proxies(Proxies::none()).proto(Proto::Tcp)
+}
+
+pub fn viewers_of(tunnel: &Tunnel) -> SocketAddr {
+    let port = tunnel.url().rsplit_once(':').unwrap().1.parse().unwrap();
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+pub async fn viewer(address: SocketAddr) -> TcpStream {
+    soon(TcpStream::connect(address)).await.unwrap()
+}
+
+/// Whether the connection was reset, without a byte.
+async fn is_reset(mut viewer: TcpStream) -> bool {
+    let read = soon(viewer.read(&mut [0])).await;
+    read.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+}
+
+async fn is_refused(address: SocketAddr) -> bool {
+    TcpStream::connect(address)
+        .await
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+}
+
+/// Answers with what it read, backwards, once that has ended.
+async fn reverser() -> SocketAddr {
+    target(|_, mut stream| async move {
+        let mut question = Vec::new();
+        if stream.read_to_end(&mut question).await.is_ok() {
+            question.reverse();
+            let _ = stream.write_all(&question).await;
+        }
+    })
+    .await
+}
+
+/// Says a word first, and then what it hears.
+async fn echo() -> SocketAddr {
+    target(|_, mut stream| async move {
+        let _ = stream.write_all(b"220 ready\n").await;
+        let (mut read, mut write) = stream.split();
+        let _ = tokio::io::copy(&mut read, &mut write).await;
+    })
+    .await
+}
+
+async fn expect(stream: &mut TcpStream, bytes: &[u8]) {
+    let mut read = vec![0; bytes.len()];
+    soon(stream.read_exact(&mut read)).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&read), String::from_utf8_lossy(bytes));
+}
+
+// ---- bytes ----
+
+#[tokio::test]
+async fn bytes_of_any_kind_go_both_ways_whoever_speaks_first_and_whatever_the_client() {
+    let rig = rig(|_| {}).await;
+    let target = echo().await;
+    let (_client, base) = with_base_client(&rig, "base", target).await;
+    let two = tunnel(&rig).name("two").expose(&target.to_string()).await.unwrap();
+    let big: Vec<u8> = (0..3_000_000u32).map(|number| (number * 7 >> 3) as u8).collect();
+    for address in [base, viewers_of(&two)] {
+        let mut viewer = viewer(address).await;
+        expect(&mut viewer, b"220 ready\n").await;
+        for words in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\0\xff\x16\x03\x01"] {
+            viewer.write_all(words).await.unwrap();
+            expect(&mut viewer, words).await;
+        }
+        let (mut read, mut write) = viewer.split();
+        let mut came = vec![0; big.len()];
+        let (sent, read) =
+            soon(async { tokio::join!(write.write_all(&big), read.read_exact(&mut came)) }).await;
+        assert!(sent.is_ok() && read.is_ok() && came == big);
+    }
+}
+
+#[tokio::test]
+async fn each_side_ends_by_itself_with_a_client_of_level_two() {
+    let rig = rig(|_| {}).await;
+    let tunnel_of = async |target: SocketAddr| tunnel(&rig).expose(&target.to_string()).await.unwrap();
+    let by_viewer = tunnel_of(reverser().await).await;
+    // More than one, as the first may be had by a standby socket, and others by claims.
+    for _ in 0..4 {
+        let mut viewer = viewer(viewers_of(&by_viewer)).await;
+        viewer.write_all(b"abc").await.unwrap();
+        viewer.shutdown().await.unwrap();
+        assert_eq!(soon(read_all(&mut viewer)).await, b"cba");
+    }
+    // The other way round.
+    let (address, mut targets) = by_hand().await;
+    let by_target = tunnel_of(address).await;
+    let mut viewer = viewer(viewers_of(&by_target)).await;
+    let mut far = soon(targets.recv()).await.unwrap();
+    far.write_all(b"bye").await.unwrap();
+    far.shutdown().await.unwrap();
+    assert_eq!(soon(read_all(&mut viewer)).await, b"bye");
+    viewer.write_all(b"not yet").await.unwrap();
+    expect(&mut far, b"not yet").await;
+    drop(viewer);
+    assert_eq!(soon(read_all(&mut far)).await, b"");
+}
+
+#[tokio::test]
+async fn a_break_of_either_side_is_no_end_for_the_other() {
+    let rig = rig(|_| {}).await;
+    let (address, mut targets) = by_hand().await;
+    let tunnel = tunnel(&rig).expose(&address.to_string()).await.unwrap();
+    for by_viewer in [true, false] {
+        let mut viewer = viewer(viewers_of(&tunnel)).await;
+        viewer.write_all(b"x").await.unwrap();
+        let mut far = soon(targets.recv()).await.unwrap();
+        expect(&mut far, b"x").await;
+        let (gone, mut left) = if by_viewer { (viewer, far) } else { (far, viewer) };
+        gone.set_zero_linger().unwrap();
+        drop(gone);
+        assert!(soon(left.read(&mut [0])).await.is_err(), "{by_viewer}");
+    }
+}
+
+// ---- who gets which port ----
+
+#[tokio::test]
+async fn a_port_stays_its_keys_over_clients_deletion_and_a_restart() {
+    let store: Arc<dyn Store> = Arc::new(Sqlite::memory().unwrap());
+    let ports = some_ports();
+    let start = |store: &Arc<dyn Store>| {
+        let (store, ports) = (Arc::clone(store), ports.clone());
+        Rig::on(store, "127.0.0.1:0".parse().unwrap(), move |config| config.tcp_ports = Some(ports))
+    };
+    let rig = start(&store).await;
+    let target = echo().await;
+    let (_, other) = create(&rig, ALICE, "other", json!({})).await;
+    let (client, address) = with_base_client(&rig, "db", target).await;
+    assert!(ports.contains(&address.port()) && port_of(&other) != address.port());
+    drop(client);
+    let (status, again) = create(&rig, ALICE, "db", json!({})).await;
+    assert_eq!((status, port_of(&again)), (200, address.port()));
+    // Ended, the name keeps it, and nobody listens there.
+    let path = format!("/v1/tunnels/{}", again["id"].as_str().unwrap());
+    assert_eq!(rig.api(ALICE, "DELETE", &path, "").await.0, 204);
+    assert!(is_refused(address).await);
+    let (status, refused) = create(&rig, BOB, "bobs", json!({"remote_port": address.port()})).await;
+    assert_eq!((status, refused["code"].as_str()), (409, Some("port_taken")));
+    let (_, bobs) = create(&rig, BOB, "bobs", json!({})).await;
+    assert_ne!(port_of(&bobs), address.port());
+    let (status, third) = create(&rig, ALICE, "db", json!({})).await;
+    assert_eq!((status, port_of(&third)), (201, address.port()));
+    rig.shutdown().await;
+    assert!(is_refused(address).await);
+
+    let rig = start(&store).await;
+    let (_client, same) = {
+        let (status, tunnel) = create(&rig, ALICE, "db", json!({})).await;
+        assert_eq!(status, 200);
+        let control = rig.connect(ALICE, tunnel["id"].as_str().unwrap()).await;
+        (rig.serve(control, target).await, address_of(&tunnel))
+    };
+    assert_eq!(same, address);
+    expect(&mut viewer(same).await, b"220 ready\n").await;
+    // Without a client, too, the port is the relay's from its start.
+    drop(viewer(address_of(&bobs)).await);
+}
+
+#[tokio::test]
+async fn a_port_can_be_asked_for_and_moved_and_another_keys_is_409() {
+    let rig = rig(|_| {}).await;
+    let (_, first) = create(&rig, ALICE, "first", json!({})).await;
+    let wanted = port_of(&first) + 3;
+    let (status, second) = create(&rig, ALICE, "second", json!({"remote_port": wanted})).await;
+    assert_eq!((status, port_of(&second)), (201, wanted), "{second}");
+    for key in [ALICE, BOB] {
+        let (status, refused) = create(&rig, key, "third", json!({"remote_port": wanted})).await;
+        assert_eq!((status, refused["code"].as_str()), (409, Some("port_taken")), "{refused}");
+        assert!(refused["error"].as_str().unwrap().contains(&wanted.to_string()));
+    }
+    // Its owner moves it; the old one is free then.
+    let (status, moved) = create(&rig, ALICE, "second", json!({"remote_port": wanted + 1})).await;
+    assert_eq!((status, port_of(&moved)), (200, wanted + 1), "{moved}");
+    assert!(is_refused(address_of(&second)).await);
+    drop(viewer(address_of(&moved)).await);
+    let (status, bobs) = create(&rig, BOB, "bobs", json!({"remote_port": wanted})).await;
+    assert_eq!((status, port_of(&bobs)), (201, wanted), "{bobs}");
+    // A tunnel that becomes one of HTTP lets go of it, and the other way round.
+    let http = rig.create(ALICE, "second").await;
+    assert!(http["remote_port"].is_null() && http["proto"] == "http", "{http}");
+    assert!(is_refused(address_of(&moved)).await);
+    assert_eq!(create(&rig, ALICE, "second", json!({})).await.0, 200);
+    // Of one's own ended tunnels one may have the port.
+    let path = format!("/v1/tunnels/{}", first["id"].as_str().unwrap());
+    rig.api(ALICE, "DELETE", &path, "").await;
+    let (status, heir) = create(&rig, ALICE, "heir", json!({"remote_port": port_of(&first)})).await;
+    assert_eq!((status, port_of(&heir)), (201, port_of(&first)), "{heir}");
+}
+
+#[tokio::test]
+async fn a_port_of_another_program_is_passed_over_unless_it_was_asked_for() {
+    let rig = rig(|_| {}).await;
+    let (_, first) = create(&rig, ALICE, "first", json!({})).await;
+    let next = TcpListener::bind(("127.0.0.1", port_of(&first) + 1)).await.unwrap();
+    let theirs = next.local_addr().unwrap().port();
+    let (status, refused) = create(&rig, ALICE, "asked", json!({"remote_port": theirs})).await;
+    assert_eq!((status, refused["code"].as_str()), (409, Some("port_in_use")), "{refused}");
+    let (status, second) = create(&rig, ALICE, "second", json!({})).await;
+    assert_eq!((status, port_of(&second)), (201, theirs + 1), "{second}");
+    drop(next);
+    assert_eq!(create(&rig, ALICE, "asked", json!({"remote_port": theirs})).await.0, 201);
+}
+
+#[tokio::test]
+async fn what_cannot_be_had_is_told_with_what_to_do() {
+    let without = Rig::start().await;
+    let (status, refused) = create(&without, ALICE, "db", json!({})).await;
+    assert_eq!((status, refused["code"].as_str()), (400, Some("no_tcp_ports")), "{refused}");
+    assert!(refused["error"].as_str().unwrap().contains("tcp-ports"), "{refused}");
+    let told = tunnel(&without).expose("5432").await.unwrap_err().to_string();
+    assert!(told.contains("tcp-ports"), "{told}");
+
+    let ports = some_ports();
+    let few = *ports.start()..=*ports.start() + 1;
+    let rig = Rig::with(|config| config.tcp_ports = Some(few.clone())).await;
+    for (more, status, code) in [
+        (json!({"remote_port": 0}), 400, "invalid_remote_port"),
+        (json!({"remote_port": 70000}), 400, "invalid_remote_port"),
+        (json!({"remote_port": 1}), 400, "port_not_given"),
+        (json!({"proto": "http", "remote_port": few.start()}), 400, "invalid_remote_port"),
+        (json!({"proto": "udp"}), 400, "invalid_proto"),
+        (json!({"proxy_protocol": "v3"}), 400, "invalid_proxy_protocol"),
+        (json!({"auth_user": "u", "auth_pass": "p"}), 400, "only_http"),
+        (json!({"host_header": "a"}), 400, "only_http"),
+    ] {
+        let (refused, error) = create(&rig, ALICE, "db", more.clone()).await;
+        assert_eq!((refused, error["code"].as_str()), (status, Some(code)), "{more}: {error}");
+    }
+    for name in ["one", "two"] {
+        assert_eq!(create(&rig, ALICE, name, json!({})).await.0, 201);
+    }
+    let (status, refused) = create(&rig, ALICE, "three", json!({})).await;
+    assert_eq!((status, refused["code"].as_str()), (409, Some("no_free_port")), "{refused}");
+}
+
+// ---- the life of a tunnel ----
+
+#[tokio::test]
+async fn a_viewer_waits_for_a_client_that_is_away_and_is_cut_when_none_comes() {
+    let rig = rig(|config| config.limits.reconnect_wait = Duration::from_millis(300)).await;
+    let (client, address) = with_base_client(&rig, "db", echo().await).await;
+    drop(client);
+    assert!(is_reset(viewer(address).await).await);
+
+    let rig = self::rig(|config| config.limits.reconnect_wait = Duration::from_secs(60)).await;
+    let (_, tunnel) = create(&rig, ALICE, "db", json!({})).await;
+    let mut early = viewer(address_of(&tunnel)).await;
+    settle(rig.admin, &json!({"waiting_for_client": 1})).await;
+    let mut client = Two::again(&rig, tunnel["id"].as_str().unwrap(), "").await;
+    let id = client.hear_of("connection").await["id"].as_str().unwrap().to_owned();
+    let mut data = data_at(rig.address, &id).await;
+    send(&mut data, "here").await;
+    expect(&mut early, b"here").await;
+}
+
+#[tokio::test]
+async fn suspension_turns_viewers_away_and_deletion_closes_the_port_and_cuts_what_runs() {
+    let rig = rig(|_| {}).await;
+    let (client, address) = with_base_client(&rig, "db", echo().await).await;
+    let path = format!("/v1/tunnels/{}", client.id);
+    let mut running = viewer(address).await;
+    expect(&mut running, b"220 ready\n").await;
+    for (suspended, reset) in [(true, true), (false, false)] {
+        let body = json!({"suspended": suspended}).to_string();
+        assert_eq!(rig.api(ALICE, "POST", &format!("{path}/suspend"), &body).await.0, 200);
+        if reset {
+            assert_eq!(soon(read_all(&mut running)).await, b"", "it is cut");
+            assert!(is_reset(viewer(address).await).await);
+        } else {
+            running = viewer(address).await;
+            expect(&mut running, b"220 ready\n").await;
+        }
+    }
+    assert_eq!(rig.api(ALICE, "DELETE", &path, "").await.0, 204);
+    assert_eq!(soon(read_all(&mut running)).await, b"");
+    assert!(is_refused(address).await);
+    // An expiry closes it as well.
+    let (_, short) = create(&rig, ALICE, "short", json!({"ttl": "1s"})).await;
+    soon(async { while !is_refused(address_of(&short)).await {} }).await;
+}
+
+#[tokio::test]
+async fn the_client_is_told_what_it_is_and_whose_and_may_refuse() {
+    let rig = rig(|_| {}).await;
+    let (_, tunnel) = create(&rig, ALICE, "db", json!({})).await;
+    let mut client = Two::again(&rig, tunnel["id"].as_str().unwrap(), "").await;
+    let mut viewer = viewer(address_of(&tunnel)).await;
+    let told = client.hear_of("connection").await;
+    assert_eq!(told["proto"], "tcp");
+    assert_eq!(told["remote_addr"], viewer.local_addr().unwrap().to_string());
+    let mut data = data_at(rig.address, told["id"].as_str().unwrap()).await;
+    viewer.write_all(b"question").await.unwrap();
+    read_until(&mut data, b"question").await;
+    send(&mut data, "answer").await;
+    expect(&mut viewer, b"answer").await;
+    // Before the claim and behind it.
+    for claims in [false, true] {
+        let viewer = self::viewer(address_of(&tunnel)).await;
+        let id = client.hear_of("connection").await["id"].as_str().unwrap().to_owned();
+        let _data = if claims { Some(data_at(rig.address, &id).await) } else { None };
+        client.say(json!({"type": "reject", "id": id, "reason": "refused"})).await;
+        assert!(is_reset(viewer).await, "{claims}");
+    }
+    // Who leaves before the claim is called off; who only has no more to say is not.
+    let mut quiet = self::viewer(address_of(&tunnel)).await;
+    quiet.shutdown().await.unwrap();
+    let kept = client.hear_of("connection").await["id"].clone();
+    let leaving = self::viewer(address_of(&tunnel)).await;
+    let id = client.hear_of("connection").await["id"].clone();
+    leaving.set_zero_linger().unwrap();
+    drop(leaving);
+    assert_eq!(client.hear_of("cancel").await["id"], id);
+    let mut data = data_at(rig.address, kept.as_str().unwrap()).await;
+    send(&mut data, "late").await;
+    expect(&mut quiet, b"late").await;
+}
+
+#[tokio::test]
+async fn a_data_socket_that_has_carried_one_viewer_is_not_given_to_another() {
+    let rig = rig(|_| {}).await;
+    let (address, mut targets) = by_hand().await;
+    let tunnel = tunnel(&rig).expose(&address.to_string()).await.unwrap();
+    for _ in 0..3 {
+        let mut viewer = viewer(viewers_of(&tunnel)).await;
+        let mut far = soon(targets.recv()).await.unwrap();
+        viewer.write_all(b"secret").await.unwrap();
+        drop(viewer);
+        assert_eq!(soon(read_all(&mut far)).await, b"secret");
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_is_down_is_told_and_the_viewer_is_reset() {
+    let rig = rig(|config| config.limits.claim_wait = Duration::from_secs(300)).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let mut tunnel = tunnel(&rig).expose(&address.to_string()).await.unwrap();
+    for _ in 0..3 {
+        assert!(is_reset(viewer(viewers_of(&tunnel)).await).await);
+    }
+    loop {
+        if let Event::TargetDown { error, .. } = soon(tunnel.next_event()).await.unwrap() {
+            assert_eq!(error.code(), "refused");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_told_as_an_event_when_it_is_over() {
+    let rig = rig(|_| {}).await;
+    let mut tunnel =
+        tunnel(&rig).requests_per_second(10).expose(&reverser().await.to_string()).await.unwrap();
+    let mut viewer = viewer(viewers_of(&tunnel)).await;
+    viewer.write_all(b"four").await.unwrap();
+    viewer.shutdown().await.unwrap();
+    assert_eq!(soon(read_all(&mut viewer)).await, b"ruof");
+    loop {
+        if let Event::Connection(connected) = soon(tunnel.next_event()).await.unwrap() {
+            assert_eq!((connected.bytes_in, connected.bytes_out, connected.whole), (4, 4, true));
+            assert_eq!(connected.viewer, Some(viewer.local_addr().unwrap().to_string()));
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_to_the_name_of_such_a_tunnel_is_421() {
+    let rig = rig(|_| {}).await;
+    create(&rig, ALICE, "db", json!({})).await;
+    let answer = rig.get("db", "/").await;
+    assert_eq!(answer.status, 421);
+    assert!(answer.text().contains("\"cause\":\"not_http\""), "{}", answer.text());
+    let by_path = rig.raw("GET /t/db/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    assert_eq!(by_path.status, 421);
+}
+
+#[tokio::test]
+async fn connections_count_as_viewers_of_their_key_and_in_the_traffic_and_leave_nothing_behind() {
+    let rig = rig(|config| config.limits.viewers_per_key = Some(1)).await;
+    let (client, address) = with_base_client(&rig, "db", echo().await).await;
+    let mut one = viewer(address).await;
+    expect(&mut one, b"220 ready\n").await;
+    let open = json!({"raw": 1, "tcp_listeners": 1, "tunnels_by_port": 1, "upgraded": 0});
+    settle(rig.admin, &open).await;
+    assert!(is_reset(viewer(address).await).await, "one too many");
+    one.write_all(b"12345").await.unwrap();
+    expect(&mut one, b"12345").await;
+    // Not only once it is over.
+    let path = format!("/v1/tunnels/{}", client.id);
+    let (_, shown) = rig.api(ALICE, "GET", &path, "").await;
+    assert_eq!((&shown["bytes_in"], &shown["bytes_out"]), (&json!(5), &json!(15)), "{shown}");
+    drop(one);
+    settle(rig.admin, &json!({"raw": 0, "viewer_tasks": 0, "data_sockets_in_use": 0, "pending": 0})).await;
+    expect(&mut viewer(address).await, b"220 ready\n").await;
+    rig.api(ALICE, "DELETE", &path, "").await;
+    settle(rig.admin, &json!({"raw": 0, "tcp_listeners": 0, "tunnels_by_port": 0, "connections": 0})).await;
+}
+
+#[tokio::test]
+async fn the_bandwidth_of_a_key_holds_here_too() {
+    let rig = rig(|config| config.limits.bandwidth_per_key = Some(200_000)).await;
+    let sink = target(|_, mut stream| async move {
+        let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+        let _ = stream.write_all(b"k").await;
+    })
+    .await;
+    let tunnel = tunnel(&rig).expose(&sink.to_string()).await.unwrap();
+    let mut viewer = viewer(viewers_of(&tunnel)).await;
+    let began = tokio::time::Instant::now();
+    viewer.write_all(&vec![0; 300_000]).await.unwrap();
+    viewer.shutdown().await.unwrap();
+    assert_eq!(soon(read_all(&mut viewer)).await, b"k");
+    // No test of how exact it is: only that it is not without.
+    assert!(began.elapsed() > Duration::from_millis(500), "{:?}", began.elapsed());
+}
+
+// ---- the end of a relay ----
+
+#[tokio::test]
+async fn a_relay_that_stops_refuses_new_connections_and_lets_those_under_way_finish() {
+    let rig = rig(|_| {}).await;
+    let (_client, address) = with_base_client(&rig, "db", echo().await).await;
+    let mut running = viewer(address).await;
+    expect(&mut running, b"220 ready\n").await;
+    let stopping = stop(rig).await;
+    soon(async { while !is_refused(address).await {} }).await;
+    running.write_all(b"still").await.unwrap();
+    expect(&mut running, b"still").await;
+    drop(running);
+    soon(stopping).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_successor_gets_the_ports_and_no_connection_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let ports = some_ports();
+    let range = format!("--tcp-ports={}-{}", ports.start(), ports.end());
+    let relay = |more: &[&str]| {
+        let mut command = program(home.path(), &[&RELAY[..], &[&range], more].concat());
+        command.env("ADIT_KEYS", keys());
+        Running::start(command)
+    };
+    let old = relay(&[]).await;
+    let target = echo().await;
+    let tunnel = Tunnel::to(format!("http://{}", old.addresses[0]))
+        .key(ALICE)
+        .proxies(Proxies::none())
+        .proto(Proto::Tcp)
+        .expose(&target.to_string())
+        .await
+        .unwrap();
+    let address = viewers_of(&tunnel);
+    let mut before = viewer(address).await;
+    expect(&mut before, b"220 ready\n").await;
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let trying = tokio::spawn(async move {
+        let mut served = 0;
+        while !stopped.load(Ordering::Relaxed) {
+            let mut viewer = viewer(address).await;
+            expect(&mut viewer, b"220 ready\n").await;
+            served += 1;
+        }
+        served
+    });
+    let new = relay(&["--take-over"]).await;
+    // What was there goes on; what is new is served by the new one, through the client of the old one at first.
+    before.write_all(b"on").await.unwrap();
+    expect(&mut before, b"on").await;
+    drop(before);
+    assert_eq!(old.end().await.0, Some(0));
+    stop.store(true, Ordering::Relaxed);
+    assert!(soon(trying).await.unwrap() > 0);
+    expect(&mut viewer(address).await, b"220 ready\n").await;
+    // It is the new one's to close.
+    let path = format!("/v1/tunnels/{}", tunnel.id());
+    let rig = Rig::of(new.addresses[0], new.admin.unwrap());
+    assert_eq!(rig.api(ALICE, "DELETE", &path, "").await.0, 204);
+    assert!(is_refused(address).await);
+}
