@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::http::{self, RelayArgs, ShowArgs, keep_open, options, usage};
+use super::policy::WhoArgs;
 use crate::client::{Options, Proto, ProxyProtocol, Target};
 
 /// `adit tcp`.
@@ -51,6 +52,8 @@ pub(super) struct RawArgs {
     exit_on_disconnect: bool,
     #[command(flatten)]
     show: ShowArgs,
+    #[command(flatten)]
+    who: WhoArgs,
 }
 
 /// Opens the tunnel and keeps it open.
@@ -76,13 +79,18 @@ pub(super) async fn open(
         Ok(connector) => connector,
         Err(sentence) => return Ok(usage(command, &[sentence])),
     };
-    let RawArgs { name, ttl, proxy_protocol, exit_on_disconnect, show } = common;
+    let RawArgs { name, ttl, proxy_protocol, exit_on_disconnect, show, who } = common;
+    let policy = match who.read() {
+        Ok(policy) => policy,
+        Err(sentences) => return Ok(usage(command, &sentences)),
+    };
     let style = show.style();
     let options = Options {
         name,
         ttl,
         proto,
         remote_port,
+        policy,
         proxy_protocol,
         exit_on_disconnect,
         ..options(connector, target, style)

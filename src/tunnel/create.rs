@@ -14,7 +14,7 @@ use crate::proto::limits::domains::MOST;
 use crate::proto::name::{Name, NameError};
 use crate::store::{StoreError, TunnelRow};
 
-use super::policy::{Given, Policy, PolicyError, stored};
+use super::policy::{Given, Policy, PolicyError, Scope, stored};
 
 /// Why a tunnel was not created; each has a code of its own in the API.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -213,6 +213,11 @@ impl Spec {
             .map_or(Ok(Proto::Http), |text| text.parse().map_err(|_| CreateError::Proto))?;
         let only_http =
             [("auth_user", request.auth_user.is_some()), ("host_header", request.host_header.is_some())];
+        // TLS names the host, so that a domain may lead there.
+        let domains = hosts(request.domains.as_deref().unwrap_or_default())?;
+        if proto == Proto::Tcp && !domains.is_empty() {
+            return Err(CreateError::OnlyHttp { field: "domains", proto });
+        }
         if let Some((field, _)) = only_http.into_iter().find(|(_, given)| *given && proto.is_raw()) {
             return Err(CreateError::OnlyHttp { field, proto });
         }
@@ -230,7 +235,7 @@ impl Spec {
             body_limit,
             has_auth: auth.is_some(),
             before: before.and_then(Self::asked),
-            ..Given::default()
+            scope: Scope::of(proto),
         };
         let policy =
             request.policy.as_ref().map(|policy| Policy::check(policy, &given)).transpose()?.flatten();
@@ -250,7 +255,7 @@ impl Spec {
             host_header,
             reuse: request.reuse.unwrap_or(true),
             auth,
-            domains: hosts(request.domains.as_deref().unwrap_or_default())?,
+            domains,
             policy: policy.map(Arc::new),
             asked: None,
             proto,

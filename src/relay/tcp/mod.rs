@@ -15,6 +15,7 @@ use super::Shared;
 use super::carry::{Ends, Terms, carry};
 use super::errors::Cause;
 use super::exchange::{Account, Record};
+use super::policy;
 use super::reach;
 use super::viewer::{Connection, ViewerIo, vanished};
 use crate::link::{Ask, Lane, Link};
@@ -95,6 +96,10 @@ async fn open(
     if tunnel.is_suspended() {
         return Err(Cause::Suspended);
     }
+    let spec = tunnel.spec();
+    if let Some(policy) = &spec.policy {
+        policy::admit_connection(policy, connection.remote_canonical().ip())?;
+    }
     let viewing = tunnel.quota.view().map_err(Cause::ViewersOfKey)?;
     tunnel.traffic.request();
     let ask = Ask { resendable: false, remote: connection.remote_canonical(), proto, unused: true };
@@ -111,7 +116,7 @@ async fn open(
         },
     };
     let mut lane = lane;
-    if let Some(version) = tunnel.spec().proxy_protocol {
+    if let Some(version) = spec.proxy_protocol {
         let header = proxy_header::write(version, connection.ends());
         let greeting = async {
             lane.stream.write_all(&header).await?;
