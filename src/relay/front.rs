@@ -16,6 +16,7 @@ use tower_service::Service;
 use super::Shared;
 use super::errors::{Cause, request_id, wants_html};
 use super::exchange::{Record, ResponseBody};
+use super::extended;
 use super::proxy;
 use super::reach;
 use super::route::{Route, is_valid_host};
@@ -152,7 +153,7 @@ async fn answer(
 /// What hyper lets through and we do not (RFC 9112, sections 3.2 and 6.1): the host of the request.
 pub fn check<B>(request: &Request<B>, limits: &Limits) -> Result<HeaderValue, Cause> {
     let (uri, headers) = (request.uri(), request.headers());
-    if request.method() == Method::CONNECT {
+    if request.method() == Method::CONNECT && !extended::is_asked(request) {
         return Err(Cause::MethodNotAllowed);
     }
     // The authority form is for CONNECT alone (RFC 9112, section 3.2.3).

@@ -10,6 +10,7 @@ mod drain;
 mod ending;
 mod errors;
 mod exchange;
+mod extended;
 mod forward;
 mod front;
 mod handover;

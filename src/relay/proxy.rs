@@ -13,12 +13,13 @@ use tokio::time::{Instant, timeout};
 use super::Shared;
 use super::errors::Cause;
 use super::exchange::{Account, Exchange, Finish, NoHead, Record, ResponseBody, Rest, Upload, is_resendable};
+use super::extended::{self, Wanted};
 use super::forward;
 use super::front::Content;
 use super::onward::{Onward, split_target};
 use super::reach;
 use super::rewrite::{self, Address};
-use super::upgrade;
+use super::upgrade::{self, Viewer};
 use super::viewer::{Connection, Pinned};
 use crate::auth::password::Verdict;
 use crate::link::{Ask, Lane, Link};
@@ -48,10 +49,12 @@ pub async fn forward(
     let viewing = tunnel.quota.view().map_err(Cause::ViewersOfKey)?;
     tunnel.traffic.request();
 
-    let wanted = forward::wanted_upgrade(request.headers()).filter(|_| request.version() == Version::HTTP_11);
-    let on_upgrade = wanted.as_ref().map(|_| hyper::upgrade::on(&mut request));
     let version = request.version();
-    let (parts, body) = request.into_parts();
+    let extended = extended::is_asked(&request);
+    let wanted = Wanted::upgrade(request.headers()).filter(|_| version == Version::HTTP_11);
+    let on_upgrade = (extended || wanted.is_some()).then(|| hyper::upgrade::on(&mut request));
+    let (mut parts, body) = request.into_parts();
+    let wanted = if extended { Some(Wanted::translate(&mut parts)?) } else { wanted };
     let framing = body_framing(&parts.method, &parts.headers, &body);
     if let (RequestBody::Length(length), Some(limit)) = (framing, limits.body_bytes)
         && length > limit
@@ -75,7 +78,7 @@ pub async fn forward(
         via: &shared.via,
         guarded: spec.auth.is_some(),
         body: framing,
-        upgrade: wanted.as_ref(),
+        upgrade: wanted.as_ref().map(|wanted| &wanted.protocols),
     };
     let head = onward.head(&parts.headers);
 
@@ -113,18 +116,17 @@ pub async fn forward(
             return Err(Cause::BadResponse);
         };
         // The rest of a body would pass for the first words of the new protocol.
-        if !upgrade::is_among(&wanted, &protocol) || !exchange.upload.is_done() {
+        if !upgrade::is_among(&wanted.protocols, &protocol) || !exchange.upload.is_done() {
             return Err(Cause::BadResponse);
         }
-        let account = Account::new(tunnel, viewing, answer.status.as_u16(), record.take());
-        connection.becomes(&shared.open.upgraded);
+        let status = wanted.answer(&mut answer.headers, protocol)?;
+        let account = Account::new(tunnel, viewing, status.as_u16(), record.take());
+        let viewer = Viewer::new(on_upgrade, connection, version, &shared.open.upgraded);
         let mut response = Response::new(Content::Page(Default::default()));
-        *response.status_mut() = answer.status;
+        *response.status_mut() = status;
         *response.headers_mut() = answer.headers;
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        response.headers_mut().insert(header::UPGRADE, protocol);
         let splicing = Box::pin(upgrade::splice(
-            on_upgrade,
+            viewer,
             exchange,
             limits.idle_upgraded,
             running,
@@ -133,6 +135,9 @@ pub async fn forward(
         ));
         shared.tasks.spawn(shared.ending.cut.clone().run_until_cancelled_owned(splicing));
         return Ok(response);
+    }
+    if wanted.is_some_and(|wanted| wanted.is_mistaken(answer.status)) {
+        return Err(Cause::BadResponse);
     }
     if framing == Framing::Chunked {
         answer.headers.remove(header::CONTENT_LENGTH);

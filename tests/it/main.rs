@@ -11,6 +11,7 @@ mod data;
 mod drain;
 mod edges;
 mod examples;
+mod extended;
 mod faults;
 mod floods;
 mod frames;
