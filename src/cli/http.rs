@@ -14,6 +14,7 @@ use super::relay::Signals;
 use crate::auth::Secret;
 use crate::client::report::{Report, Style};
 use crate::client::{Connector, Dialer, Event, Options, Proxies, RelayUrl, Session, Target};
+use crate::proto::api::{TARGET_HTTP1, TARGET_HTTP2};
 use crate::proto::duration;
 use crate::proto::name::Name;
 
@@ -89,6 +90,9 @@ pub(super) struct HttpArgs {
     /// End with code 69 when the relay is not reached or lost, instead of trying again
     #[arg(long)]
     exit_on_disconnect: bool,
+    /// What the target speaks: http1, or h2 for HTTP/2 with prior knowledge, as gRPC servers do
+    #[arg(long, value_name = "PROTO", default_value = "http1", value_parser = target_proto)]
+    target_proto: Speaks,
     /// One data socket for each request
     #[arg(long)]
     no_reuse: bool,
@@ -113,6 +117,7 @@ pub(super) async fn run(args: HttpArgs) -> anyhow::Result<ExitCode> {
         auth: args.auth,
         host_header,
         reuse: !args.no_reuse,
+        http2: args.target_proto == Speaks::Http2,
         exit_on_disconnect: args.exit_on_disconnect,
         ..options(connector, args.target, style)
     };
@@ -219,6 +224,24 @@ pub(super) fn auth(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// What a target speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Speaks {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge, or by ALPN where it has TLS.
+    Http2,
+}
+
+/// Reads what a target speaks.
+pub(super) fn target_proto(text: &str) -> Result<Speaks, String> {
+    match text {
+        TARGET_HTTP1 => Ok(Speaks::Http1),
+        TARGET_HTTP2 => Ok(Speaks::Http2),
+        _ => Err("write h2 for HTTP/2, or http1".into()),
+    }
+}
+
 /// What `preserve`, `rewrite` or a value mean for a target.
 pub(super) fn host_header(text: &str, target: &Target) -> Result<Option<String>, String> {
     match text.trim() {
@@ -257,6 +280,7 @@ mod tests {
             ("adit http 3000 --name a.b", "a-z"),
             ("adit http 3000 --ttl soon", "1h30m"),
             ("adit http 3000 --auth secret", "USER:PASSWORD"),
+            ("adit http 3000 --target-proto h3", "h2"),
         ] {
             let error = error_of(line);
             assert!(error.contains(part), "{line}: {error}");

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use toml::{Table, Value};
 
-use super::http::{self, RelayArgs, ShowArgs, usage};
+use super::http::{self, RelayArgs, ShowArgs, Speaks, usage};
 use crate::client::{Options, Target};
 
 /// What stands in the file.
@@ -18,7 +18,8 @@ pub(super) const FILE_HELP: &str = "The file:\n\n  \
     name = \"web\"                          # optional, as all that follows\n  \
     ttl = \"8h\"\n  \
     auth = \"user:password\"\n  \
-    host_header = \"rewrite\"\n\n\
+    host_header = \"rewrite\"\n  \
+    target_proto = \"h2\"                   # for gRPC\n\n\
     The exit code is the highest of all tunnels', as `adit help` lists them.";
 
 /// `adit up`.
@@ -59,6 +60,7 @@ pub(super) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
             ttl: tunnel.ttl,
             auth: tunnel.auth,
             host_header: tunnel.host_header,
+            http2: tunnel.speaks == Speaks::Http2,
             exit_on_disconnect: args.exit_on_disconnect,
             ..http::options(connector.clone(), tunnel.target, style)
         };
@@ -81,6 +83,7 @@ struct Tunnel {
     ttl: Option<String>,
     auth: Option<(String, String)>,
     host_header: Option<String>,
+    speaks: Speaks,
 }
 
 /// Reads the file; all that is wrong with it at once.
@@ -137,6 +140,7 @@ impl Reader {
             return None;
         };
         let (mut target, mut name, mut ttl, mut auth, mut host_header) = (None, None, None, None, None);
+        let mut speaks = Some(Speaks::Http1);
         for (key, value) in table {
             match key.as_str() {
                 // A port is the one value that is naturally written as a number.
@@ -164,8 +168,13 @@ impl Reader {
                         .and_then(|text| self.check(&place, key, &text, http::auth))
                 }
                 "host_header" => host_header = self.text(&place, key, value),
+                "target_proto" => {
+                    speaks = self
+                        .text(&place, key, value)
+                        .and_then(|text| self.check(&place, key, &text, http::target_proto))
+                }
                 _ => self.errors.push(format!(
-                    "{place}{key}: no such key; there are target, name, ttl, auth and host_header"
+                    "{place}{key}: no such key; there are target, name, ttl, auth, host_header and target_proto"
                 )),
             }
         }
@@ -181,7 +190,7 @@ impl Reader {
             }
             None => None,
         };
-        Some(Tunnel { target, name, ttl, auth, host_header })
+        Some(Tunnel { target, name, ttl, auth, host_header, speaks: speaks? })
     }
 
     fn text(&mut self, place: &str, key: &str, value: &Value) -> Option<String> {

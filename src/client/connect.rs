@@ -11,7 +11,7 @@ use super::control::Control;
 use super::event::End;
 use super::session::Options;
 use super::text::percent_encode;
-use crate::proto::api::{CreateTunnel, Tunnel};
+use crate::proto::api::{CreateTunnel, TARGET_HTTP2, Tunnel};
 use crate::proto::limits::client::{CONNECT_WAIT, RETRY_AFTER};
 use crate::stream::handshake::ConnectError;
 use crate::sync::lock;
@@ -79,6 +79,7 @@ impl Attempt {
             auth_pass,
             host_header: options.host_header.clone(),
             reuse: (!options.reuse).then_some(false),
+            target_proto: options.http2.then(|| TARGET_HTTP2.to_owned()),
         }
     }
 
@@ -103,6 +104,9 @@ impl Attempt {
                     "the relay has given the name {} instead of {name}: it seems not to allow names",
                     tunnel.slug
                 )
+            }
+            (None, _) if self.options.http2 && tunnel.target_proto.as_deref() != Some(TARGET_HTTP2) => {
+                "the relay does not know targets that speak HTTP/2: it is an older one".to_owned()
             }
             _ => return Ok(()),
         };

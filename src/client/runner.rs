@@ -84,9 +84,10 @@ impl Runner {
         tokens: watch::Receiver<Option<Secret>>,
     ) -> Self {
         let connector = options.connector.of_its_own();
+        let target = options.target.clone().speaking(options.http2);
         let (say_notes, notes) = mpsc::channel(SAY_QUEUE);
         Self {
-            options: Arc::new(Options { connector, ..options }),
+            options: Arc::new(Options { connector, target, ..options }),
             events,
             stop,
             streams: Streams::default(),

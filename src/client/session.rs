@@ -30,6 +30,8 @@ pub struct Options {
     pub host_header: Option<String>,
     /// `false`: each data socket carries one request only.
     pub reuse: bool,
+    /// The target speaks HTTP/2 with prior knowledge, as gRPC servers do. One with TLS is offered nothing else (ALPN).
+    pub http2: bool,
     /// Requests told as events in a second, the others are counted; 0: requests are not looked at.
     pub requests_per_second: u32,
     /// End instead of trying again when the relay is not reached or lost.
@@ -53,6 +55,7 @@ impl Options {
             auth: None,
             host_header: None,
             reuse: true,
+            http2: false,
             requests_per_second: 0,
             exit_on_disconnect: false,
             probe: false,

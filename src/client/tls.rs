@@ -22,6 +22,16 @@ pub(super) fn unverified() -> Result<TlsConnector, TlsError> {
     once(&MADE, tls::unverified)
 }
 
+/// What HTTP/2 is called in ALPN.
+pub(super) const HTTP2: &[u8] = b"h2";
+
+/// The same, offering HTTP/2 and nothing else.
+pub(super) fn offering_http2(connector: &TlsConnector) -> TlsConnector {
+    let mut config = ClientConfig::clone(connector.config());
+    config.alpn_protocols = vec![HTTP2.to_vec()];
+    TlsConnector::from(Arc::new(config))
+}
+
 /// Verifies against the certificates in `pem` alone. The error says what is wrong with them.
 pub(super) fn trusting(pem: &[u8]) -> Result<TlsConnector, String> {
     let mut roots = RootCertStore::empty();

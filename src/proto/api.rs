@@ -38,7 +38,15 @@ pub struct CreateTunnel {
     /// `false`: each data socket carries one request only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reuse: Option<bool>,
+    /// What the target speaks: `h2` (HTTP/2 with prior knowledge, as gRPC servers do), or `http1`; absent: `http1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_proto: Option<String>,
 }
+
+/// `target_proto` of a target that speaks HTTP/2 with prior knowledge.
+pub const TARGET_HTTP2: &str = "h2";
+/// `target_proto` of a target that speaks HTTP/1.1.
+pub const TARGET_HTTP1: &str = "http1";
 
 /// A tunnel as its owner sees it. Times are RFC 3339 strings, durations Go's notation, counters integers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +91,9 @@ pub struct Tunnel {
     /// As given at creation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// What the target speaks; absent where that is HTTP/1.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_proto: Option<String>,
     /// Where viewers go: always absolute.
     pub public_url: String,
 }

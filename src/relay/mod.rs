@@ -13,8 +13,10 @@ mod exchange;
 mod extended;
 mod forward;
 mod front;
+mod grpc;
 mod handover;
 mod listen;
+mod multiplex;
 #[doc(hidden)]
 pub mod onward;
 mod proxy;

@@ -16,6 +16,7 @@ use super::exchange::{Account, Exchange, Finish, NoHead, Record, ResponseBody, R
 use super::extended::{self, Wanted};
 use super::forward;
 use super::front::Content;
+use super::multiplex;
 use super::onward::{Onward, split_target};
 use super::reach;
 use super::rewrite::{self, Address};
@@ -67,6 +68,7 @@ pub async fn forward(
 
     let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let (prefix, target) = split_target(target, by_path);
+    let protocols = wanted.as_ref().map(|wanted| wanted.protocols.clone());
     let onward = Onward {
         method: &parts.method,
         target: &target,
@@ -78,8 +80,26 @@ pub async fn forward(
         via: &shared.via,
         guarded: spec.auth.is_some(),
         body: framing,
-        upgrade: wanted.as_ref().map(|wanted| &wanted.protocols),
+        upgrade: protocols.as_ref(),
     };
+    if spec.http2 {
+        let asked = multiplex::Asked {
+            shared,
+            connection,
+            tunnel,
+            spec: &spec,
+            viewing,
+            running,
+            version,
+            upgrade: wanted.zip(on_upgrade),
+            onward,
+            headers: &parts.headers,
+            body,
+            record,
+        };
+        // Boxed, as what is rare must not make every request's future larger.
+        return Box::pin(multiplex::forward(asked)).await;
+    }
     let head = onward.head(&parts.headers);
 
     let resendable = is_resendable(&parts.method, has_body);
@@ -127,7 +147,7 @@ pub async fn forward(
         *response.headers_mut() = answer.headers;
         let splicing = Box::pin(upgrade::splice(
             viewer,
-            exchange,
+            exchange.into_parts(),
             limits.idle_upgraded,
             running,
             Arc::clone(&shared.ending),

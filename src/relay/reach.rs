@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::errors::Cause;
+use crate::link::sockets::Session;
 use crate::link::{Ask, Lane, Link, OpenError};
 use crate::tunnel::Tunnel;
 
@@ -41,6 +42,36 @@ pub async fn lane(shared: &Shared, tunnel: &Tunnel, ask: Ask) -> Result<Lane, Ca
                 until.get_or_insert(Instant::now() + shared.config.limits.reconnect_wait);
             }
             opened => return Ok(opened?),
+        }
+    }
+}
+
+/// Who is at the other end of a tunnel.
+pub enum Client {
+    /// Its client.
+    Session(Arc<Session>),
+    /// A stream to its client, which is at the process before us.
+    Lane(Lane),
+}
+
+/// The client of `tunnel`, for whom is waited while it is away; `without` is why it is not there.
+pub async fn client(
+    shared: &Shared,
+    tunnel: &Tunnel,
+    ask: Ask,
+    until: &mut Option<Instant>,
+    without: &Cause,
+) -> Result<Client, Cause> {
+    loop {
+        if let Some(session) = tunnel.session() {
+            return Ok(Client::Session(session));
+        }
+        match shared.predecessor.open(&tunnel.name, ask.remote).await {
+            Some(Err(OpenError::ClientGone)) | None => {}
+            Some(opened) => return Ok(Client::Lane(opened?)),
+        }
+        if !is_back(shared, tunnel, until).await? {
+            return Err(without.clone());
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ending::Ending;
 use super::errors::Cause;
-use super::exchange::{Account, Exchange};
+use super::exchange::Account;
 use super::viewer::{Busy, Connection, ViewerIo};
 use crate::stream::splice::{HalfClose, Moved, splice as copy};
 use crate::stream::{Duplex, handshake};
@@ -55,10 +55,11 @@ impl Viewer {
     }
 }
 
-/// Copies until either side ends, the tunnel ends, or nothing moves for `idle`.
+/// Copies until either side ends, the tunnel ends, or nothing moves for `idle`. Of the target come what was read behind its
+/// head, its stream, and the meter of that.
 pub async fn splice(
     viewer: Viewer,
-    exchange: Exchange,
+    (input, mut stream, mut meter): (Bytes, Box<dyn Duplex>, Option<Box<Meter>>),
     idle: Duration,
     running: CancellationToken,
     ending: Arc<Ending>,
@@ -66,7 +67,6 @@ pub async fn splice(
 ) {
     let Viewer { on_upgrade, stream: one_of_several } = viewer;
     let Ok(upgraded) = on_upgrade.await else { return };
-    let (input, mut stream, mut meter) = exchange.into_parts();
     let way = Way { input, stream: &mut stream, meter: &mut meter, idle };
     let stopped = async {
         running.cancelled().await;

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use uuid::Uuid;
 
 use crate::auth::password::{self, BasicAuth, PasswordError};
-use crate::proto::api::CreateTunnel;
+use crate::proto::api::{CreateTunnel, TARGET_HTTP1, TARGET_HTTP2};
 use crate::proto::duration;
 use crate::proto::name::{Name, NameError};
 use crate::store::{StoreError, TunnelRow};
@@ -33,6 +33,9 @@ pub enum CreateError {
     /// The host would not be valid in a request.
     #[error("host_header must be a host name with an optional port")]
     HostHeader,
+    /// The target speaks something else.
+    #[error("target_proto must be h2 or http1")]
+    TargetProto,
     /// The name is reserved for another key.
     #[error("the name '{0}' belongs to another key; choose another")]
     Taken(String),
@@ -73,6 +76,8 @@ pub struct Spec {
     pub host_header: Option<HeaderValue>,
     /// Whether a data socket may carry more than one request.
     pub reuse: bool,
+    /// The target speaks HTTP/2, with prior knowledge.
+    pub http2: bool,
     /// What viewers must give.
     pub auth: Option<Arc<BasicAuth>>,
 }
@@ -80,8 +85,8 @@ pub struct Spec {
 impl PartialEq for Spec {
     fn eq(&self, other: &Self) -> bool {
         let auth = |spec: &Self| spec.auth.as_ref().map(|auth| auth.to_text());
-        (self.chosen, self.local_port, self.ttl, self.reuse)
-            == (other.chosen, other.local_port, other.ttl, other.reuse)
+        (self.chosen, self.local_port, self.ttl, self.reuse, self.http2)
+            == (other.chosen, other.local_port, other.ttl, other.reuse, other.http2)
             && self.device_name == other.device_name
             && self.source == other.source
             && self.host_header == other.host_header
@@ -118,6 +123,11 @@ impl Spec {
             source: label(&request.source),
             host_header,
             reuse: request.reuse.unwrap_or(true),
+            http2: match filled(&request.target_proto) {
+                None | Some(TARGET_HTTP1) => false,
+                Some(TARGET_HTTP2) => true,
+                Some(_) => return Err(CreateError::TargetProto),
+            },
             auth,
         };
         Ok((spec, name))
@@ -133,6 +143,7 @@ impl Spec {
             source: row.source.clone(),
             host_header: row.host_header.as_deref().and_then(|host| HeaderValue::from_str(host).ok()),
             reuse: row.reuse,
+            http2: row.target_proto.as_deref() == Some(TARGET_HTTP2),
             auth: row.auth.as_deref().map(BasicAuth::from_text).transpose()?.map(Arc::new),
         })
     }
@@ -153,7 +164,7 @@ impl Spec {
             auth: self.auth.as_ref().map(|auth| auth.to_text()),
             kind: "http".to_owned(),
             port: None,
-            target_proto: None,
+            target_proto: self.http2.then(|| TARGET_HTTP2.to_owned()),
             replica: false,
             policy: None,
             created_at: 0,

@@ -16,6 +16,7 @@ mod faults;
 mod floods;
 mod frames;
 mod framing;
+mod grpc;
 mod h2_frames;
 mod headers;
 mod http2;

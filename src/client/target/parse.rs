@@ -54,7 +54,7 @@ impl Target {
                 return Err(ParseTargetError::RelativePath);
             }
             let path = format!("/{}", path.trim_start_matches('/'));
-            return Ok(Self { tls: false, at: At::Unix(PathBuf::from(path)) });
+            return Ok(Self { tls: false, http2: false, at: At::Unix(PathBuf::from(path)) });
         }
         let (tls, usual, rest) = match text.split_once("://") {
             None => (false, None, text),
@@ -78,7 +78,7 @@ impl Target {
             (None, Some(usual)) => usual,
             (None, None) => return Err(ParseTargetError::NoPort(authority.to_owned())),
         };
-        Ok(Self { tls, at: At::Tcp { host, port } })
+        Ok(Self { tls, http2: false, at: At::Tcp { host, port } })
     }
 }
 

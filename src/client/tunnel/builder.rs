@@ -34,6 +34,7 @@ pub struct TunnelBuilder {
     auth: Option<(String, String)>,
     host_header: Option<String>,
     reuse: bool,
+    http2: bool,
     requests_per_second: u32,
     reconnect: bool,
     wait: bool,
@@ -60,6 +61,7 @@ impl TunnelBuilder {
             auth: None,
             host_header: None,
             reuse: true,
+            http2: false,
             requests_per_second: 0,
             reconnect: true,
             wait: false,
@@ -97,6 +99,12 @@ impl TunnelBuilder {
     /// `false`: each data socket, and so each connection to the target, carries one request only.
     pub fn reuse(self, reuse: bool) -> Self {
         Self { reuse, ..self }
+    }
+
+    /// `true`: the target speaks HTTP/2 with prior knowledge, as gRPC servers do, and so does the relay with it; viewers of
+    /// HTTP/1.1 are served as well. Requests are not told as events then. A service of this program speaks HTTP/1.1.
+    pub fn http2(self, http2: bool) -> Self {
+        Self { http2, ..self }
     }
 
     /// Requests told as events in a second; beyond it they are counted. None are told without this.
@@ -171,6 +179,9 @@ impl TunnelBuilder {
         if let Some(name) = &self.name {
             Name::parse(name)?;
         }
+        if self.http2 && target.here().is_some() {
+            return Err(TunnelError::ServiceHttp2);
+        }
         let relay = RelayUrl::parse(&self.relay)?;
         let dialer = Dialer::new(relay, self.proxies.unwrap_or_else(Proxies::from_env));
         let dialer = match self.tls {
@@ -185,6 +196,7 @@ impl TunnelBuilder {
             auth: self.auth,
             host_header: self.host_header,
             reuse: self.reuse,
+            http2: self.http2,
             requests_per_second: self.requests_per_second,
             exit_on_disconnect: !self.reconnect,
             probe: self.probe,

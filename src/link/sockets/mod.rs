@@ -14,8 +14,9 @@ pub use control::{Judge, run as run_control};
 pub use pending::{Bearer, Claim, ClaimError, Pending};
 pub use standby::{Admitted, StandbyError, is_recent};
 
+use std::any::Any;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -79,6 +80,8 @@ pub struct Session {
     reuse: AtomicU8,
     claim_wait: Duration,
     waiting_most: usize,
+    /// What a front keeps for as long as the session lives.
+    kept: OnceLock<Arc<dyn Any + Send + Sync>>,
     /// Counts it among all sessions.
     _counted: Held,
 }
@@ -113,9 +116,16 @@ impl Session {
             reuse: AtomicU8::new(reuse as u8),
             claim_wait: limits.claim_wait,
             waiting_most: limits.waiting_per_tunnel,
+            kept: OnceLock::new(),
         });
         session.ask_standby();
         (session, said)
+    }
+
+    /// What a front keeps of this session, which goes with it: `make` makes it for whoever asks first. It must not hold the
+    /// session in turn. `None`: something of another type is kept.
+    pub fn keep<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<Arc<T>> {
+        Arc::clone(self.kept.get_or_init(|| Arc::new(make()))).downcast().ok()
     }
 
     /// Names it among all sessions.

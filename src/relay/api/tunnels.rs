@@ -208,6 +208,7 @@ fn show(api: &Api, tunnel: &Tunnel) -> api::Tunnel {
         connected: tunnel.session().is_some(),
         device_name: spec.device_name.clone(),
         source: spec.source.clone(),
+        target_proto: spec.http2.then(|| api::TARGET_HTTP2.to_owned()),
         public_url: api.routes.url_of(&tunnel.name),
     }
 }

@@ -304,7 +304,8 @@ impl Account {
         self.tunnel.traffic.bytes_in.fetch_add(count, Ordering::Relaxed);
     }
 
-    fn bytes_out(&mut self, count: u64) {
+    /// So many bytes of the response are for the viewer.
+    pub fn bytes_out(&mut self, count: u64) {
         self.tunnel.traffic.bytes_out.fetch_add(count, Ordering::Relaxed);
         if let Some(record) = &mut self.record {
             record.send(count);

@@ -18,6 +18,7 @@ fn tunnel() -> Tunnel {
         source: None,
         host_header: None,
         reuse: true,
+        http2: false,
         auth: None,
     };
     let owner = Owner::from("alice");
