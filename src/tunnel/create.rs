@@ -36,6 +36,9 @@ pub enum CreateError {
     /// The target speaks something else.
     #[error("target_proto must be h2 or http1")]
     TargetProto,
+    /// A data socket for each request, to a target that is asked many things over one.
+    #[error("reuse cannot be false where target_proto is h2: many requests share a data socket there")]
+    SharedByNature,
     /// The name is reserved for another key.
     #[error("the name '{0}' belongs to another key; choose another")]
     Taken(String),
@@ -114,6 +117,15 @@ impl Spec {
             },
             _ => return Err(CreateError::Auth),
         };
+        let http2 = match filled(&request.target_proto) {
+            None | Some(TARGET_HTTP1) => false,
+            Some(TARGET_HTTP2) => true,
+            Some(_) => return Err(CreateError::TargetProto),
+        };
+        let reuse = request.reuse.unwrap_or(true);
+        if http2 && !reuse {
+            return Err(CreateError::SharedByNature);
+        }
         let label = |text: &Option<String>| filled(text).map(|text| text.chars().take(MAX_LABEL).collect());
         let spec = Self {
             chosen: name.is_some(),
@@ -122,12 +134,8 @@ impl Spec {
             device_name: label(&request.device_name),
             source: label(&request.source),
             host_header,
-            reuse: request.reuse.unwrap_or(true),
-            http2: match filled(&request.target_proto) {
-                None | Some(TARGET_HTTP1) => false,
-                Some(TARGET_HTTP2) => true,
-                Some(_) => return Err(CreateError::TargetProto),
-            },
+            reuse,
+            http2,
             auth,
         };
         Ok((spec, name))

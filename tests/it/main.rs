@@ -28,6 +28,7 @@ mod level_two;
 mod library;
 mod lifecycle;
 mod logs;
+mod multiplex;
 mod outsiders;
 mod peers;
 mod process;

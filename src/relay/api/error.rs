@@ -85,7 +85,9 @@ impl ApiFailure {
                 CreateError::Name(_) => (StatusCode::BAD_REQUEST, "invalid_name"),
                 CreateError::Ttl(_) => (StatusCode::BAD_REQUEST, "invalid_ttl"),
                 CreateError::Auth | CreateError::Password(_) => (StatusCode::BAD_REQUEST, "invalid_auth"),
-                CreateError::TargetProto => (StatusCode::BAD_REQUEST, "invalid_target_proto"),
+                CreateError::TargetProto | CreateError::SharedByNature => {
+                    (StatusCode::BAD_REQUEST, "invalid_target_proto")
+                }
                 CreateError::HostHeader => (StatusCode::BAD_REQUEST, "invalid_host_header"),
                 CreateError::Taken(_) => (StatusCode::CONFLICT, "name_taken"),
                 CreateError::TooMany(_) => (StatusCode::FORBIDDEN, "too_many_tunnels"),

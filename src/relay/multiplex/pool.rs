@@ -109,7 +109,8 @@ async fn wait(shared: &Arc<Shared>, tunnel: &Arc<Tunnel>, ask: Ask) -> Result<Pl
     let limits = &shared.config.limits;
     let _of_key = tunnel.quota.wait().map_err(Cause::WaitingOfKey)?;
     let _promise = shared.room.promise().ok_or(Cause::Full)?;
-    let deadline = Instant::now() + limits.claim_wait;
+    // For the claim, and for the target's first words.
+    let deadline = Instant::now() + 2 * limits.claim_wait;
     let (mut until, mut without) = (None, Cause::ClientOffline);
     loop {
         let session = match reach::client(shared, tunnel, ask, &mut until, &without).await? {
