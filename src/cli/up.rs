@@ -8,6 +8,7 @@ use toml::{Table, Value};
 
 use super::http::{self, RelayArgs, ShowArgs, Speaks, usage};
 use crate::client::{Options, Target};
+use crate::proto::api::Balance;
 
 /// What stands in the file.
 pub(super) const FILE_HELP: &str = "The file:\n\n  \
@@ -19,7 +20,9 @@ pub(super) const FILE_HELP: &str = "The file:\n\n  \
     ttl = \"8h\"\n  \
     auth = \"user:password\"\n  \
     host_header = \"rewrite\"\n  \
-    target_proto = \"h2\"                   # for gRPC\n\n\
+    target_proto = \"h2\"                   # for gRPC\n  \
+    replica = true                        # beside other clients\n  \
+    balance = \"sticky\"\n\n\
     The exit code is the highest of all tunnels', as `adit help` lists them.";
 
 /// `adit up`.
@@ -60,6 +63,7 @@ pub(super) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
             ttl: tunnel.ttl,
             auth: tunnel.auth,
             host_header: tunnel.host_header,
+            replica: tunnel.replica,
             http2: tunnel.speaks == Speaks::Http2,
             exit_on_disconnect: args.exit_on_disconnect,
             ..http::options(connector.clone(), tunnel.target, style)
@@ -84,6 +88,7 @@ struct Tunnel {
     auth: Option<(String, String)>,
     host_header: Option<String>,
     speaks: Speaks,
+    replica: Option<Balance>,
 }
 
 /// Reads the file; all that is wrong with it at once.
@@ -140,7 +145,7 @@ impl Reader {
             return None;
         };
         let (mut target, mut name, mut ttl, mut auth, mut host_header) = (None, None, None, None, None);
-        let mut speaks = Some(Speaks::Http1);
+        let (mut speaks, mut replica, mut balance) = (Some(Speaks::Http1), false, None);
         for (key, value) in table {
             match key.as_str() {
                 // A port is the one value that is naturally written as a number.
@@ -168,19 +173,36 @@ impl Reader {
                         .and_then(|text| self.check(&place, key, &text, http::auth))
                 }
                 "host_header" => host_header = self.text(&place, key, value),
+                "replica" => match value {
+                    Value::Boolean(value) => replica = *value,
+                    _ => self.errors.push(format!("{place}{key}: write true or false")),
+                },
+                "balance" => {
+                    balance = self
+                        .text(&place, key, value)
+                        .and_then(|text| self.check(&place, key, &text, http::balance))
+                }
                 "target_proto" => {
                     speaks = self
                         .text(&place, key, value)
                         .and_then(|text| self.check(&place, key, &text, http::target_proto))
                 }
                 _ => self.errors.push(format!(
-                    "{place}{key}: no such key; there are target, name, ttl, auth, host_header and target_proto"
+                    "{place}{key}: no such key; there are target, name, ttl, auth, host_header, target_proto, replica and \
+                     balance"
                 )),
             }
         }
         if !table.contains_key("target") {
             self.errors.push(format!("{place}target is missing"));
         }
+        if balance.is_some() && !replica {
+            self.errors.push(format!("{place}balance: there is none without replica = true"));
+        }
+        if replica && !table.contains_key("name") {
+            self.errors.push(format!("{place}replica: give a name, by which the clients find each other"));
+        }
+        let replica = replica.then(|| balance.unwrap_or_default());
         let target = target?;
         let host_header = match host_header.map(|text| http::host_header(&text, &target)) {
             Some(Ok(host_header)) => host_header,
@@ -190,7 +212,7 @@ impl Reader {
             }
             None => None,
         };
-        Some(Tunnel { target, name, ttl, auth, host_header, speaks: speaks? })
+        Some(Tunnel { target, name, ttl, auth, host_header, speaks: speaks?, replica })
     }
 
     fn text(&mut self, place: &str, key: &str, value: &Value) -> Option<String> {

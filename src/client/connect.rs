@@ -54,6 +54,7 @@ impl Attempt {
         let created = connector.create(&self.wanted()).await;
         let tunnel = created.map_err(|error| self.judge(error))?;
         *lock(&self.id) = Some(tunnel.id.clone());
+        self.check_features(&tunnel)?;
         self.check_name(&tunnel).await?;
         let mut path = format!("/ws/control?tunnel_id={}", percent_encode(&tunnel.id));
         if let Some(session) = &self.predecessor {
@@ -79,8 +80,25 @@ impl Attempt {
             auth_pass,
             host_header: options.host_header.clone(),
             reuse: (!options.reuse).then_some(false),
+            replica: options.replica.map(|_| true),
+            balance: options.replica.map(|balance| balance.as_str().to_owned()),
             target_proto: options.http2.then(|| TARGET_HTTP2.to_owned()),
         }
+    }
+
+    /// A relay that passes over what was asked for is an older one. The tunnel is left to whoever else may have it.
+    fn check_features(&self, tunnel: &Tunnel) -> Result<(), Failure> {
+        let options = &self.options;
+        let unknown = if options.http2 && tunnel.target_proto.as_deref() != Some(TARGET_HTTP2) {
+            "targets that speak HTTP/2"
+        } else if options.replica.is_some() && !tunnel.replica {
+            "tunnels with several clients"
+        } else {
+            return Ok(());
+        };
+        lock(&self.id).take();
+        let relay = options.connector.relay();
+        Err(Failure::Final(End::Refused(format!("{relay} does not know {unknown}: it is an older relay"))))
     }
 
     /// Viewers must find the tunnel where it was, and under the name that was asked for.
@@ -104,9 +122,6 @@ impl Attempt {
                     "the relay has given the name {} instead of {name}: it seems not to allow names",
                     tunnel.slug
                 )
-            }
-            (None, _) if self.options.http2 && tunnel.target_proto.as_deref() != Some(TARGET_HTTP2) => {
-                "the relay does not know targets that speak HTTP/2: it is an older one".to_owned()
             }
             _ => return Ok(()),
         };

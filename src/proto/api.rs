@@ -1,5 +1,7 @@
 //! The JSON of the REST API, with the types that the public clients decode (`protocol.md`, section "REST").
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 /// Version of the API, sent as `X-NullBore-API` and in `/health`.
@@ -41,6 +43,47 @@ pub struct CreateTunnel {
     /// What the target speaks: `h2` (HTTP/2 with prior knowledge, as gRPC servers do), or `http1`; absent: `http1`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_proto: Option<String>,
+    /// `true`: the tunnel may have several clients at the same time, each of which asks for it so. `false` or absent: the
+    /// newest client takes over from all others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replica: Option<bool>,
+    /// How viewers are shared among them, only with `replica`: `least-busy` or `sticky`; absent: `least-busy`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub balance: Option<String>,
+}
+
+/// How viewers are shared among several clients of one tunnel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Balance {
+    /// The next one goes to whoever has the fewest requests under way.
+    #[default]
+    LeastBusy,
+    /// Those of one address go to the same client, as long as it is there.
+    Sticky,
+}
+
+impl Balance {
+    /// As it is written: `least-busy` or `sticky`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LeastBusy => "least-busy",
+            Self::Sticky => "sticky",
+        }
+    }
+}
+
+/// The text is no [`Balance`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("write least-busy or sticky")]
+pub struct NoBalance;
+
+impl FromStr for Balance {
+    type Err = NoBalance;
+
+    fn from_str(text: &str) -> Result<Self, NoBalance> {
+        [Self::LeastBusy, Self::Sticky].into_iter().find(|balance| balance.as_str() == text).ok_or(NoBalance)
+    }
 }
 
 /// `target_proto` of a target that speaks HTTP/2 with prior knowledge.
@@ -85,6 +128,14 @@ pub struct Tunnel {
     pub suspended: bool,
     /// A client holds its control socket.
     pub connected: bool,
+    /// How many clients hold one. Relays that know of one only leave it out.
+    pub clients: u64,
+    /// The tunnel may have several; absent where it may not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub replica: bool,
+    /// How viewers are shared among them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub balance: Option<String>,
     /// As given at creation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device_name: Option<String>,

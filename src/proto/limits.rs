@@ -176,6 +176,20 @@ pub mod viewer {
     pub const H2_ERROR_RESETS: usize = 1024;
 }
 
+/// Rules for several clients of one tunnel.
+pub mod replicas {
+    use std::time::Duration;
+
+    /// Clients of one tunnel at the same time: the one for the next viewer is looked for among all of them.
+    pub const MOST: usize = 64;
+    /// A client has one part in so many of the time for a claim before another one is asked.
+    pub const CLAIM_PART: u32 = 4;
+    /// One that did not take up a viewer, or could not reach its target, is asked after the others for this long.
+    pub const AILING: Duration = Duration::from_secs(5);
+    /// Bytes of a request that are kept while its client may still say that it does not reach the target.
+    pub const KEPT: usize = 64 * 1024;
+}
+
 /// Rules for targets that speak HTTP/2.
 #[doc(hidden)]
 pub mod multiplex {

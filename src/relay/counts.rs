@@ -109,7 +109,7 @@ fn count(shared: &Shared, tasks: usize) -> Counts {
     for tunnel in registry.all() {
         away += tunnel.waiting();
         checks += tunnel.spec().auth.as_ref().map_or(0, |auth| auth.waiting());
-        if let Some(session) = tunnel.session() {
+        for session in tunnel.all_sessions() {
             idle += session.idle_lanes();
             unsent += session.unsaid();
         }

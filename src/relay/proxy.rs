@@ -23,7 +23,7 @@ use super::rewrite::{self, Address};
 use super::upgrade::{self, Viewer};
 use super::viewer::{Connection, Pinned};
 use crate::auth::password::Verdict;
-use crate::link::{Ask, Lane, Link};
+use crate::link::{Ask, Lane, Link, OpenError};
 use crate::proto::http1::{Framing, RequestBody, ResponseHead, list_contains};
 use crate::proto::limits::reuse;
 use crate::tunnel::{Spec, Tunnel};
@@ -107,7 +107,7 @@ pub async fn forward(
     let mut upload = Upload::new(head, body, framing, held, limits.body_bytes);
     upload.tell(record.as_ref().map(|record| record.received()));
     let ask = Ask { resendable, remote: connection.remote_canonical() };
-    let fetch = Fetch { shared, tunnel: &tunnel, ask };
+    let fetch = Fetch { shared, tunnel: &tunnel, ask, shares: spec.replica.is_some() };
     // Once bound, a lane stays so, though later requests say nothing of the login.
     let pinned = connection.unpin(tunnel.id);
     bound |= pinned.is_some();
@@ -116,7 +116,7 @@ pub async fn forward(
         fetched = fetch.run(pinned, upload, again) => fetched,
         () = running.cancelled() => Err(shared.ending.why_stopped()),
     };
-    let (exchange, mut answer) = fetched?;
+    let (mut exchange, mut answer) = fetched?;
 
     bound |= forward::offers_connection(&answer.headers);
     let framing = answer.framing(&parts.method).map_err(|_| Cause::BadResponse)?;
@@ -140,7 +140,8 @@ pub async fn forward(
             return Err(Cause::BadResponse);
         }
         let status = wanted.answer(&mut answer.headers, protocol)?;
-        let account = Account::new(tunnel, viewing, status.as_u16(), record.take());
+        let mut account = Account::new(tunnel, viewing, status.as_u16(), record.take());
+        account.hold(exchange.lane.load.take());
         let viewer = Viewer::new(on_upgrade, connection, version, &shared.open.upgraded);
         let mut response = Response::new(Content::Page(Default::default()));
         *response.status_mut() = status;
@@ -249,12 +250,17 @@ struct Fetch<'a> {
     shared: &'a Shared,
     tunnel: &'a Tunnel,
     ask: Ask,
+    /// Several clients may serve the tunnel.
+    shares: bool,
 }
 
 type Fetched = Result<(Exchange, ResponseHead), Cause>;
 
 impl Fetch<'_> {
     async fn run(&self, pinned: Option<Lane>, upload: Upload, again: Option<BytesMut>) -> Fetched {
+        if self.shares && pinned.is_none() {
+            return Box::pin(self.among(upload, again)).await;
+        }
         let waiting = pinned.or_else(|| self.tunnel.session()?.ready(self.ask));
         let Some(lane) = waiting else { return self.fresh(upload).await };
         let Some(again) = again else {
@@ -263,6 +269,11 @@ impl Fetch<'_> {
             }
             return self.first_head(self.exchange(lane, upload)).await;
         };
+        self.reused(lane, upload, again).await
+    }
+
+    /// The head on a lane that has carried a request before, or was opened in advance.
+    async fn reused(&self, lane: Lane, upload: Upload, again: BytesMut) -> Fetched {
         let mut exchange = self.exchange(lane, upload);
         match self.watched(&mut exchange, &again).await {
             Watched::Head(head) => {
@@ -293,6 +304,87 @@ impl Fetch<'_> {
             Err(_) => return Err(Cause::NotClaimed),
         }
         self.first_head(exchange).await
+    }
+
+    /// The head from one of several clients. The next one is asked where nothing can have come of the request: as one is
+    /// gone, does not take it up or does not reach its target; or where that does no harm.
+    async fn among(&self, mut upload: Upload, again: Option<BytesMut>) -> Fetched {
+        let resendable = again.is_some();
+        let wait = self.shared.config.limits.claim_wait;
+        let mut tried = Vec::new();
+        upload.keep();
+        let mut picked = self.tunnel.pick(self.ask.remote.ip(), &tried);
+        let mut failed = None;
+        loop {
+            let id = picked.as_ref().map(|picked| picked.session.id());
+            let lane = match picked.take().map(|picked| picked.ready(self.ask)) {
+                Some(Ok(lane)) => {
+                    tried.extend(id);
+                    Ok(lane)
+                }
+                Some(Err(picked)) => {
+                    let _waiting = self.tunnel.quota.wait().map_err(Cause::WaitingOfKey)?;
+                    let _promise = self.shared.room.promise().ok_or(Cause::Full)?;
+                    reach::among(self.tunnel, self.ask, wait, picked, &mut tried).await
+                }
+                None => match failed {
+                    Some(cause) => return Err(cause),
+                    // Nobody is there, and nobody was asked.
+                    None => return self.fresh(upload).await,
+                },
+            };
+            let cause = match lane {
+                Err(OpenError::ClientGone) if failed.is_none() => {
+                    // All that were there have left: they are waited for.
+                    return self.fresh(upload).await;
+                }
+                Err(error) => return Err(failed.unwrap_or_else(|| error.into())),
+                Ok(lane) => {
+                    if let (true, Some(again)) = (lane.trial, &again) {
+                        return self.reused(lane, upload, again.clone()).await;
+                    }
+                    let mut exchange = self.exchange(lane, upload);
+                    let error = match self.lively(&mut exchange, resendable).await {
+                        Ok(head) => {
+                            exchange.lane.answered(true);
+                            return Ok((exchange, head));
+                        }
+                        Err(error) => error,
+                    };
+                    let harmless = match error {
+                        NoHead::Rejected(_) => true,
+                        NoHead::Nothing | NoHead::Gone => resendable,
+                        _ => false,
+                    };
+                    let cause = cause_of(error);
+                    if !harmless {
+                        return Err(cause);
+                    }
+                    let asked = tried.last().and_then(|id| self.tunnel.session_of(*id));
+                    if let Some(session) = asked {
+                        session.ail();
+                    }
+                    let Some(rewound) = exchange.upload.rewound() else { return Err(cause) };
+                    upload = rewound;
+                    cause
+                }
+            };
+            failed = Some(cause);
+            picked = self.tunnel.pick(self.ask.remote.ip(), &tried);
+        }
+    }
+
+    /// The head on a lane of any kind; an error if its client gives no sign of life.
+    async fn lively(&self, exchange: &mut Exchange, resendable: bool) -> Result<ResponseHead, NoHead> {
+        if exchange.lane.waited.is_some() {
+            let wait = if resendable { reuse::PROBE_WAIT } else { self.shared.config.limits.claim_wait };
+            match timeout(wait, exchange.head(self.idle())).await {
+                Ok(head) => return head,
+                Err(_) if exchange.has_input() || exchange.lane.stream.ponged() => {}
+                Err(_) => return Err(NoHead::Gone),
+            }
+        }
+        self.attended(exchange).await
     }
 
     async fn fresh(&self, upload: Upload) -> Fetched {

@@ -10,6 +10,8 @@ use std::pin::Pin;
 
 use uuid::Uuid;
 
+use crate::proto::api::Balance;
+
 pub use open::FILE_NAME;
 pub use sqlite::Sqlite;
 
@@ -78,8 +80,8 @@ pub struct TunnelRow {
     pub port: Option<u16>,
     /// What the target speaks, where that is not HTTP/1.1: `h2`.
     pub target_proto: Option<String>,
-    /// Several clients may serve the tunnel at the same time.
-    pub replica: bool,
+    /// Several clients may serve the tunnel at the same time, and so viewers are shared among them.
+    pub replica: Option<Balance>,
     /// What its owner wants of viewers, as JSON.
     pub policy: Option<String>,
     /// When the tunnel was created.

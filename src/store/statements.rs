@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::open::store_error;
 use super::sqlite::{Sqlite, data_version};
 use super::{Activity, KeyRow, Put, Reply, Store, StoreError, TunnelRow};
+use crate::proto::api::Balance;
 
 /// Writes to the keys reach the disk before they are answered: a key that was revoked must not come back
 /// after a power cut. They are rare enough for that.
@@ -51,9 +52,26 @@ fn tunnel_row(row: &Row<'_>) -> rusqlite::Result<TunnelRow> {
         kind: row.get("kind")?,
         port: row.get("port")?,
         target_proto: row.get("target_proto")?,
-        replica: row.get("replica")?,
+        replica: replica(row.get("replica")?),
         policy: row.get("policy")?,
     })
+}
+
+/// How several clients share viewers, as it is kept: 0 is one client alone.
+fn replica_number(replica: Option<Balance>) -> i64 {
+    match replica {
+        None => 0,
+        Some(Balance::LeastBusy) => 1,
+        Some(Balance::Sticky) => 2,
+    }
+}
+
+fn replica(number: i64) -> Option<Balance> {
+    match number {
+        0 => None,
+        2 => Some(Balance::Sticky),
+        _ => Some(Balance::LeastBusy),
+    }
 }
 
 fn key_row(row: &Row<'_>) -> rusqlite::Result<KeyRow> {
@@ -138,7 +156,7 @@ impl Store for Sqlite {
                     ":bytes_out": signed(row.bytes_out), ":requests": signed(row.requests),
                     ":last_active": row.last_active, ":generation": db.generation, ":now": now(),
                     ":kind": row.kind, ":port": row.port, ":target_proto": row.target_proto,
-                    ":replica": row.replica, ":policy": row.policy,
+                    ":replica": replica_number(row.replica), ":policy": row.policy,
                 })
                 .map_err(store_error)?;
             if stored > 0 {
@@ -275,7 +293,7 @@ pub(super) mod tests {
             kind: "http".into(),
             port: None,
             target_proto: Some("h2".into()),
-            replica: true,
+            replica: Some(Balance::Sticky),
             policy: Some("{}".into()),
             created_at: 1,
             expires_at: Some(2),

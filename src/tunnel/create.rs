@@ -7,7 +7,7 @@ use http::HeaderValue;
 use uuid::Uuid;
 
 use crate::auth::password::{self, BasicAuth, PasswordError};
-use crate::proto::api::{CreateTunnel, TARGET_HTTP1, TARGET_HTTP2};
+use crate::proto::api::{Balance, CreateTunnel, TARGET_HTTP1, TARGET_HTTP2};
 use crate::proto::duration;
 use crate::proto::name::{Name, NameError};
 use crate::store::{StoreError, TunnelRow};
@@ -36,6 +36,12 @@ pub enum CreateError {
     /// The target speaks something else.
     #[error("target_proto must be h2 or http1")]
     TargetProto,
+    /// A balance that there is none of.
+    #[error("balance must be least-busy or sticky")]
+    Balance,
+    /// A balance among one.
+    #[error("balance is of tunnels with several clients: give replica as well")]
+    BalanceAlone,
     /// A data socket for each request, to a target that is asked many things over one.
     #[error("reuse cannot be false where target_proto is h2: many requests share a data socket there")]
     SharedByNature,
@@ -81,6 +87,8 @@ pub struct Spec {
     pub reuse: bool,
     /// The target speaks HTTP/2, with prior knowledge.
     pub http2: bool,
+    /// Several clients may serve it at the same time, and so viewers are shared among them.
+    pub replica: Option<Balance>,
     /// What viewers must give.
     pub auth: Option<Arc<BasicAuth>>,
 }
@@ -88,8 +96,8 @@ pub struct Spec {
 impl PartialEq for Spec {
     fn eq(&self, other: &Self) -> bool {
         let auth = |spec: &Self| spec.auth.as_ref().map(|auth| auth.to_text());
-        (self.chosen, self.local_port, self.ttl, self.reuse, self.http2)
-            == (other.chosen, other.local_port, other.ttl, other.reuse, other.http2)
+        (self.chosen, self.local_port, self.ttl, self.reuse, self.http2, self.replica)
+            == (other.chosen, other.local_port, other.ttl, other.reuse, other.http2, other.replica)
             && self.device_name == other.device_name
             && self.source == other.source
             && self.host_header == other.host_header
@@ -126,6 +134,12 @@ impl Spec {
         if http2 && !reuse {
             return Err(CreateError::SharedByNature);
         }
+        let balance = filled(&request.balance).map(|text| text.parse().map_err(|_| CreateError::Balance));
+        let replica = match (request.replica.unwrap_or_default(), balance.transpose()?) {
+            (true, balance) => Some(balance.unwrap_or_default()),
+            (false, None) => None,
+            (false, Some(_)) => return Err(CreateError::BalanceAlone),
+        };
         let label = |text: &Option<String>| filled(text).map(|text| text.chars().take(MAX_LABEL).collect());
         let spec = Self {
             chosen: name.is_some(),
@@ -136,6 +150,7 @@ impl Spec {
             host_header,
             reuse,
             http2,
+            replica,
             auth,
         };
         Ok((spec, name))
@@ -151,6 +166,7 @@ impl Spec {
             source: row.source.clone(),
             host_header: row.host_header.as_deref().and_then(|host| HeaderValue::from_str(host).ok()),
             reuse: row.reuse,
+            replica: row.replica,
             http2: row.target_proto.as_deref() == Some(TARGET_HTTP2),
             auth: row.auth.as_deref().map(BasicAuth::from_text).transpose()?.map(Arc::new),
         })
@@ -173,7 +189,7 @@ impl Spec {
             kind: "http".to_owned(),
             port: None,
             target_proto: self.http2.then(|| TARGET_HTTP2.to_owned()),
-            replica: false,
+            replica: self.replica,
             policy: None,
             created_at: 0,
             expires_at: None,

@@ -2,6 +2,7 @@
 
 mod create;
 mod lifetime;
+mod members;
 mod news;
 mod quota;
 mod registry;
@@ -10,6 +11,7 @@ mod throttle;
 mod traffic;
 
 pub use create::{CreateError, Spec, seconds};
+pub use members::Picked;
 pub use quota::{Quota, UsedUp, Viewing};
 pub use registry::{Registry, drain_session};
 pub use serving::{Credential, TooMany};
@@ -29,11 +31,12 @@ use uuid::Uuid;
 
 use crate::auth::Owner;
 use crate::auth::password::PasswordError;
-use crate::link::sockets::{End, Session};
+use crate::link::sockets::End;
 use crate::proto::api::NEVER;
 use crate::proto::limits::reservation;
 use crate::store::{Activity, TunnelRow};
 use crate::sync::lock;
+use members::Members;
 use quota::Quotas;
 use traffic::Counters;
 
@@ -56,7 +59,7 @@ pub struct Tunnel {
     spec: RwLock<Arc<Spec>>,
     life: Mutex<Life>,
     suspended: AtomicBool,
-    session: Mutex<Option<Arc<Session>>>,
+    members: Mutex<Members>,
     /// Told when a session is attached.
     attached: Notify,
     /// Viewers that wait for a session.
@@ -88,8 +91,6 @@ struct Life {
     expiry: Expiry,
     /// When a session was last attached.
     seen: Instant,
-    /// What the session was opened with, or has shown since.
-    credential: Credential,
     /// The end that the client was told of.
     announced: Option<Instant>,
     /// Cancelled when what is under way has to end: deletion, expiry, suspension, a revoked key.
@@ -111,7 +112,6 @@ impl Tunnel {
         let life = Life {
             expiry: Expiry::at(expires_at),
             seen: Instant::now(),
-            credential: Credential::Key(0),
             announced: None,
             running: CancellationToken::new(),
             ended: None,
@@ -127,7 +127,7 @@ impl Tunnel {
             spec: RwLock::new(Arc::new(spec)),
             life: Mutex::new(life),
             suspended: AtomicBool::new(false),
-            session: Mutex::new(None),
+            members: Mutex::default(),
             attached: Notify::new(),
             waiting: AtomicUsize::new(0),
         }

@@ -18,6 +18,7 @@ use crate::client::relay_url::RelayUrl;
 use crate::client::session::Options;
 use crate::client::target::Target;
 use crate::client::tls;
+use crate::proto::api::Balance;
 use crate::proto::duration;
 use crate::proto::name::Name;
 
@@ -35,6 +36,7 @@ pub struct TunnelBuilder {
     host_header: Option<String>,
     reuse: bool,
     http2: bool,
+    replica: Option<Balance>,
     requests_per_second: u32,
     reconnect: bool,
     wait: bool,
@@ -62,6 +64,7 @@ impl TunnelBuilder {
             host_header: None,
             reuse: true,
             http2: false,
+            replica: None,
             requests_per_second: 0,
             reconnect: true,
             wait: false,
@@ -105,6 +108,12 @@ impl TunnelBuilder {
     /// HTTP/1.1 are served as well. Requests are not told as events then. A service of this program speaks HTTP/1.1.
     pub fn http2(self, http2: bool) -> Self {
         Self { http2, ..self }
+    }
+
+    /// Shares the tunnel with other clients of the same key that ask for it too: viewers are balanced among them, and the
+    /// end of one ends no other. Without this the newest client takes over from all others.
+    pub fn replica(self, balance: Balance) -> Self {
+        Self { replica: Some(balance), ..self }
     }
 
     /// Requests told as events in a second; beyond it they are counted. None are told without this.
@@ -197,6 +206,7 @@ impl TunnelBuilder {
             host_header: self.host_header,
             reuse: self.reuse,
             http2: self.http2,
+            replica: self.replica,
             requests_per_second: self.requests_per_second,
             exit_on_disconnect: !self.reconnect,
             probe: self.probe,

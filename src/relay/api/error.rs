@@ -11,6 +11,7 @@ use http::{HeaderValue, StatusCode, header};
 use crate::auth::Refused;
 use crate::link::sockets::{ClaimError, StandbyError};
 use crate::proto::api::ApiError;
+use crate::proto::limits::replicas;
 use crate::relay::ending::Ending;
 use crate::store::StoreError;
 use crate::stream::handshake::NotWebSocket;
@@ -31,6 +32,12 @@ pub enum ApiFailure {
     /// The tunnel cannot be created as asked.
     #[error("{0}")]
     Create(#[from] CreateError),
+    /// As many clients serve the tunnel as may.
+    #[error("{} clients serve this tunnel, which is as many as may", replicas::MOST)]
+    TooManyClients,
+    /// The tunnel was to be deleted only if nobody serves it.
+    #[error("a client serves this tunnel")]
+    Connected,
     /// No tunnel of the caller with that id.
     #[error("tunnel not found")]
     NoTunnel,
@@ -85,6 +92,9 @@ impl ApiFailure {
                 CreateError::Name(_) => (StatusCode::BAD_REQUEST, "invalid_name"),
                 CreateError::Ttl(_) => (StatusCode::BAD_REQUEST, "invalid_ttl"),
                 CreateError::Auth | CreateError::Password(_) => (StatusCode::BAD_REQUEST, "invalid_auth"),
+                CreateError::Balance | CreateError::BalanceAlone => {
+                    (StatusCode::BAD_REQUEST, "invalid_balance")
+                }
                 CreateError::TargetProto | CreateError::SharedByNature => {
                     (StatusCode::BAD_REQUEST, "invalid_target_proto")
                 }
@@ -94,6 +104,8 @@ impl ApiFailure {
                 CreateError::TooOften { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_creations"),
                 CreateError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
             },
+            Self::TooManyClients => (StatusCode::TOO_MANY_REQUESTS, "too_many_clients"),
+            Self::Connected => (StatusCode::CONFLICT, "connected"),
             Self::NoTunnel => (StatusCode::NOT_FOUND, "tunnel_not_found"),
             Self::Foreign | Self::OtherTunnel => (StatusCode::FORBIDDEN, "foreign_tunnel"),
             Self::TokenLimited(_) => (StatusCode::FORBIDDEN, "token_limited"),

@@ -140,9 +140,18 @@ impl utoipa::Modify for AsWritten {
             }
             let required: fn(&str) -> bool = match name.as_str() {
                 "CreateTunnel" => |field| field == "local_port",
-                "Tunnel" => {
-                    |field| !matches!(field, "name" | "device_name" | "source" | "suspended" | "target_proto")
-                }
+                "Tunnel" => |field| {
+                    !matches!(
+                        field,
+                        "name"
+                            | "device_name"
+                            | "source"
+                            | "suspended"
+                            | "target_proto"
+                            | "replica"
+                            | "balance"
+                    )
+                },
                 _ => continue,
             };
             object.required = object.properties.keys().filter(|field| required(field)).cloned().collect();

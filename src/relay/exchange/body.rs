@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Exchange, Record};
 use crate::link::Lane;
+use crate::link::sockets::Load;
 use crate::proto::http1::{BodyReader, Framing, Piece};
 use crate::proto::limits::turn;
 use crate::relay::ending::Ending;
@@ -266,6 +267,8 @@ pub struct Account {
     viewing: Option<Viewing>,
     /// If records are wanted.
     record: Option<Box<Record>>,
+    /// Counts the viewer among those of its session, where several share the tunnel.
+    load: Option<Load>,
 }
 
 impl Account {
@@ -274,7 +277,12 @@ impl Account {
         if let Some(record) = &mut record {
             record.answer(status);
         }
-        Self { tunnel, viewing: Some(viewing), record }
+        Self { tunnel, viewing: Some(viewing), record, load: None }
+    }
+
+    /// Counts the viewer by `load` for as long as it lasts.
+    pub fn hold(&mut self, load: Option<Load>) {
+        self.load = load;
     }
 
     /// Counts what an upgraded connection moved.

@@ -12,7 +12,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::proto::http1::{RequestBody, chunk_head, chunked_end};
-use crate::proto::limits::turn;
+use crate::proto::limits::{replicas::KEPT, turn};
 use crate::relay::errors::Cause;
 use crate::relay::forward::strip_trailers;
 use crate::stream::Duplex;
@@ -80,6 +80,8 @@ pub struct Upload {
     /// Told of the same, for the record.
     told: Option<Arc<AtomicU64>>,
     done: bool,
+    /// What was written, where all of it may have to be written once more and it is little.
+    kept: Option<BytesMut>,
 }
 
 impl Upload {
@@ -99,6 +101,7 @@ impl Upload {
             received: 0,
             told: None,
             done: false,
+            kept: None,
         }
     }
 
@@ -115,6 +118,30 @@ impl Upload {
             received: 0,
             told: None,
             done: false,
+            kept: None,
+        }
+    }
+
+    /// Keeps what is written, as long as it is little, to begin anew.
+    pub fn keep(&mut self) {
+        self.kept = Some(BytesMut::new());
+    }
+
+    /// The same from the start, if all of it is still there.
+    pub fn rewound(mut self) -> Option<Self> {
+        let mut out = self.kept.replace(BytesMut::new())?;
+        out.unsplit(std::mem::take(&mut self.out));
+        self.out = out;
+        self.done = false;
+        Some(self)
+    }
+
+    fn note(kept: &mut Option<BytesMut>, written: &[u8]) {
+        if let Some(bytes) = kept {
+            bytes.extend_from_slice(written);
+            if bytes.len() > KEPT {
+                *kept = None;
+            }
         }
     }
 
@@ -158,11 +185,13 @@ impl Upload {
             if !self.out.is_empty() {
                 let count =
                     ready!(Pin::new(&mut *stream).poll_write(cx, &self.out)).map_err(UploadError::Target)?;
+                Self::note(&mut self.kept, &self.out[..count]);
                 self.out.advance(count);
                 moved += count;
             } else if !self.portion.is_empty() {
                 let count = ready!(Pin::new(&mut *stream).poll_write(cx, &self.portion))
                     .map_err(UploadError::Target)?;
+                Self::note(&mut self.kept, &self.portion[..count]);
                 self.portion.advance(count);
                 moved += count;
                 if self.portion.is_empty() && std::mem::take(&mut self.chunk_open) {

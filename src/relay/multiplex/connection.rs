@@ -15,6 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::io::{LaneIo, Pulse};
 use super::pool::Pool;
 use crate::link::Lane;
+use crate::link::sockets::Load;
 use crate::proto::limits::multiplex;
 use crate::relay::Shared;
 use crate::relay::errors::Cause;
@@ -113,7 +114,7 @@ impl Connection {
         let most = self.requests.current_max_send_streams().min(multiplex::STREAMS);
         let more = |streams| (streams < most && !self.is_over()).then_some(streams + 1);
         self.streams.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
-        Some(Place(Arc::clone(self)))
+        Some(Place { connection: Arc::clone(self), _load: None })
     }
 
     /// Whether it takes no more requests.
@@ -133,22 +134,32 @@ impl Connection {
 }
 
 /// The right to one stream.
-pub struct Place(Arc<Connection>);
+pub struct Place {
+    connection: Arc<Connection>,
+    /// Counts its viewer, where several clients share a tunnel.
+    _load: Option<Load>,
+}
 
 impl Place {
+    /// The same, whose viewer is counted by `load`.
+    pub fn counted(mut self, load: Option<Load>) -> Self {
+        self._load = load;
+        self
+    }
+
     /// Whether the client is there: it is asked where nothing has come of it for a while.
     pub async fn is_alive(&self) -> bool {
-        let pulse = &self.0.pulse;
+        let pulse = &self.connection.pulse;
         let alive = !pulse.is_quiet() || timeout(multiplex::PROBE_WAIT, pulse.sign()).await.is_ok();
         if !alive {
-            self.0.close();
+            self.connection.close();
         }
         alive
     }
 
     /// Whether the target takes WebSockets (RFC 8441).
     pub fn takes_websockets(&self) -> bool {
-        self.0.requests.is_extended_connect_protocol_enabled()
+        self.connection.requests.is_extended_connect_protocol_enabled()
     }
 
     /// Sends the head of a request. `None`: the connection is about to end, and has not taken it.
@@ -157,13 +168,13 @@ impl Place {
         request: Request<()>,
         whole: bool,
     ) -> Option<(h2::client::ResponseFuture, h2::SendStream<Bytes>)> {
-        let sent = async { self.0.requests.clone().ready().await?.send_request(request, whole) };
+        let sent = async { self.connection.requests.clone().ready().await?.send_request(request, whole) };
         // It is ready at once, but for a queue that has none of its streams in it.
         match timeout(multiplex::PROBE_WAIT, sent).await {
             Ok(Ok(sent)) => Some(sent),
             failed => {
                 tracing::debug!(?failed, "connection to a target takes no more requests");
-                self.0.close();
+                self.connection.close();
                 None
             }
         }
@@ -172,9 +183,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        *lock(&self.0.used) = Instant::now();
-        self.0.streams.fetch_sub(1, Ordering::Relaxed);
-        self.0.rested.notify_one();
+        *lock(&self.connection.used) = Instant::now();
+        self.connection.streams.fetch_sub(1, Ordering::Relaxed);
+        self.connection.rested.notify_one();
     }
 }
 

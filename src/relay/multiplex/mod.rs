@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::errors::Cause;
-use super::exchange::{Account, Record};
+use super::exchange::{Account, Record, is_resendable};
 use super::extended::Wanted;
 use super::forward::takes_trailers;
 use super::front::Content;
@@ -83,6 +83,7 @@ pub async fn forward(asked: Asked<'_>) -> Result<Response<Content>, Cause> {
         onward: &asked.onward,
         headers: asked.headers,
         websocket: websocket.is_some(),
+        resendable: is_resendable(asked.onward.method, !upload.is_empty()),
         upload,
         received: &received,
     };
@@ -158,6 +159,8 @@ struct Fetch<'a> {
     onward: &'a Onward<'a>,
     headers: &'a http::HeaderMap,
     websocket: bool,
+    /// It may be sent a second time, whatever became of the first.
+    resendable: bool,
     upload: Upload,
     received: &'a AtomicU64,
 }
@@ -179,9 +182,9 @@ enum Failed {
 
 impl Fetch<'_> {
     async fn run(&mut self) -> Result<Fetched, Cause> {
-        let mut left = AGAIN;
+        let (mut left, mut tried) = (AGAIN, Vec::new());
         loop {
-            let place = pool::place(self.shared, self.tunnel, self.ask).await?;
+            let place = pool::place(self.shared, self.tunnel, self.ask, &mut tried).await?;
             if self.websocket && !place.takes_websockets() {
                 return Err(Cause::NoWebSocket);
             }
@@ -229,7 +232,8 @@ impl Fetch<'_> {
             }
             Pin::new(&mut *response).poll(cx).map_err(|error| {
                 tracing::debug!(%error, "no response");
-                if is_unprocessed(&error) {
+                // What is safe to send twice does no harm if it was processed.
+                if is_unprocessed(&error) || (self.resendable && !error.is_remote()) {
                     Failed::Unprocessed(cause_of(&error))
                 } else {
                     Failed::Cause(cause_of(&error))

@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
 
 use super::connection::{Connection, Place};
 use crate::link::sockets::Session;
 use crate::link::{Ask, Link, OpenError};
+use crate::proto::limits::replicas;
 use crate::relay::Shared;
 use crate::relay::errors::Cause;
 use crate::relay::reach::{self, Client};
 use crate::sync::{Counted, lock};
-use crate::tunnel::Tunnel;
+use crate::tunnel::{Picked, Tunnel};
 
 /// What a session keeps. Dropped with it, when its connections take no more requests; those under way go on.
 #[derive(Default)]
@@ -35,6 +37,18 @@ enum Failure {
     Open(OpenError),
     /// Nothing to speak HTTP/2 with is at its other end.
     Shake(Cause),
+    /// As many viewers wait as may.
+    Full,
+}
+
+impl Failure {
+    fn cause(self) -> Cause {
+        match self {
+            Self::Open(error) => error.into(),
+            Self::Shake(cause) => cause,
+            Self::Full => Cause::TooManyWaiting,
+        }
+    }
 }
 
 impl Pool {
@@ -90,22 +104,32 @@ impl Pool {
 }
 
 /// A place for one request to the target of `tunnel`. A client that is away, or goes away before its target was reached, is
-/// waited for: nothing of the request was sent yet.
-pub async fn place(shared: &Arc<Shared>, tunnel: &Arc<Tunnel>, ask: Ask) -> Result<Place, Cause> {
-    if let Some(session) = tunnel.session()
+/// waited for: nothing of the request was sent yet. Of several clients, those that fail become `tried`.
+pub async fn place(
+    shared: &Arc<Shared>,
+    tunnel: &Arc<Tunnel>,
+    ask: Ask,
+    tried: &mut Vec<Uuid>,
+) -> Result<Place, Cause> {
+    if let Some(Picked { session, load }) = tunnel.pick(ask.remote.ip(), tried)
         && let Some(place) = pool_of(&session).and_then(|pool| pool.place())
         && place.is_alive().await
     {
-        return Ok(place);
+        return Ok(place.counted(load));
     }
-    Box::pin(wait(shared, tunnel, ask)).await
+    Box::pin(wait(shared, tunnel, ask, tried)).await
 }
 
 fn pool_of(session: &Session) -> Option<Arc<Pool>> {
     session.keep(Pool::default)
 }
 
-async fn wait(shared: &Arc<Shared>, tunnel: &Arc<Tunnel>, ask: Ask) -> Result<Place, Cause> {
+async fn wait(
+    shared: &Arc<Shared>,
+    tunnel: &Arc<Tunnel>,
+    ask: Ask,
+    tried: &mut Vec<Uuid>,
+) -> Result<Place, Cause> {
     let limits = &shared.config.limits;
     let _of_key = tunnel.quota.wait().map_err(Cause::WaitingOfKey)?;
     let _promise = shared.room.promise().ok_or(Cause::Full)?;
@@ -113,44 +137,67 @@ async fn wait(shared: &Arc<Shared>, tunnel: &Arc<Tunnel>, ask: Ask) -> Result<Pl
     let deadline = Instant::now() + 2 * limits.claim_wait;
     let (mut until, mut without) = (None, Cause::ClientOffline);
     loop {
-        let session = match reach::client(shared, tunnel, ask, &mut until, &without).await? {
-            Client::Session(session) => session,
-            Client::Lane(lane) => {
-                // Of the process before us: for this request alone.
-                let connection = Connection::open(shared, tunnel, lane, Weak::new()).await?;
-                return connection.place().ok_or(Cause::TargetClosed);
-            }
+        let Picked { session, load } =
+            match reach::client(shared, tunnel, ask, tried, &mut until, &without).await? {
+                Client::Session(picked) => picked,
+                Client::Lane(lane) => {
+                    // Of the process before us: for this request alone.
+                    let connection = Connection::open(shared, tunnel, lane, Weak::new()).await?;
+                    return connection.place().ok_or(Cause::TargetClosed);
+                }
+            };
+        let several = load.is_some();
+        let part = if several && tunnel.has_others(&[&tried[..], &[session.id()]].concat()) {
+            Instant::now() + limits.claim_wait / replicas::CLAIM_PART
+        } else {
+            deadline
         };
-        let pool = pool_of(&session).ok_or(Cause::Internal)?;
-        let _waiting =
-            Counted::enter(&pool.waiting, limits.waiting_per_tunnel).ok_or(Cause::TooManyWaiting)?;
-        loop {
-            if let Some(place) = pool.place() {
-                if place.is_alive().await {
-                    return Ok(place);
-                }
-                continue;
+        match on(shared, tunnel, &session, ask, part.min(deadline)).await {
+            Ok(place) => return Ok(place.counted(load)),
+            Err(Failure::Full) => return Err(Cause::TooManyWaiting),
+            Err(Failure::Open(OpenError::Draining)) => return Err(Cause::Draining),
+            Err(failure) if several => {
+                session.ail();
+                tried.push(session.id());
+                without = failure.cause();
             }
-            if Instant::now() >= deadline {
-                return Err(Cause::NotClaimed);
+            Err(Failure::Open(OpenError::ClientGone)) if until.is_none_or(|until| Instant::now() < until) => {
+                without = Cause::ClientGone;
+                until.get_or_insert(Instant::now() + limits.reconnect_wait);
             }
-            let mut opening = pool.open(shared, tunnel, &session, ask);
-            let opened = timeout_at(deadline, opening.wait_for(Option::is_some)).await;
-            match opened.map(|opened| opened.ok().and_then(|opened| opened.clone())) {
-                Ok(Some(Ok(()))) => {}
-                Ok(Some(Err(Failure::Shake(cause)))) => return Err(cause),
-                Ok(Some(Err(Failure::Open(OpenError::ClientGone))))
-                    if until.is_none_or(|until| Instant::now() < until) =>
-                {
-                    without = Cause::ClientGone;
-                    until.get_or_insert(Instant::now() + limits.reconnect_wait);
-                    break;
-                }
-                Ok(Some(Err(Failure::Open(error)))) => return Err(error.into()),
-                // Its task was cut.
-                Ok(None) => return Err(Cause::Draining),
-                Err(_) => return Err(Cause::NotClaimed),
+            Err(failure) => return Err(failure.cause()),
+        }
+    }
+}
+
+/// A place on a connection of `session`, by `deadline`.
+async fn on(
+    shared: &Arc<Shared>,
+    tunnel: &Arc<Tunnel>,
+    session: &Arc<Session>,
+    ask: Ask,
+    deadline: Instant,
+) -> Result<Place, Failure> {
+    let pool = pool_of(session).ok_or(Failure::Shake(Cause::Internal))?;
+    let most = shared.config.limits.waiting_per_tunnel;
+    let _waiting = Counted::enter(&pool.waiting, most).ok_or(Failure::Full)?;
+    loop {
+        if let Some(place) = pool.place() {
+            if place.is_alive().await {
+                return Ok(place);
             }
+            continue;
+        }
+        if Instant::now() >= deadline {
+            return Err(Failure::Open(OpenError::NotClaimed));
+        }
+        let mut opening = pool.open(shared, tunnel, session, ask);
+        let opened = timeout_at(deadline, opening.wait_for(Option::is_some)).await;
+        match opened.map(|opened| opened.ok().and_then(|opened| opened.clone())) {
+            Ok(Some(opened)) => opened?,
+            // Its task was cut.
+            Ok(None) => return Err(Failure::Shake(Cause::Draining)),
+            Err(_) => return Err(Failure::Open(OpenError::NotClaimed)),
         }
     }
 }
