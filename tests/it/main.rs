@@ -35,6 +35,7 @@ mod process;
 mod program;
 mod quotas;
 mod records;
+mod replicas;
 mod rest;
 mod reuse;
 mod rig;
