@@ -237,7 +237,9 @@ fn finish(
         (false, _) => Box::new(move |lane: Lane| lane.give_back(keep)),
         (true, Version::HTTP_11) => {
             let _counted = shared.open.pinned.hold();
-            Box::new(move |lane| {
+            Box::new(move |lane: Lane| {
+                // One that waits keeps nobody busy.
+                let lane = lane.counted(None);
                 connection.pin(Pinned { tunnel, until: Instant::now() + keep, lane, _counted })
             })
         }

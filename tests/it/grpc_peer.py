@@ -12,7 +12,9 @@ UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_le
 
 
 def say(text):
-    print(text, flush=True)
+    # In one write: threads say something at the same time.
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 # ---- the server ----
@@ -49,7 +51,8 @@ def fail(request, context):
 
 def forever(request, context):
     over = threading.Event()
-    context.add_callback(over.set)
+    if not context.add_callback(over.set):
+        over.set()
     yield b"begun"
     over.wait()
     say("cancelled")
@@ -137,8 +140,10 @@ class Client:
         self.fails(lambda: self.method("unary_unary", "Nothing")(b"", timeout=20), grpc.StatusCode.UNIMPLEMENTED)
 
     def deadline(self):
-        call = self.method("unary_stream", "Forever")
-        self.fails(lambda: list(call(b"", timeout=0.3)), grpc.StatusCode.DEADLINE_EXCEEDED)
+        # Long enough for a busy machine to begin.
+        call = self.method("unary_stream", "Forever")(b"", timeout=2)
+        assert next(call) == b"begun"
+        self.fails(lambda: next(call), grpc.StatusCode.DEADLINE_EXCEEDED)
 
     def cancel(self):
         call = self.method("unary_stream", "Forever")(b"", timeout=20)
