@@ -13,10 +13,13 @@ mod drain;
 mod ending;
 mod errors;
 mod exchange;
+mod extended;
 mod forward;
 mod front;
+mod grpc;
 mod handover;
 mod listen;
+mod multiplex;
 #[doc(hidden)]
 pub mod onward;
 mod policy;

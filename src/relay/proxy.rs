@@ -15,17 +15,19 @@ use super::Shared;
 use super::carry::Terms;
 use super::errors::Cause;
 use super::exchange::{Account, Exchange, Finish, NoHead, Record, ResponseBody, Rest, Upload, is_resendable};
+use super::extended::{self, Wanted};
 use super::forward;
 use super::front::Content;
+use super::multiplex;
 use super::onward::{Onward, split_target};
 use super::policy;
 use super::reach;
 use super::rewrite::{self, Address};
 use super::secure;
-use super::upgrade;
+use super::upgrade::{self, Viewer};
 use super::viewer::{Connection, Pinned};
 use crate::auth::password::Verdict;
-use crate::link::{Ask, Lane, Link};
+use crate::link::{Ask, Lane, Link, OpenError};
 use crate::proto::api::Proto;
 use crate::proto::http1::{Framing, RequestBody, ResponseHead, list_contains};
 use crate::proto::limits::reuse;
@@ -58,10 +60,12 @@ pub async fn forward(
     let viewing = tunnel.quota.view().map_err(Cause::ViewersOfKey)?;
     tunnel.traffic.request();
 
-    let wanted = forward::wanted_upgrade(request.headers()).filter(|_| request.version() == Version::HTTP_11);
-    let on_upgrade = wanted.as_ref().map(|_| hyper::upgrade::on(&mut request));
     let version = request.version();
-    let (parts, body) = request.into_parts();
+    let extended = extended::is_asked(&request);
+    let wanted = Wanted::upgrade(request.headers()).filter(|_| version == Version::HTTP_11);
+    let on_upgrade = (extended || wanted.is_some()).then(|| hyper::upgrade::on(&mut request));
+    let (mut parts, body) = request.into_parts();
+    let wanted = if extended { Some(Wanted::translate(&mut parts)?) } else { wanted };
     let framing = body_framing(&parts.method, &parts.headers, &body);
     let policy_limit = spec.policy.as_ref().and_then(|policy| policy.max_body);
     let body_limit =
@@ -92,6 +96,7 @@ pub async fn forward(
 
     let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let (prefix, target) = split_target(target, by_path);
+    let protocols = wanted.as_ref().map(|wanted| wanted.protocols.clone());
     let onward = Onward {
         method: &parts.method,
         target: &target,
@@ -104,9 +109,29 @@ pub async fn forward(
         via: &shared.via,
         guarded: policy::is_guarded(&spec),
         body: framing,
-        upgrade: wanted.as_ref(),
+        upgrade: protocols.as_ref(),
         policy: spec.policy.as_deref(),
     };
+    if spec.http2 {
+        let asked = multiplex::Asked {
+            shared,
+            connection,
+            tunnel,
+            spec: &spec,
+            viewing,
+            running,
+            version,
+            upgrade: wanted.zip(on_upgrade),
+            onward,
+            headers: &parts.headers,
+            body,
+            body_limit,
+            viewer,
+            record,
+        };
+        // Boxed, as what is rare must not make every request's future larger.
+        return Box::pin(multiplex::forward(asked)).await;
+    }
     let head = onward.head(&parts.headers);
 
     let resendable = is_resendable(&parts.method, has_body);
@@ -119,12 +144,10 @@ pub async fn forward(
     if let Some(policy) = &spec.policy {
         upload.keep_to(policy);
     }
-    let remote = connection.remote_canonical();
-    // Which port a viewer has behind a proxy is told by nobody.
-    let remote = if remote.ip() == viewer { remote } else { SocketAddr::new(viewer, 0) };
+    let remote = viewer_address(connection, viewer);
     let ask = Ask { resendable, remote, proto: Proto::Http, unused: spec.proxy_protocol.is_some() };
     let greeting = spec.proxy_protocol.map(|version| proxy_header::write(version, connection.ends()));
-    let fetch = Fetch { shared, tunnel: &tunnel, ask, greeting };
+    let fetch = Fetch { shared, tunnel: &tunnel, ask, greeting, shares: spec.replica.is_some() };
     let pinned = connection.unpin(tunnel.id);
     // Once bound, a lane stays so, though later requests say nothing of the login.
     bound |= pinned.as_ref().is_some_and(|pinned| pinned.login);
@@ -136,7 +159,7 @@ pub async fn forward(
         fetched = fetch.run(pinned.map(|pinned| pinned.lane), upload, again) => fetched,
         () = running.cancelled() => Err(shared.ending.why_stopped()),
     };
-    let (exchange, mut answer) = fetched.map_err(|cause| policy::told(&spec, cause))?;
+    let (mut exchange, mut answer) = fetched.map_err(|cause| policy::told(&spec, cause))?;
 
     bound |= forward::offers_connection(&answer.headers);
     let framing = answer.framing(&parts.method).map_err(|_| Cause::BadResponse)?;
@@ -161,20 +184,23 @@ pub async fn forward(
             return Err(Cause::BadResponse);
         };
         // The rest of a body would pass for the first words of the new protocol.
-        if !upgrade::is_among(&wanted, &protocol) || !exchange.upload.is_done() {
+        if !upgrade::is_among(&wanted.protocols, &protocol) || !exchange.upload.is_done() {
             return Err(Cause::BadResponse);
         }
-        let account = Account::new(tunnel, viewing, answer.status.as_u16(), record.take());
-        connection.becomes(&shared.open.upgraded);
+        let status = wanted.answer(&mut answer.headers, protocol)?;
+        let mut account = Account::new(tunnel, viewing, status.as_u16(), record.take());
+        account.hold(exchange.lane.load.take());
+        let viewer = Viewer::new(on_upgrade, connection, version, &shared.open.upgraded);
         let mut response = Response::new(Content::Page(Default::default()));
-        *response.status_mut() = answer.status;
+        *response.status_mut() = status;
         *response.headers_mut() = answer.headers;
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        response.headers_mut().insert(header::UPGRADE, protocol);
         let terms = Terms { idle: limits.idle_upgraded, running, ending: Arc::clone(&shared.ending) };
-        let splicing = Box::pin(upgrade::splice(on_upgrade, exchange, terms, account));
+        let splicing = Box::pin(upgrade::splice(viewer, exchange.into_parts(), terms, account));
         shared.tasks.spawn(shared.ending.cut.clone().run_until_cancelled_owned(splicing));
         return Ok(response);
+    }
+    if wanted.is_some_and(|wanted| wanted.is_mistaken(answer.status)) {
+        return Err(Cause::BadResponse);
     }
     if framing == Framing::Chunked {
         answer.headers.remove(header::CONTENT_LENGTH);
@@ -196,6 +222,12 @@ pub async fn forward(
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     Ok(response)
+}
+
+/// The viewer as its client is told. Which port one has behind a proxy is told by nobody.
+pub fn viewer_address(connection: &Connection, viewer: IpAddr) -> SocketAddr {
+    let remote = connection.remote_canonical();
+    if remote.ip() == viewer { remote } else { SocketAddr::new(viewer, 0) }
 }
 
 /// Whether this tunnel takes this request now.
@@ -286,8 +318,9 @@ fn finish(
         (false, _) => Box::new(move |lane: Lane| lane.give_back(keep)),
         (true, Version::HTTP_11) => {
             let _counted = shared.open.pinned.hold();
-            Box::new(move |lane| {
-                let since = Instant::now();
+            Box::new(move |lane: Lane| {
+                // One that waits keeps nobody busy.
+                let (lane, since) = (lane.counted(None), Instant::now());
                 connection.pin(Pinned { tunnel, since, until: since + keep, lane, login, _counted })
             })
         }
@@ -302,12 +335,17 @@ struct Fetch<'a> {
     ask: Ask,
     /// What a fresh lane begins with.
     greeting: Option<BytesMut>,
+    /// Several clients may serve the tunnel.
+    shares: bool,
 }
 
 type Fetched = Result<(Exchange, ResponseHead), Cause>;
 
 impl Fetch<'_> {
     async fn run(&self, pinned: Option<Lane>, upload: Upload, again: Option<BytesMut>) -> Fetched {
+        if self.shares && pinned.is_none() {
+            return Box::pin(self.among(upload, again)).await;
+        }
         let waiting = pinned.or_else(|| self.tunnel.session()?.ready(self.ask));
         let Some(lane) = waiting else { return self.fresh(upload).await };
         let Some(again) = again else {
@@ -316,6 +354,11 @@ impl Fetch<'_> {
             }
             return self.first_head(self.exchange(lane, upload)).await;
         };
+        self.reused(lane, upload, again).await
+    }
+
+    /// The head on a lane that has carried a request before, or was opened in advance.
+    async fn reused(&self, lane: Lane, upload: Upload, again: BytesMut) -> Fetched {
         let mut exchange = self.exchange(lane, upload);
         match self.watched(&mut exchange, &again).await {
             Watched::Head(head) => {
@@ -346,6 +389,87 @@ impl Fetch<'_> {
             Err(_) => return Err(Cause::NotClaimed),
         }
         self.first_head(exchange).await
+    }
+
+    /// The head from one of several clients. The next one is asked where nothing can have come of the request: as one is
+    /// gone, does not take it up or does not reach its target; or where that does no harm.
+    async fn among(&self, mut upload: Upload, again: Option<BytesMut>) -> Fetched {
+        let resendable = again.is_some();
+        let wait = self.shared.config.limits.claim_wait;
+        let mut tried = Vec::new();
+        upload.keep();
+        let mut picked = self.tunnel.pick(self.ask.remote.ip(), &tried);
+        let mut failed = None;
+        loop {
+            let id = picked.as_ref().map(|picked| picked.session.id());
+            let lane = match picked.take().map(|picked| picked.ready(self.ask)) {
+                Some(Ok(lane)) => {
+                    tried.extend(id);
+                    Ok(lane)
+                }
+                Some(Err(picked)) => {
+                    let _waiting = self.tunnel.quota.wait().map_err(Cause::WaitingOfKey)?;
+                    let _promise = self.shared.room.promise().ok_or(Cause::Full)?;
+                    reach::among(self.tunnel, self.ask, wait, picked, &mut tried).await
+                }
+                None => match failed {
+                    Some(cause) => return Err(cause),
+                    // Nobody is there, and nobody was asked.
+                    None => return self.fresh(upload).await,
+                },
+            };
+            let cause = match lane {
+                Err(OpenError::ClientGone) if failed.is_none() => {
+                    // All that were there have left: they are waited for.
+                    return self.fresh(upload).await;
+                }
+                Err(error) => return Err(failed.unwrap_or_else(|| error.into())),
+                Ok(lane) => {
+                    if let (true, Some(again)) = (lane.trial, &again) {
+                        return self.reused(lane, upload, again.clone()).await;
+                    }
+                    let mut exchange = self.exchange(lane, upload);
+                    let error = match self.lively(&mut exchange, resendable).await {
+                        Ok(head) => {
+                            exchange.lane.answered(true);
+                            return Ok((exchange, head));
+                        }
+                        Err(error) => error,
+                    };
+                    let harmless = match error {
+                        NoHead::Rejected(_) => true,
+                        NoHead::Nothing | NoHead::Gone => resendable,
+                        _ => false,
+                    };
+                    let cause = cause_of(error);
+                    if !harmless {
+                        return Err(cause);
+                    }
+                    let asked = tried.last().and_then(|id| self.tunnel.session_of(*id));
+                    if let Some(session) = asked {
+                        session.ail();
+                    }
+                    let Some(rewound) = exchange.upload.rewound() else { return Err(cause) };
+                    upload = rewound;
+                    cause
+                }
+            };
+            failed = Some(cause);
+            picked = self.tunnel.pick(self.ask.remote.ip(), &tried);
+        }
+    }
+
+    /// The head on a lane of any kind; an error if its client gives no sign of life.
+    async fn lively(&self, exchange: &mut Exchange, resendable: bool) -> Result<ResponseHead, NoHead> {
+        if exchange.lane.waited.is_some() {
+            let wait = if resendable { reuse::PROBE_WAIT } else { self.shared.config.limits.claim_wait };
+            match timeout(wait, exchange.head(self.idle())).await {
+                Ok(head) => return head,
+                Err(_) if exchange.has_input() || exchange.lane.stream.ponged() => {}
+                Err(_) => return Err(NoHead::Gone),
+            }
+        }
+        self.attended(exchange).await
     }
 
     async fn fresh(&self, upload: Upload) -> Fetched {
@@ -423,9 +547,10 @@ impl Fetch<'_> {
 }
 
 /// A request's body: as the viewer sends it, or all of it where it had to be checked.
-enum UploadBody {
+pub enum UploadBody {
+    /// As it comes.
     Coming(Incoming),
-    /// Boxed: it is rare, and large.
+    /// Held until it was checked. Boxed: it is rare, and large.
     Whole(Box<policy::Body>),
 }
 
