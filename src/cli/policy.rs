@@ -44,7 +44,7 @@ impl WhoArgs {
 
 /// What is wanted of viewers.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Rules for viewers, each kept on every request")]
+#[command(next_help_heading = "Rules for viewers")]
 pub(super) struct PolicyArgs {
     /// File with these rules in TOML; flags go before it
     #[arg(long, value_name = "FILE")]
