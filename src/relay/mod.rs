@@ -21,6 +21,7 @@ mod multiplex;
 pub mod onward;
 mod proxy;
 mod reach;
+mod replicas;
 #[doc(hidden)]
 pub mod rewrite;
 mod room;
