@@ -26,6 +26,7 @@ mod policy;
 mod proxied;
 mod proxy;
 mod reach;
+mod replicas;
 #[doc(hidden)]
 pub mod rewrite;
 mod room;

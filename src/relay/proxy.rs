@@ -27,7 +27,7 @@ use super::secure;
 use super::upgrade::{self, Viewer};
 use super::viewer::{Connection, Pinned};
 use crate::auth::password::Verdict;
-use crate::link::{Ask, Lane, Link, OpenError};
+use crate::link::{Ask, Lane, Link};
 use crate::proto::api::Proto;
 use crate::proto::http1::{Framing, RequestBody, ResponseHead, list_contains};
 use crate::proto::limits::reuse;
@@ -329,17 +329,17 @@ fn finish(
 }
 
 /// How a response head is had: from a waiting lane where one suits, with one retry where nothing is risked by it.
-struct Fetch<'a> {
-    shared: &'a Shared,
-    tunnel: &'a Tunnel,
-    ask: Ask,
+pub(super) struct Fetch<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) tunnel: &'a Tunnel,
+    pub(super) ask: Ask,
     /// What a fresh lane begins with.
     greeting: Option<BytesMut>,
     /// Several clients may serve the tunnel.
     shares: bool,
 }
 
-type Fetched = Result<(Exchange, ResponseHead), Cause>;
+pub(super) type Fetched = Result<(Exchange, ResponseHead), Cause>;
 
 impl Fetch<'_> {
     async fn run(&self, pinned: Option<Lane>, upload: Upload, again: Option<BytesMut>) -> Fetched {
@@ -358,7 +358,7 @@ impl Fetch<'_> {
     }
 
     /// The head on a lane that has carried a request before, or was opened in advance.
-    async fn reused(&self, lane: Lane, upload: Upload, again: BytesMut) -> Fetched {
+    pub(super) async fn reused(&self, lane: Lane, upload: Upload, again: BytesMut) -> Fetched {
         let mut exchange = self.exchange(lane, upload);
         match self.watched(&mut exchange, &again).await {
             Watched::Head(head) => {
@@ -391,93 +391,12 @@ impl Fetch<'_> {
         self.first_head(exchange).await
     }
 
-    /// The head from one of several clients. The next one is asked where nothing can have come of the request: as one is
-    /// gone, does not take it up or does not reach its target; or where that does no harm.
-    async fn among(&self, mut upload: Upload, again: Option<BytesMut>) -> Fetched {
-        let resendable = again.is_some();
-        let wait = self.shared.config.limits.claim_wait;
-        let mut tried = Vec::new();
-        upload.keep();
-        let mut picked = self.tunnel.pick(self.ask.remote.ip(), &tried);
-        let mut failed = None;
-        loop {
-            let id = picked.as_ref().map(|picked| picked.session.id());
-            let lane = match picked.take().map(|picked| picked.ready(self.ask)) {
-                Some(Ok(lane)) => {
-                    tried.extend(id);
-                    Ok(lane)
-                }
-                Some(Err(picked)) => {
-                    let _waiting = self.tunnel.quota.wait().map_err(Cause::WaitingOfKey)?;
-                    let _promise = self.shared.room.promise().ok_or(Cause::Full)?;
-                    reach::among(self.tunnel, self.ask, wait, picked, &mut tried).await
-                }
-                None => match failed {
-                    Some(cause) => return Err(cause),
-                    // Nobody is there, and nobody was asked.
-                    None => return self.fresh(upload).await,
-                },
-            };
-            let cause = match lane {
-                Err(OpenError::ClientGone) if failed.is_none() => {
-                    // All that were there have left: they are waited for.
-                    return self.fresh(upload).await;
-                }
-                Err(error) => return Err(failed.unwrap_or_else(|| error.into())),
-                Ok(lane) => {
-                    if let (true, Some(again)) = (lane.trial, &again) {
-                        return self.reused(lane, upload, again.clone()).await;
-                    }
-                    let mut exchange = self.exchange(lane, upload);
-                    let error = match self.lively(&mut exchange, resendable).await {
-                        Ok(head) => {
-                            exchange.lane.answered(true);
-                            return Ok((exchange, head));
-                        }
-                        Err(error) => error,
-                    };
-                    let harmless = match error {
-                        NoHead::Rejected(_) => true,
-                        NoHead::Nothing | NoHead::Gone => resendable,
-                        _ => false,
-                    };
-                    let cause = cause_of(error);
-                    if !harmless {
-                        return Err(cause);
-                    }
-                    let asked = tried.last().and_then(|id| self.tunnel.session_of(*id));
-                    if let Some(session) = asked {
-                        session.ail();
-                    }
-                    let Some(rewound) = exchange.upload.rewound() else { return Err(cause) };
-                    upload = rewound;
-                    cause
-                }
-            };
-            failed = Some(cause);
-            picked = self.tunnel.pick(self.ask.remote.ip(), &tried);
-        }
-    }
-
-    /// The head on a lane of any kind; an error if its client gives no sign of life.
-    async fn lively(&self, exchange: &mut Exchange, resendable: bool) -> Result<ResponseHead, NoHead> {
-        if exchange.lane.waited.is_some() {
-            let wait = if resendable { reuse::PROBE_WAIT } else { self.shared.config.limits.claim_wait };
-            match timeout(wait, exchange.head(self.idle())).await {
-                Ok(head) => return head,
-                Err(_) if exchange.has_input() || exchange.lane.stream.ponged() => {}
-                Err(_) => return Err(NoHead::Gone),
-            }
-        }
-        self.attended(exchange).await
-    }
-
-    async fn fresh(&self, upload: Upload) -> Fetched {
+    pub(super) async fn fresh(&self, upload: Upload) -> Fetched {
         let lane = reach::lane(self.shared, self.tunnel, self.ask).await?;
         self.first_head(self.exchange(lane, upload)).await
     }
 
-    fn exchange(&self, mut lane: Lane, upload: Upload) -> Exchange {
+    pub(super) fn exchange(&self, mut lane: Lane, upload: Upload) -> Exchange {
         let upload = match &self.greeting {
             Some(greeting) if !std::mem::replace(&mut lane.greeted, true) => upload.behind(greeting),
             _ => upload,
@@ -494,7 +413,7 @@ impl Fetch<'_> {
 
     /// The head, for which the target may take its time, as long as the client is there: one of level two is asked for a
     /// sign of life now and then. Not where a body was sent: a target that does not read it yet holds up the question.
-    async fn attended(&self, exchange: &mut Exchange) -> Result<ResponseHead, NoHead> {
+    pub(super) async fn attended(&self, exchange: &mut Exchange) -> Result<ResponseHead, NoHead> {
         let (idle, wait) = (self.idle(), self.shared.config.limits.claim_wait);
         if !exchange.lane.stream.half_closes() || wait >= idle {
             return exchange.head(idle).await;
@@ -521,7 +440,7 @@ impl Fetch<'_> {
         }
     }
 
-    fn idle(&self) -> Duration {
+    pub(super) fn idle(&self) -> Duration {
         self.shared.config.limits.idle_exchange
     }
 
@@ -573,7 +492,7 @@ impl From<Result<ResponseHead, NoHead>> for Watched {
     }
 }
 
-fn cause_of(error: NoHead) -> Cause {
+pub(super) fn cause_of(error: NoHead) -> Cause {
     tracing::debug!(%error, "no response");
     match error {
         NoHead::Nothing | NoHead::Cut(_) => Cause::TargetClosed,

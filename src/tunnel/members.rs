@@ -33,9 +33,8 @@ impl Members {
     /// Adds one; those that do not share with it are given back.
     pub(super) fn add(&mut self, member: Member, successor_of: Option<Uuid>) -> Vec<Member> {
         let shares = member.shares;
-        let stays =
-            |other: &mut Member| !(shares && other.shares) || successor_of == Some(other.session.id());
-        let gone = self.list.extract_if(.., stays).collect();
+        let goes = |other: &mut Member| !(shares && other.shares) || successor_of == Some(other.session.id());
+        let gone = self.list.extract_if(.., goes).collect();
         self.list.push(member);
         gone
     }

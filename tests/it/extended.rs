@@ -200,7 +200,8 @@ async fn an_open_one_keeps_its_connection_and_is_counted_as_traffic() {
     let mut viewer = connect(&rig).await;
     let answer = send(&mut viewer, ask("websocket")).await;
     let mut socket = opened(answer).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let idle = tokio::time::timeout(Duration::from_millis(300), socket.next()).await;
+    assert!(idle.is_err(), "{idle:?}");
     socket.send(Message::text("still here")).await.unwrap();
     assert_eq!(soon(socket.next()).await.unwrap().unwrap(), Message::text("still here"));
     socket.close(None).await.unwrap();

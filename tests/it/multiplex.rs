@@ -679,19 +679,18 @@ async fn what_goes_through_is_counted_and_paced() {
 
 #[tokio::test]
 async fn a_shutdown_ends_what_runs_whole_and_waits_for_no_idle_connection() {
-    let rig = Rig::with(|config| config.limits.drain = Duration::from_secs(15)).await;
+    let rig = Rig::with(|config| config.limits.drain = Duration::from_secs(120)).await;
     let (address, mut calls) = by_hand(|_| {}).await;
     let _tunnel = tunnel(&rig, &address.to_string()).await;
     let viewer = connect(&rig).await;
     let asking = tokio::spawn(async move { ask(&viewer, get("/").body(empty()).unwrap()).await });
     let (_, (_, mut answer)) = soon(calls.recv()).await.unwrap();
     let mut stream = answer.send_response(head(200), false).unwrap();
-    let began = tokio::time::Instant::now();
+    // The idle connection to the target would last for longer than we wait.
     let stopping = tokio::spawn(rig.shutdown());
     stream.send_data("whole".into(), true).unwrap();
     assert_eq!(soon(asking).await.unwrap().1.unwrap(), "whole");
     soon(stopping).await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

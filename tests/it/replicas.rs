@@ -179,6 +179,28 @@ async fn one_that_cannot_reach_its_target_passes_its_viewers_on_with_their_bodie
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_closes_what_waits_is_asked_anew_also_where_there_is_one_client() {
+    let rig = Rig::start().await;
+    let hasty = target(|_, mut stream| async move {
+        if read_request(&mut stream).await.is_some() {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        }
+    })
+    .await;
+    let _only = Replica::start(rig.address, hasty, &TOGETHER).await;
+    for _ in 0..100 {
+        assert_eq!(ask(rig.address).await, "ok");
+    }
+    let wanted = json!({"local_port": 1, "name": "base", "replica": true}).to_string();
+    let (_, tunnel) = rig.api(ALICE, "POST", "/v1/tunnels", &wanted).await;
+    let control = rig.connect(ALICE, tunnel["id"].as_str().unwrap()).await;
+    let _base = rig.serve(control, hasty).await;
+    for _ in 0..20 {
+        assert_eq!(rig.get("base", "/").await.text(), "ok");
+    }
+}
+
 #[tokio::test]
 async fn one_that_takes_up_nobody_is_passed_over_within_the_time_for_a_claim() {
     let rig = Rig::with(|config| config.limits.claim_wait = Duration::from_secs(4)).await;

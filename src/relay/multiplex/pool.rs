@@ -156,15 +156,20 @@ async fn wait(
             Ok(place) => return Ok(place.counted(load)),
             Err(Failure::Full) => return Err(Cause::TooManyWaiting),
             Err(Failure::Open(OpenError::Draining)) => return Err(Cause::Draining),
+            Err(Failure::Open(OpenError::ClientGone))
+                if tunnel.clients() == 0 && until.is_none_or(|until| Instant::now() < until) =>
+            {
+                tried.clear();
+                without = Cause::ClientGone;
+                until.get_or_insert(Instant::now() + limits.reconnect_wait);
+            }
             Err(failure) if several => {
                 session.ail();
                 tried.push(session.id());
                 without = failure.cause();
             }
-            Err(Failure::Open(OpenError::ClientGone)) if until.is_none_or(|until| Instant::now() < until) => {
-                without = Cause::ClientGone;
-                until.get_or_insert(Instant::now() + limits.reconnect_wait);
-            }
+            // A newer one has come.
+            Err(Failure::Open(OpenError::ClientGone)) if Instant::now() < deadline => {}
             Err(failure) => return Err(failure.cause()),
         }
     }
