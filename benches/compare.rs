@@ -165,7 +165,8 @@ async fn measure_speed(
     let temp = process::TempDir::new()?;
     let targets = targets::Targets::start().await?;
     let nginx = nginx::Nginx::start(tools, &temp, &targets, buffering).await?;
-    let relay = adit::Relay::start(&temp, "speed").await?;
+    let nginx::Certificate { chain, key } = &nginx.proxy.certificate;
+    let relay = adit::Relay::start_with(&temp, "speed", &["--tls-cert", chain, "--tls-key", key]).await?;
     let small = relay.expose("bench", nginx.backend).await?;
     let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", small.host);
     let (status, body) = http::Connection::open(relay.address).await?.ask(&request).await?;
@@ -176,7 +177,11 @@ async fn measure_speed(
         true => peers::start(&temp, nginx.backend, targets.sink).await?,
         false => Vec::new(),
     };
-    let bench = rounds::Bench { tools, temp: &temp, rounds: options.rounds, seconds: options.seconds };
+    let mut loads = load::Load::PLAIN.to_vec();
+    if !options.peers {
+        loads.extend(load::Load::TLS);
+    }
+    let bench = rounds::Bench { tools, temp: &temp, rounds: options.rounds, seconds: options.seconds, loads };
     let ours: [&dyn System; 2] = [&nginx, &adit];
     let systems: Vec<&dyn System> =
         ours.into_iter().chain(peers.iter().map(|peer| peer as &dyn System)).collect();

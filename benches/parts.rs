@@ -85,6 +85,7 @@ fn heads(c: &mut Criterion) {
         guarded: false,
         body: RequestBody::None,
         upgrade: None,
+        policy: None,
     };
     c.bench_function("head/write a request", |b| b.iter(|| onward.head(black_box(&headers))));
     let wire = Bytes::from_static(RESPONSE);

@@ -33,12 +33,18 @@ pub enum Load {
     DownEight,
     /// Large request bodies, from eight viewers at once.
     UpEight,
+    /// Small responses by TLS on connections that stay.
+    TlsKeepAlive,
+    /// Small responses, each after a full TLS handshake.
+    TlsHandshake,
 }
 
 impl Load {
-    /// All of them, in the order of the table.
-    pub const ALL: [Self; 6] =
-        [Self::KeepAlive, Self::NewConnection, Self::Down, Self::Up, Self::DownEight, Self::UpEight];
+    /// Those without TLS, in the order of the table.
+    pub const PLAIN: &[Self] =
+        &[Self::KeepAlive, Self::NewConnection, Self::Down, Self::Up, Self::DownEight, Self::UpEight];
+    /// Those with it.
+    pub const TLS: &[Self] = &[Self::TlsKeepAlive, Self::TlsHandshake];
 
     /// The column's title.
     pub fn title(self) -> &'static str {
@@ -49,12 +55,19 @@ impl Load {
             Self::Up => "bulk up",
             Self::DownEight => "8 streams down",
             Self::UpEight => "8 streams up",
+            Self::TlsKeepAlive => "TLS keep-alive",
+            Self::TlsHandshake => "TLS handshake each",
         }
     }
 
     /// Whether it is counted in bytes instead of requests.
     pub fn is_bulk(self) -> bool {
-        !matches!(self, Self::KeepAlive | Self::NewConnection)
+        !matches!(self, Self::KeepAlive | Self::NewConnection) && !self.is_tls()
+    }
+
+    /// Whether viewers speak TLS.
+    pub fn is_tls(self) -> bool {
+        Self::TLS.contains(&self)
     }
 
     /// Whether viewers send what is counted.
@@ -70,7 +83,7 @@ impl Load {
     /// Connections that wrk holds.
     fn connections(self) -> &'static str {
         match self {
-            Self::KeepAlive | Self::NewConnection => "32",
+            Self::KeepAlive | Self::NewConnection | Self::TlsKeepAlive | Self::TlsHandshake => "32",
             Self::Down | Self::Up => "2",
             Self::DownEight | Self::UpEight => "8",
         }
@@ -78,7 +91,7 @@ impl Load {
 
     fn path(self) -> &'static str {
         match self {
-            Self::KeepAlive | Self::NewConnection => "/",
+            Self::KeepAlive | Self::NewConnection | Self::TlsKeepAlive | Self::TlsHandshake => "/",
             Self::Down | Self::DownEight => "/big",
             Self::Up | Self::UpEight => "/upload",
         }
@@ -131,10 +144,11 @@ pub async fn run(
     let mut command = Command::new(&tools.wrk);
     command.args(["-t2", "-c", load.connections(), "-d", &format!("{seconds}s"), "--timeout", "10s", "-s"]);
     command.arg(&script).args(["-H", &format!("Host: {host}")]);
-    if load == Load::NewConnection {
+    if matches!(load, Load::NewConnection | Load::TlsHandshake) {
         command.args(["-H", "Connection: close"]);
     }
-    command.arg(format!("http://{address}{}", load.path())).kill_on_drop(true);
+    let scheme = if load.is_tls() { "https" } else { "http" };
+    command.arg(format!("{scheme}://{address}{}", load.path())).kill_on_drop(true);
     let output = timeout(Duration::from_secs(seconds.into()) + EXTRA, command.output())
         .await
         .context("wrk does not come to an end")?
@@ -154,7 +168,7 @@ fn read_summary(load: Load, line: &str) -> Result<Outcome> {
     let field = |name: &str| summary[name].as_f64().with_context(|| format!("no {name} in {line}"));
     let requests = field("requests")?;
     let amount = match load {
-        Load::KeepAlive | Load::NewConnection => requests,
+        Load::KeepAlive | Load::NewConnection | Load::TlsKeepAlive | Load::TlsHandshake => requests,
         Load::Down | Load::DownEight => field("bytes")? / GB,
         Load::Up | Load::UpEight => requests * UPLOAD as f64 / GB,
     };

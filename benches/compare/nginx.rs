@@ -51,8 +51,9 @@ impl System for Nginx {
         "nginx".into()
     }
 
-    fn way(&self, _: Load) -> Way<'_> {
-        Way { address: self.address, host: "localhost", hops: vec![&self.proxy] }
+    fn way(&self, load: Load) -> Way<'_> {
+        let address = if load.is_tls() { self.proxy.secure } else { self.proxy.address };
+        Way { address, host: "localhost", hops: vec![&self.proxy.server] }
     }
 }
 
@@ -60,11 +61,38 @@ impl System for Nginx {
 pub struct Nginx {
     /// Where the backend listens.
     pub backend: SocketAddr,
-    /// Where the proxy listens.
-    pub address: SocketAddr,
-    /// The proxy, whose CPU and memory count.
-    pub proxy: Server,
+    /// What adit is compared with.
+    pub proxy: Proxy,
     _backend: Server,
+}
+
+/// A reverse proxy.
+pub struct Proxy {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Where it does so for TLS.
+    pub secure: SocketAddr,
+    /// The process, whose CPU and memory count.
+    pub server: Server,
+    /// What it shows there.
+    pub certificate: Certificate,
+}
+
+/// The paths of a certificate and its key.
+pub struct Certificate {
+    pub chain: String,
+    pub key: String,
+}
+
+impl Certificate {
+    /// A new one, of the kind that authorities issue (ECDSA with P-256).
+    fn new(temp: &TempDir, name: &str) -> Result<Self> {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
+        let path = |kind: &str| temp.join(&format!("{name}.{kind}"));
+        fs::write(path("crt"), made.cert.pem())?;
+        fs::write(path("key"), made.signing_key.serialize_pem())?;
+        Ok(Self { chain: path("crt").display().to_string(), key: path("key").display().to_string() })
+    }
 }
 
 impl Nginx {
@@ -84,8 +112,8 @@ impl Nginx {
         let mut first = start(tools, temp, "backend", &backend_config(backend, &root.display().to_string()))?;
         let body = wait_ready(&mut first, backend, "localhost", "/").await?;
         ensure!(body.len() == SMALL, "the backend answers something else");
-        let (address, proxy) = start_proxy(tools, temp, "proxy", backend, targets, buffering).await?;
-        Ok(Self { backend, address, proxy, _backend: first })
+        let proxy = start_proxy(tools, temp, "proxy", backend, targets, buffering).await?;
+        Ok(Self { backend, proxy, _backend: first })
     }
 }
 
@@ -97,11 +125,16 @@ pub async fn start_proxy(
     backend: SocketAddr,
     targets: &Targets,
     buffering: Buffering,
-) -> Result<(SocketAddr, Server)> {
-    let address = free_address()?;
-    let mut proxy = start(tools, temp, name, &proxy_config(address, backend, targets, buffering))?;
-    wait_ready(&mut proxy, address, "localhost", "/").await?;
-    Ok((address, proxy))
+) -> Result<Proxy> {
+    let (address, secure, certificate) = (free_address()?, free_address()?, Certificate::new(temp, name)?);
+    let listen = format!(
+        "listen {address} backlog=4096;\n    listen {secure} ssl backlog=4096;\n    ssl_certificate {};\n    \
+         ssl_certificate_key {};",
+        certificate.chain, certificate.key
+    );
+    let mut server = start(tools, temp, name, &proxy_config(&listen, backend, targets, buffering))?;
+    wait_ready(&mut server, address, "localhost", "/").await?;
+    Ok(Proxy { address, secure, server, certificate })
 }
 
 /// Starts one nginx that keeps to a directory of its own.
@@ -147,7 +180,7 @@ fn backend_config(address: SocketAddr, root: &str) -> String {
 }
 
 /// `/slow`, which never ends, is passed on as it comes with either buffering.
-fn proxy_config(address: SocketAddr, backend: SocketAddr, targets: &Targets, buffering: Buffering) -> String {
+fn proxy_config(listen: &str, backend: SocketAddr, targets: &Targets, buffering: Buffering) -> String {
     let upstream = |name: &str, address: SocketAddr| {
         format!(
             "  upstream {name} {{\n    server {address};\n    keepalive 64;\n    keepalive_timeout 3600s;\n    \
@@ -156,7 +189,7 @@ fn proxy_config(address: SocketAddr, backend: SocketAddr, targets: &Targets, buf
     };
     format!(
         "{}{}{}{}  proxy_http_version 1.1;\n  proxy_set_header Connection \"\";\n  server {{\n    \
-         listen {address} backlog=4096;\n    \
+         {listen}\n    \
          location / {{ proxy_pass http://small; }}\n    \
          location /upload {{ proxy_pass http://sink; }}\n    \
          location /slow {{ proxy_pass http://slow; proxy_buffering off; proxy_read_timeout 3600s; }}\n  }}\n",

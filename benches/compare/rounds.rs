@@ -41,6 +41,8 @@ pub struct Bench<'a> {
     pub rounds: u32,
     /// Of each measurement.
     pub seconds: u32,
+    /// What all systems are loaded with.
+    pub loads: Vec<Load>,
 }
 
 /// One system under one load in one round. CPU is in seconds per 10,000 requests, or per GB.
@@ -69,13 +71,13 @@ impl Bench<'_> {
     /// the other; who is first goes round. The first of `systems` is what the others are compared with.
     pub async fn run(&self, systems: &[&dyn System], series: &mut Vec<Series>) -> Result<()> {
         eprintln!("warming up");
-        for load in Load::ALL {
+        for load in self.loads.iter().copied() {
             for system in systems {
                 self.sample(load, *system, 1).await?;
             }
         }
         for round in 0..self.rounds as usize {
-            for load in Load::ALL {
+            for load in self.loads.iter().copied() {
                 let mut samples = vec![None; systems.len()];
                 for turn in 0..systems.len() {
                     let at = (round + turn) % systems.len();

@@ -106,7 +106,7 @@ impl Table {
                 None => rows.push(vec![series.system.clone(), cell(series)]),
             }
         }
-        markdown(&titles(title), &rows)
+        markdown(&titles(title, &self.speed), &rows)
     }
 
     fn memory_table(&self, viewer: &PerViewer) -> String {
@@ -153,8 +153,11 @@ impl Table {
 }
 
 /// The titles of a table by loads.
-fn titles(first: &str) -> Vec<String> {
-    std::iter::once(first).chain(Load::ALL.map(Load::title)).map(str::to_owned).collect()
+fn titles(first: &str, speed: &[Series]) -> Vec<String> {
+    let mut loads: Vec<Load> = speed.iter().map(|series| series.load).collect();
+    loads.dedup();
+    let loads = Load::PLAIN.iter().chain(Load::TLS).filter(|load| loads.contains(load));
+    std::iter::once(first).chain(loads.map(|load| load.title())).map(str::to_owned).collect()
 }
 
 impl Series {

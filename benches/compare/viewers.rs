@@ -44,9 +44,9 @@ pub async fn measure(
     targets: &Targets,
     count: usize,
 ) -> Result<PerViewer> {
-    let (address, proxy) =
-        start_proxy(tools, temp, "viewers-proxy", backend, targets, Buffering::Default).await?;
-    let (nginx, _) = open(address, "localhost", targets, count, || Ok((proxy.memory_kib()?, 0.0))).await?;
+    let proxy = start_proxy(tools, temp, "viewers-proxy", backend, targets, Buffering::Default).await?;
+    let memory = || Ok((proxy.server.memory_kib()?, 0.0));
+    let (nginx, _) = open(proxy.address, "localhost", targets, count, memory).await?;
     let system = Relay::start(temp, "viewers").await?;
     let tunnel = system.expose("slow", targets.slow).await?;
     let memory = || Ok((tunnel.client.memory_kib()?, system.memory_kib()?));

@@ -7,6 +7,7 @@ pub mod frame;
 pub mod handshake;
 pub mod http1;
 mod pieces;
+pub mod policy;
 pub mod proxy_header;
 pub mod response;
 pub mod token;
@@ -24,6 +25,7 @@ pub const TARGETS: &[Target] = &[
     ("frame", frame::check),
     ("handshake", handshake::check),
     ("http1", http1::check),
+    ("policy", policy::check),
     ("proxy_header", proxy_header::check),
     ("response", response::check),
     ("token", token::check),

@@ -65,6 +65,7 @@ fn written(routes: &Routes, request: &mut Request<Incoming>) -> Option<Vec<u8>> 
         guarded: true,
         body,
         upgrade: upgrade.as_ref(),
+        policy: None,
     };
     let head = onward.head(request.headers());
     unambiguous(&head, &onward, request.headers());

@@ -258,6 +258,18 @@ mod tests {
         fn changed(&self) -> Reply<'_, bool> {
             self.check(Store::changed)
         }
+        fn certificates(&self) -> Reply<'_, Vec<CertificateRow>> {
+            self.check(Store::certificates)
+        }
+        fn put_certificate(&self, row: CertificateRow) -> Reply<'_, ()> {
+            self.check(|store| store.put_certificate(row))
+        }
+        fn acme_account(&self, directory: String) -> Reply<'_, Option<String>> {
+            self.check(|store| store.acme_account(directory))
+        }
+        fn put_acme_account(&self, directory: String, credentials: String) -> Reply<'_, ()> {
+            self.check(|store| store.put_acme_account(directory, credentials))
+        }
     }
 
     fn flaky() -> Arc<Flaky> {

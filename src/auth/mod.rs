@@ -23,4 +23,6 @@ pub use {
 };
 
 #[cfg(feature = "relay")]
-use bytes::{hex, random, sha256, unbase64};
+use bytes::random;
+#[cfg(feature = "relay")]
+pub(crate) use bytes::{hex, sha256, unbase64, unhex};

@@ -8,7 +8,7 @@ use aws_lc_rs::{constant_time, pbkdf2};
 use http::HeaderValue;
 use tokio::sync::Semaphore;
 
-use super::{NoRandom, hex, random, sha256, unbase64};
+use super::{NoRandom, hex, random, sha256, unbase64, unhex};
 use crate::sync::lock;
 
 /// Rounds for new hashes: some 20 to 50 ms of one core.
@@ -220,21 +220,19 @@ impl Turn {
     }
 }
 
+/// The user that a `Basic` header names.
+pub fn user_of(value: &HeaderValue) -> Option<Vec<u8>> {
+    let mut credentials = credentials(value)?;
+    let colon = credentials.iter().position(|byte| *byte == b':')?;
+    credentials.truncate(colon);
+    Some(credentials)
+}
+
 /// `user:password` of a `Basic` header.
 fn credentials(value: &HeaderValue) -> Option<Vec<u8>> {
     let (scheme, token) = value.to_str().ok()?.trim().split_once(' ')?;
     let bytes = unbase64(token.trim_start().trim_end_matches('='), *b"+/")?;
     (scheme.eq_ignore_ascii_case("basic") && bytes.contains(&b':')).then_some(bytes)
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.bytes().all(|digit| digit.is_ascii_hexdigit()) || !text.len().is_multiple_of(2) {
-        return None;
-    }
-    text.as_bytes()
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
 use super::USAGE;
+use super::policy::PolicyArgs;
 use super::relay::Signals;
 use crate::auth::Secret;
 use crate::client::report::{Report, Style};
@@ -112,6 +113,10 @@ pub(super) struct HttpArgs {
     /// End with code 69 when the relay is not reached or lost, instead of trying again
     #[arg(long)]
     exit_on_disconnect: bool,
+    /// Host of your own that leads to the tunnel, too; its TXT entry in DNS at _adit.HOST says adit-owner=KEY, with your
+    /// key's name. May be repeated
+    #[arg(long = "domain", value_name = "HOST")]
+    domains: Vec<String>,
     /// Each connection to the service begins with a header that names the viewer: v1 or v2 of the PROXY protocol
     #[arg(long, value_name = "VERSION", value_parser = proxy_protocol)]
     proxy_protocol: Option<ProxyProtocol>,
@@ -120,6 +125,9 @@ pub(super) struct HttpArgs {
     no_reuse: bool,
     #[command(flatten)]
     show: ShowArgs,
+    // Last, as its heading is for all that follows.
+    #[command(flatten)]
+    policy: PolicyArgs,
 }
 
 /// Opens the tunnel and keeps it open.
@@ -133,6 +141,10 @@ pub(super) async fn run(args: HttpArgs) -> anyhow::Result<ExitCode> {
         Ok(host_header) => host_header,
         Err(sentence) => return Ok(usage("http", &[sentence])),
     };
+    let policy = match args.policy.read(args.auth.is_some()) {
+        Ok(policy) => policy,
+        Err(sentences) => return Ok(usage("http", &sentences)),
+    };
     if let Err(error) = args.target.check_proxy_protocol(args.proxy_protocol) {
         return Ok(usage("http", &[error.to_string()]));
     }
@@ -140,8 +152,10 @@ pub(super) async fn run(args: HttpArgs) -> anyhow::Result<ExitCode> {
         name: args.name,
         ttl: args.ttl,
         auth: args.auth,
+        policy,
         host_header,
         reuse: !args.no_reuse,
+        domains: args.domains,
         proxy_protocol: args.proxy_protocol,
         exit_on_disconnect: args.exit_on_disconnect,
         ..options(connector, args.target, style)

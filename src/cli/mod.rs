@@ -6,6 +6,7 @@ mod http;
 pub mod key;
 pub mod log;
 pub mod options;
+mod policy;
 pub mod relay;
 mod systemd;
 mod tcp;

@@ -7,8 +7,11 @@ use clap::Args;
 use toml::{Table, Value};
 
 use super::http::{self, RelayArgs, ShowArgs, usage};
+use super::policy;
 use super::tcp;
 use crate::client::{Options, Proto, ProxyProtocol, Target};
+use crate::proto::policy::Policy;
+use crate::tunnel::policy::{Given, complaints};
 
 /// What stands in the file.
 pub(super) const FILE_HELP: &str = "The file:\n\n  \
@@ -21,7 +24,16 @@ pub(super) const FILE_HELP: &str = "The file:\n\n  \
     ttl = \"8h\"\n  \
     auth = \"user:password\"\n  \
     host_header = \"rewrite\"\n  \
-    proxy_protocol = \"v2\"                # the service learns who the viewer is\n\n  \
+    proxy_protocol = \"v2\"                # the service learns who the viewer is\n  \
+    domains = [\"www.example.com\"]       # of your own, each proven by a TXT entry: `adit http --help`\n  \
+    [tunnel.policy]                       # rules for viewers of this tunnel, as the flags of `adit http`\n  \
+    auth = [\"ann:password\", \"bob:word\"]\n  \
+    allow = [\"10.0.0.0/8\"]\n  \
+    rate_limit = \"100/s,burst=200\"\n  \
+    verify = \"github:SECRET\"\n  \
+    request_headers = [\"X-Name: value\", \"-X-Other\"]\n  \
+    max_body = \"1MB\"\n  \
+    offline_page_file = \"away.html\"\n\n  \
     [[tunnel]]\n  \
     proto = \"tcp\"                        # as `adit tcp`, \"tls\" as `adit tls`; \"http\" without it\n  \
     target = \"5432\"\n  \
@@ -66,7 +78,9 @@ pub(super) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
             name: tunnel.name,
             ttl: tunnel.ttl,
             auth: tunnel.auth,
+            policy: tunnel.policy,
             host_header: tunnel.host_header,
+            domains: tunnel.domains,
             proto: tunnel.proto,
             remote_port: tunnel.remote_port,
             proxy_protocol: tunnel.proxy_protocol,
@@ -92,7 +106,9 @@ struct Tunnel {
     name: Option<String>,
     ttl: Option<String>,
     auth: Option<(String, String)>,
+    policy: Option<Policy>,
     host_header: Option<String>,
+    domains: Vec<String>,
     proto: Proto,
     remote_port: Option<u16>,
     proxy_protocol: Option<ProxyProtocol>,
@@ -102,17 +118,18 @@ struct Tunnel {
 fn read(file: &Path) -> Result<Wanted, Vec<String>> {
     let at = |what: &str| format!("{}: {what}", file.display());
     let text = std::fs::read_to_string(file).map_err(|error| vec![at(&error.to_string())])?;
-    parse(&text).map_err(|errors| errors.iter().map(|error| at(error)).collect())
+    let dir = file.parent().unwrap_or(Path::new("."));
+    parse(&text, dir).map_err(|errors| errors.iter().map(|error| at(error)).collect())
 }
 
-fn parse(text: &str) -> Result<Wanted, Vec<String>> {
+fn parse(text: &str, dir: &Path) -> Result<Wanted, Vec<String>> {
     // The message has lines that show where; they would hide what else is told.
     let file: Table = text.parse().map_err(|error: toml::de::Error| {
         let line =
             error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         vec![format!("line {line}: {}", error.message())]
     })?;
-    let mut reader = Reader { errors: Vec::new() };
+    let mut reader = Reader { dir, errors: Vec::new() };
     let mut wanted = Wanted::default();
     for (key, value) in &file {
         match key.as_str() {
@@ -143,11 +160,13 @@ fn parse(text: &str) -> Result<Wanted, Vec<String>> {
     if reader.errors.is_empty() { Ok(wanted) } else { Err(reader.errors) }
 }
 
-struct Reader {
+struct Reader<'a> {
+    /// Of the file, from which its names of files count.
+    dir: &'a Path,
     errors: Vec<String>,
 }
 
-impl Reader {
+impl Reader<'_> {
     fn tunnel(&mut self, number: usize, value: &Value) -> Option<Tunnel> {
         let place = format!("tunnel {number}: ");
         let Value::Table(table) = value else {
@@ -155,6 +174,8 @@ impl Reader {
             return None;
         };
         let (mut target, mut name, mut ttl, mut auth, mut host_header) = (None, None, None, None, None);
+        let mut domains = Vec::new();
+        let mut policy = None;
         let (mut remote_port, mut proxy_protocol) = (None, None);
         // First, as it says how the others are read.
         let proto = table.get("proto").and_then(|value| self.text(&place, "proto", value));
@@ -186,7 +207,9 @@ impl Reader {
                         .text(&place, key, value)
                         .and_then(|text| self.check(&place, key, &text, http::auth))
                 }
+                "policy" => policy = self.policy(&place, value, table.contains_key("auth")),
                 "host_header" => host_header = self.text(&place, key, value),
+                "domains" => domains = self.texts(&place, key, value),
                 "proto" => {}
                 "remote_port" => match value.as_integer().and_then(|port| u16::try_from(port).ok()) {
                     Some(port) if port != 0 => remote_port = Some(port),
@@ -198,8 +221,8 @@ impl Reader {
                         .and_then(|text| self.check(&place, key, &text, http::proxy_protocol))
                 }
                 _ => self.errors.push(format!(
-                    "{place}{key}: no such key; there are proto, target, name, ttl, auth, host_header, remote_port and \
-                     proxy_protocol"
+                    "{place}{key}: no such key; there are proto, target, name, ttl, auth, host_header, remote_port, \
+                     proxy_protocol, domains and policy"
                 )),
             }
         }
@@ -226,7 +249,34 @@ impl Reader {
             }
             None => None,
         };
-        Some(Tunnel { target, name, ttl, auth, host_header, proto, remote_port, proxy_protocol })
+        Some(Tunnel {
+            target,
+            name,
+            ttl,
+            auth,
+            policy,
+            host_header,
+            domains,
+            proto,
+            remote_port,
+            proxy_protocol,
+        })
+    }
+
+    fn policy(&mut self, place: &str, value: &Value, has_auth: bool) -> Option<Policy> {
+        let Value::Table(table) = value else {
+            self.errors.push(format!("{place}policy: write [tunnel.policy] with rules below it"));
+            return None;
+        };
+        let read = policy::of_table(table.clone(), self.dir).map_err(|error| vec![error]);
+        let read = read.and_then(|policy| {
+            let wrong = complaints(&policy, &Given { has_auth, ..Given::default() });
+            if wrong.is_empty() { Ok(policy) } else { Err(wrong) }
+        });
+        let said =
+            |wrong: Vec<String>| wrong.into_iter().map(|wrong| format!("{place}policy: {wrong}")).collect();
+        let policy = read.map_err(|wrong| self.errors.extend::<Vec<_>>(said(wrong))).ok()?;
+        Some(policy).filter(|policy| !policy.is_empty())
     }
 
     fn text(&mut self, place: &str, key: &str, value: &Value) -> Option<String> {
@@ -235,6 +285,15 @@ impl Reader {
             self.errors.push(format!("{place}{key}: write a text in quotes"));
         }
         text
+    }
+
+    fn texts(&mut self, place: &str, key: &str, value: &Value) -> Vec<String> {
+        let texts: Option<Vec<String>> =
+            value.as_array().and_then(|all| all.iter().map(|one| one.as_str().map(str::to_owned)).collect());
+        if texts.is_none() {
+            self.errors.push(format!("{place}{key}: write a list of texts, such as [\"www.example.com\"]"));
+        }
+        texts.unwrap_or_default()
     }
 
     fn check<T>(
@@ -256,9 +315,13 @@ fn proto_of(text: &str) -> Result<Proto, String> {
 mod tests {
     use super::*;
 
+    fn parse_here(text: &str) -> Result<Wanted, Vec<String>> {
+        parse(text, Path::new("."))
+    }
+
     #[test]
     fn a_file_of_tunnels_is_read() {
-        let wanted = parse(
+        let wanted = parse_here(
             "relay = 'https://relay.example.com'\nkey = 'k'\n[[tunnel]]\ntarget = 3000\nname = 'web'\nttl = '8h'\n\
              auth = 'u:p:q'\nhost_header = 'rewrite'\n[[tunnel]]\ntarget = 'unix:/run/app.sock'\n",
         )
@@ -301,7 +364,7 @@ mod tests {
 
     #[test]
     fn everything_wrong_is_told_at_once() {
-        let errors = parse(
+        let errors = parse_here(
             "relais = 'x'\nkey = 3\n[[tunnel]]\ntarget = 70000\nname = 'a.b'\nport = 1\n[[tunnel]]\nttl = 'soon'\n\
              auth = 'secret'\n[[tunnel]]\ntarget = 1\nname = 'web'\n[[tunnel]]\ntarget = 2\nname = 'WEB'\nhost_header = 'a b'\n",
         )
@@ -322,8 +385,23 @@ mod tests {
         }
         assert_eq!(errors.len(), 10, "{errors:#?}");
         assert!(!errors.iter().any(|error| error.contains("secret")), "{errors:#?}");
-        assert!(parse("a = 1\nb = [").unwrap_err()[0].starts_with("line 2: "));
-        assert!(parse("").unwrap_err()[0].contains("[[tunnel]]"));
-        assert!(parse("tunnel = 3").unwrap_err()[0].contains("brackets"));
+        assert!(parse_here("a = 1\nb = [").unwrap_err()[0].starts_with("line 2: "));
+        assert!(parse_here("").unwrap_err()[0].contains("[[tunnel]]"));
+        let errors = parse_here(
+            "[[tunnel]]\ntarget = 1\nauth = 'u:s3cret'\n[tunnel.policy]\nauth = 'v:s3cret'\nallow = ['x']\nalow = 1\n\
+             [[tunnel]]\ntarget = 2\npolicy = 3\n[[tunnel]]\ntarget = 3\npolicy = { offline_page_file = '/nowhere' }\n",
+        )
+        .unwrap_err();
+        for part in [
+            "tunnel 1: policy: alow: no such rule",
+            "tunnel 1: policy: auth: the tunnel asks",
+            "tunnel 1: policy: allow: \"x\"",
+            "tunnel 2: policy: write [tunnel.policy]",
+            "tunnel 3: policy: offline_page: /nowhere",
+        ] {
+            assert!(errors.iter().any(|error| error.contains(part)), "{part} in {errors:#?}");
+        }
+        assert!(errors.len() == 5 && !errors.concat().contains("s3cret"), "{errors:#?}");
+        assert!(parse_here("tunnel = 3").unwrap_err()[0].contains("brackets"));
     }
 }

@@ -55,6 +55,7 @@ impl Attempt {
         let created = connector.create(&self.wanted()).await;
         let tunnel = created.map_err(|error| self.judge(error))?;
         *lock(&self.id) = Some(tunnel.id.clone());
+        self.check_policy(&tunnel).await?;
         self.check_name(&tunnel).await?;
         let mut path = format!("/ws/control?tunnel_id={}", percent_encode(&tunnel.id));
         if let Some(session) = &self.predecessor {
@@ -80,6 +81,8 @@ impl Attempt {
             auth_pass,
             host_header: options.host_header.clone(),
             reuse: (!options.reuse).then_some(false),
+            domains: (!options.domains.is_empty()).then(|| options.domains.clone()),
+            policy: options.policy.clone(),
             proto: options.proto.is_raw().then(|| options.proto.to_string()),
             remote_port: self
                 .known
@@ -88,6 +91,26 @@ impl Attempt {
                 .or(options.remote_port)
                 .map(i64::from),
             proxy_protocol: options.proxy_protocol.map(|version| version.to_string()),
+        }
+    }
+
+    /// A relay that knows no policies has passed over ours, and would let everybody in.
+    async fn check_policy(&self, tunnel: &Tunnel) -> Result<(), Failure> {
+        if self.options.policy.is_none() || tunnel.policy.is_some() {
+            return Ok(());
+        }
+        self.give_back().await;
+        let sentence = format!(
+            "{} knows no policies, so it would keep none of the rules for viewers: leave them out, or use another relay",
+            self.options.connector.relay()
+        );
+        Err(Failure::Final(End::Refused(sentence)))
+    }
+
+    async fn give_back(&self) {
+        let id = lock(&self.id).take();
+        if let Some(id) = id {
+            let _ = timeout(DELETE_WAIT, self.options.connector.delete(&id)).await;
         }
     }
 
@@ -121,10 +144,7 @@ impl Attempt {
             }
             _ => return Ok(()),
         };
-        let id = lock(&self.id).take();
-        if let Some(id) = id {
-            let _ = timeout(DELETE_WAIT, self.options.connector.delete(&id)).await;
-        }
+        self.give_back().await;
         Err(if self.known.is_some() {
             Failure::Passing(sentence)
         } else {

@@ -36,6 +36,7 @@ mod wake;
 
 pub use crate::auth::Secret;
 pub use crate::proto::api::{Proto, ProxyProtocol};
+pub use crate::proto::policy::Policy;
 pub use api::CallError;
 pub use connector::{Connector, KeyError};
 pub use dial::Dialer;

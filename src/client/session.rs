@@ -12,6 +12,7 @@ use super::runner::Runner;
 use super::target::Target;
 use crate::auth::Secret;
 use crate::proto::api::{Proto, ProxyProtocol};
+use crate::proto::policy::Policy;
 
 /// What a session is to do.
 #[derive(Clone)]
@@ -27,10 +28,14 @@ pub struct Options {
     pub ttl: Option<String>,
     /// User and password that viewers must give.
     pub auth: Option<(String, String)>,
+    /// What is wanted of viewers.
+    pub policy: Option<Policy>,
     /// `Host` that the target sees; `None`: the viewers' own.
     pub host_header: Option<String>,
     /// `false`: each data socket carries one request only.
     pub reuse: bool,
+    /// Hosts of our own that are to lead to the tunnel.
+    pub domains: Vec<String>,
     /// What viewers speak.
     pub proto: Proto,
     /// The wanted port of the relay, with [`Proto::Tcp`]; `None` leaves it to the relay. It is kept over reconnects either
@@ -59,8 +64,10 @@ impl Options {
             name: None,
             ttl: None,
             auth: None,
+            policy: None,
             host_header: None,
             reuse: true,
+            domains: Vec::new(),
             proto: Proto::Http,
             remote_port: None,
             proxy_protocol: None,

@@ -327,3 +327,17 @@ async fn a_relay_without_absolute_urls_gets_its_own_host_in_them() {
     let Event::Online { url, .. } = next(&mut events).await else { panic!("not online") };
     assert_eq!(url, format!("{}/t/abc", relay.url()));
 }
+
+#[tokio::test]
+async fn a_relay_that_passes_over_the_policy_gets_no_tunnel() {
+    let relay = Scripted::start().await;
+    let policy = crate::proto::policy::Policy::new().allow("10.0.0.0/8");
+    let (mut session, _events) = start_with(&relay, nowhere().await, |options| options.policy = Some(policy));
+    let create = relay.grant("1", "web").await;
+    assert_eq!(create.body["policy"], json!({"allow": ["10.0.0.0/8"]}));
+    let delete = relay.call().await;
+    assert_eq!(delete.line, "DELETE /v1/tunnels/1");
+    delete.answer(204, &json!(null)).await;
+    let End::Refused(sentence) = soon(session.ended()).await else { panic!("it went on") };
+    assert!(sentence.contains("knows no policies"), "{sentence}");
+}

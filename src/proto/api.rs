@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::policy::Policy;
+
 /// What viewers of a tunnel speak.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -129,6 +131,14 @@ pub struct CreateTunnel {
     /// `false`: each data socket carries one request only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reuse: Option<bool>,
+    /// Hosts of the caller's own that lead to the tunnel, too, such as `www.example.com`; at most 20, each proven by a TXT
+    /// entry in DNS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domains: Option<Vec<String>>,
+    /// What its owner wants of viewers. It takes the place of the tunnel's policy if it is another than the last creation
+    /// asked for, so that a client that comes back undoes nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
     /// What viewers speak: `http`, `tcp` or `tls`; absent: `http`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proto: Option<String>,
@@ -185,6 +195,12 @@ pub struct Tunnel {
     /// As given at creation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// Hosts of the owner's own that lead to it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<String>,
+    /// Names of the rules of its policy, none where there is no policy. Absent: the relay knows no policies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Vec<String>>,
     /// Where viewers go: always absolute; `tcp://HOST:PORT` where they speak `tcp`.
     pub public_url: String,
     /// What viewers speak: `http`, `tcp` or `tls`. Relays that know only `http` leave it out.

@@ -10,6 +10,7 @@ pub mod duration;
 #[doc(hidden)]
 pub mod frame;
 #[doc(hidden)]
+pub mod hostname;
 pub mod http1;
 pub mod limits;
 #[doc(hidden)]
@@ -19,5 +20,6 @@ pub mod name;
 pub mod pace;
 #[doc(hidden)]
 pub mod pending;
+pub mod policy;
 #[doc(hidden)]
 pub mod proxy_header;

@@ -10,8 +10,10 @@ use ipnet::IpNet;
 
 use crate::auth::jwt::{MAX_SECRETS, MIN_SECRET};
 use crate::auth::{Secret, StaticKey};
+use crate::proto::hostname;
 use crate::proto::limits::Limits;
 use crate::relay::acme::AcmeConfig;
+use crate::relay::domains::DomainProof;
 use crate::relay::tls::Pair;
 
 /// How log records are written.
@@ -56,6 +58,10 @@ pub struct RelayConfig {
     pub public_url: Option<PublicUrl>,
     /// Holds the database.
     pub data_dir: PathBuf,
+    /// How owners prove hosts of their own.
+    pub domain_proof: DomainProof,
+    /// Who is asked for that; `None`: the system's DNS servers.
+    pub dns_server: Option<SocketAddr>,
     /// How log records are written.
     pub log: LogFormat,
     /// Peers whose `X-Forwarded-*` headers are believed.
@@ -92,6 +98,8 @@ impl Default for RelayConfig {
             tcp_listen: Vec::new(),
             public_url: None,
             data_dir: PathBuf::from("/var/lib/adit"),
+            domain_proof: DomainProof::default(),
+            dns_server: None,
             log: LogFormat::Text,
             trusted_proxies: Vec::new(),
             accept_proxy_protocol: false,
@@ -333,7 +341,7 @@ impl PublicUrl {
         let host = match literal {
             Some(ip) => format!("[{}]", ip.parse::<Ipv6Addr>().map_err(|_| error())?),
             None if host.parse::<Ipv4Addr>().is_ok() => host.to_owned(),
-            None => host_name(host)?,
+            None => hostname::parse(host)?,
         };
         // What follows the host is nothing or a port; an empty or too large one would pass for none.
         let port = match &authority.as_str()[authority.host().len()..] {
@@ -392,31 +400,13 @@ pub fn base_domain(text: &str) -> Result<String, String> {
             "write the host name without a port; the port in public URLs is that of public-url".into()
         );
     }
-    let name = host_name(text)?;
+    let name = hostname::parse(text)?;
     // Room for a tunnel's name of 63 characters and a dot, within the 253 of DNS.
     if name.len() > 253 - 64 {
         Err("at most 189 characters, so that names fit before it".into())
     } else {
         Ok(name)
     }
-}
-
-/// A DNS name of letters, digits and hyphens (RFC 1123), in lower case.
-fn host_name(text: &str) -> Result<String, String> {
-    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    if !name.is_ascii() {
-        return Err("write an international name in its ASCII form, xn--…".into());
-    }
-    if name.len() > 253 || !name.split('.').all(label) {
-        return Err("write a host name of letters, digits, '-' and '.'".into());
-    }
-    Ok(name)
 }
 
 #[cfg(test)]

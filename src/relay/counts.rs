@@ -80,6 +80,8 @@ struct Counts {
     waiting_for_client: usize,
     /// Viewers whose password is being checked.
     password_checks: usize,
+    /// Bytes of bodies that are held until their signature was checked.
+    signed_bytes: usize,
     /// Messages that clients have not been sent yet.
     unsent_messages: usize,
     /// Tunnels, by name.
@@ -112,11 +114,16 @@ pub async fn counts(State(shared): State<Arc<Shared>>) -> Result<Json<impl Seria
 
 fn count(shared: &Shared, tasks: usize) -> Counts {
     let Shared { open, pending, registry, predecessor, .. } = shared;
-    let (mut idle, mut away, mut checks, mut unsent) = (0, 0, 0, 0);
+    let (mut idle, mut away, mut checks, mut unsent, mut held) = (0, 0, 0, 0, 0);
     // A copy of the list: no lock is held while each is looked at.
     for tunnel in registry.all() {
         away += tunnel.waiting();
-        checks += tunnel.spec().auth.as_ref().map_or(0, |auth| auth.waiting());
+        let spec = tunnel.spec();
+        checks += spec.auth.as_ref().map_or(0, |auth| auth.waiting());
+        if let Some(policy) = &spec.policy {
+            checks += policy.users.as_ref().map_or(0, |users| users.waiting());
+            held += policy.held();
+        }
         if let Some(session) = tunnel.session() {
             idle += session.idle_lanes();
             unsent += session.unsaid();
@@ -145,6 +152,7 @@ fn count(shared: &Shared, tasks: usize) -> Counts {
         waiting: pending.waiting(),
         waiting_for_client: away,
         password_checks: checks,
+        signed_bytes: held,
         unsent_messages: unsent,
         tunnels,
         tunnels_by_id,

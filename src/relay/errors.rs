@@ -1,12 +1,15 @@
 //! What can go wrong for a viewer: one closed list of causes, each with its status, its text and its label.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
+use super::policy::{self, Interstitial};
 use crate::link::{OpenError, Rejection};
 use crate::proto::api::Proto;
-use crate::tunnel::UsedUp;
+use crate::tunnel::{UsedUp, seconds};
 
 /// Every reason why the relay itself answers a viewer. The same name stands in the page, the log and the metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +32,20 @@ pub enum Cause {
     MethodNotAllowed,
     /// No tunnel of that name.
     NoSuchTunnel,
+    /// The viewer's address is not let in.
+    Forbidden,
+    /// The viewer's address, or the tunnel, had as many requests as it may; there is room after this time.
+    RateLimited(Duration),
+    /// The request is not signed as its owner wants.
+    SignatureRefused,
+    /// As many bytes of bodies are held for their signatures as may.
+    SignatureBusy,
+    /// The body took too long.
+    SlowBody,
+    /// A browser is asked whether it wants to go on, or has said so.
+    Interstitial(Box<Interstitial>),
+    /// Another cause, of which the owner tells browsers by a page of its own.
+    Told(Box<Self>, Bytes),
     /// The tunnel is for viewers that speak something else.
     NotHttp(Proto),
     /// No port of the relay leads to a tunnel that is there.
@@ -104,7 +121,7 @@ impl Cause {
                 "The request headers are over this relay's limit.",
             ),
             Self::BodyTooLarge(_) => {
-                (413, "body_too_large", "Body too large", "The request body is over this relay's limit.")
+                (413, "body_too_large", "Body too large", "The request body is over the limit here.")
             }
             Self::HttpsOnly(Some(_)) => {
                 (308, "https_only", "Use https", "This address is to be reached by https.")
@@ -122,6 +139,29 @@ impl Cause {
                 (405, "method_not_allowed", "Method not allowed", "This relay is no CONNECT proxy.")
             }
             Self::NoSuchTunnel => (404, "no_such_tunnel", "Not found", "There is no tunnel at this address."),
+            Self::Forbidden => (403, "forbidden", "Forbidden", "This tunnel is not open to you."),
+            Self::RateLimited(_) => (
+                429,
+                "rate_limited",
+                "Too many requests",
+                "There were too many requests for this tunnel. Try again shortly.",
+            ),
+            Self::SignatureRefused => (
+                401,
+                "signature_refused",
+                "Not signed",
+                "The request must be signed by its sender; the signature is missing, wrong or too old.",
+            ),
+            Self::SignatureBusy => {
+                (503, "signature_busy", "Busy", "Too many signatures are being checked. Try again shortly.")
+            }
+            Self::SlowBody => {
+                (408, "slow_body", "Request timeout", "The request body took too long to come.")
+            }
+            Self::Interstitial(page) => {
+                (page.status(), "interstitial", "A tunnel", "A browser is asked first.")
+            }
+            Self::Told(cause, _) => return cause.text(),
             Self::NotHttp(proto) => (
                 421,
                 "not_http",
@@ -220,7 +260,10 @@ impl Cause {
 
     /// Whether there are too many viewers of one tenant, so that another one may be waiting at once.
     pub fn is_of_a_quota(&self) -> bool {
-        matches!(self, Self::ViewersOfKey(_) | Self::WaitingOfKey(_) | Self::TooManyWaiting)
+        match self {
+            Self::Told(cause, _) => cause.is_of_a_quota(),
+            _ => matches!(self, Self::ViewersOfKey(_) | Self::WaitingOfKey(_) | Self::TooManyWaiting),
+        }
     }
 
     /// The label in logs, metrics and machine-readable answers.
@@ -235,6 +278,12 @@ impl Cause {
 
     /// The page: HTML for browsers, problem details (RFC 9457) for everybody else.
     pub fn page(&self, html: bool, request_id: &str) -> Response<Full<Bytes>> {
+        match self {
+            Self::Told(_, page) if html => return policy::offline(self.status(), page, request_id),
+            Self::Told(cause, _) => return cause.page(html, request_id),
+            Self::Interstitial(page) => return page.answer(request_id),
+            _ => {}
+        }
         let text = self.text();
         let detail = match self {
             Self::BodyTooLarge(limit) => format!("{} It is {limit} bytes.", text.detail),
@@ -281,7 +330,13 @@ impl Cause {
                 );
             }
             // What follows a malformed request on its connection is not to be trusted to begin where it seems to.
-            _ if text.status == 400 => {
+            Self::RateLimited(wait) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(wait)));
+            }
+            Self::SignatureRefused => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Signature"));
+            }
+            _ if matches!(text.status, 400 | 408) => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             _ if text.status == 503 => {
@@ -325,7 +380,7 @@ fn html_page(text: &Text, detail: &str, request_id: &str) -> String {
 }
 
 /// The client's words, which must not become markup.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

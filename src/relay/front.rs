@@ -16,6 +16,7 @@ use tower_service::Service;
 use super::Shared;
 use super::errors::{Cause, request_id, wants_html};
 use super::exchange::{Record, ResponseBody};
+use super::forward;
 use super::proxy;
 use super::reach;
 use super::route::{Route, is_valid_host};
@@ -84,8 +85,11 @@ pub async fn serve(
     let html = wants_html(request.headers());
     let version = request.version();
     let head = request.method() == Method::HEAD;
-    let mut record =
-        shared.config.log_exchanges.then(|| Record::new(&request, connection.remote_text(), &shared.ending));
+    let mut record = shared.config.log_exchanges.then(|| {
+        let viewer =
+            forward::viewer(connection.remote.ip(), request.headers(), &shared.config.trusted_proxies);
+        Record::new(&request, &viewer.to_string(), &shared.ending)
+    });
     let mut answer = match answer(&shared, &connection, request, &mut record).await {
         Ok(response) => response,
         Err(cause) => {

@@ -8,6 +8,7 @@ mod api;
 mod carry;
 mod counts;
 mod crowd;
+pub mod domains;
 mod drain;
 mod ending;
 mod errors;
@@ -18,6 +19,7 @@ mod handover;
 mod listen;
 #[doc(hidden)]
 pub mod onward;
+mod policy;
 mod proxied;
 mod proxy;
 mod reach;
@@ -67,6 +69,7 @@ use crate::tunnel::Registry;
 use acme::{Acme, AcmeError, Ground};
 use config::RelayConfig;
 use counts::Open;
+use domains::Prover;
 use ending::Ending;
 use handover::Sockets;
 use room::Room;
@@ -274,7 +277,8 @@ impl Relay {
         registry.open_ports(true);
         let (keys, pending) = (Arc::new(keys), Arc::new(Pending::default()));
         let ending = Arc::new(Ending::default());
-        let routes = Routes::new(&config, addresses.get(plain).or(addresses.first()).copied());
+        let routes = Routes::new(&config, addresses.get(plain).or(addresses.first()).copied())
+            .with_domains(registry.domains());
         let mut acme = None;
         if let Some(tls) = tls.as_ref().filter(|_| config.acme.is_wanted()) {
             let ground = Ground {
@@ -298,6 +302,7 @@ impl Relay {
             predecessor: before.clone(),
             ending: Arc::clone(&ending),
             routes: routes.clone(),
+            prover: Prover::new(config.domain_proof, config.dns_server),
             limits: Arc::new(config.limits.clone()),
             sessions: sessions.clone(),
             open: Arc::clone(&open),

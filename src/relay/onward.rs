@@ -8,8 +8,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use super::forward::{
     FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PREFIX, FORWARDED_PROTO, HopByHop, VIA, takes_trailers,
 };
+use super::policy::without_cookie;
 use super::route::PATH_PREFIX;
 use crate::proto::http1::{RequestBody, RequestHead, cookie_line, head_end, header_line, request_head};
+use crate::tunnel::policy::Policy;
 
 /// What the relay knows of a request beside its headers.
 pub struct Onward<'a> {
@@ -37,6 +39,8 @@ pub struct Onward<'a> {
     pub body: RequestBody,
     /// The protocols asked for by an upgrade.
     pub upgrade: Option<&'a HeaderValue>,
+    /// What the tunnel's owner wants changed.
+    pub policy: Option<&'a Policy>,
 }
 
 impl Onward<'_> {
@@ -56,12 +60,18 @@ impl Onward<'_> {
         );
         let here = HopByHop::of(headers);
         if !here.has(&header::COOKIE) {
-            cookie_line(&mut head, headers);
+            match self.policy {
+                None => cookie_line(&mut head, headers),
+                Some(policy) => cookies(&mut head, headers, policy),
+            }
         }
         for (name, value) in headers {
             if !self.replaces(name) && !here.has(name) {
                 header_line(&mut head, name, value.as_bytes());
             }
+        }
+        if let Some(policy) = self.policy {
+            policy.request.written().for_each(|(name, value)| header_line(&mut head, name, value.as_bytes()));
         }
         self.forwarding(&mut head, headers, &here);
         head_end(&mut head);
@@ -73,10 +83,10 @@ impl Onward<'_> {
     fn replaces(&self, name: &HeaderName) -> bool {
         match name.as_str() {
             "host" | "content-length" | "cookie" | "x-forwarded-for" => true,
-            "authorization" => self.guarded,
+            "authorization" if self.guarded => true,
             "x-forwarded-prefix" => !self.trusted || self.prefix.is_some(),
             "forwarded" | "x-real-ip" | "x-forwarded-proto" | "x-forwarded-host" => !self.trusted,
-            _ => false,
+            _ => self.policy.is_some_and(|policy| policy.request.removes(name)),
         }
     }
 
@@ -97,6 +107,19 @@ impl Onward<'_> {
         if let Some(prefix) = self.prefix {
             header_line(out, &FORWARDED_PREFIX, prefix.as_bytes());
         }
+    }
+}
+
+/// The viewer's cookies, but for the relay's own and where the owner wants none.
+fn cookies(out: &mut BytesMut, headers: &HeaderMap, policy: &Policy) {
+    if policy.request.removes(&header::COOKIE) {
+        return;
+    }
+    if !policy.interstitial {
+        return cookie_line(out, headers);
+    }
+    if let Some(rest) = without_cookie(headers) {
+        header_line(out, &header::COOKIE, &rest);
     }
 }
 
@@ -207,6 +230,7 @@ mod tests {
             guarded: false,
             body: RequestBody::None,
             upgrade: None,
+            policy: None,
         };
         let text = |onward: &Onward<'_>| String::from_utf8(onward.head(&headers).to_vec()).unwrap();
         let begin = "GET / HTTP/1.1\r\nHost: web.example\r\n";
@@ -293,6 +317,7 @@ mod tests {
                 guarded: true,
                 body,
                 upgrade: upgrade.as_ref(),
+                policy: None,
             };
             let head = onward.head(&headers);
             let mut lines = [httparse::EMPTY_HEADER; 64];

@@ -1,5 +1,6 @@
 //! One request through a tunnel: policy, a lane, the exchange, and what the viewer gets of it.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,10 @@ use super::exchange::{Account, Exchange, Finish, NoHead, Record, ResponseBody, R
 use super::forward;
 use super::front::Content;
 use super::onward::{Onward, split_target};
+use super::policy;
 use super::reach;
 use super::rewrite::{self, Address};
+use super::secure;
 use super::upgrade;
 use super::viewer::{Connection, Pinned};
 use crate::auth::password::Verdict;
@@ -45,9 +48,13 @@ pub async fn forward(
         record.route(&tunnel);
     }
     let spec = tunnel.spec();
+    let viewer = forward::viewer(connection.remote.ip(), request.headers(), &shared.config.trusted_proxies);
     // Taken before the look at the tunnel's state: a suspension after it ends this request.
     let running = tunnel.running();
-    admit(&tunnel, &spec, &request, &shared.via).await?;
+    admit(&tunnel, &spec, &request, viewer, &shared.via).await?;
+    if spec.policy.as_ref().is_some_and(|policy| policy.interstitial) {
+        ask(shared, connection, &tunnel, by_path, host, &request)?;
+    }
     let viewing = tunnel.quota.view().map_err(Cause::ViewersOfKey)?;
     tunnel.traffic.request();
 
@@ -56,7 +63,10 @@ pub async fn forward(
     let version = request.version();
     let (parts, body) = request.into_parts();
     let framing = body_framing(&parts.method, &parts.headers, &body);
-    if let (RequestBody::Length(length), Some(limit)) = (framing, limits.body_bytes)
+    let policy_limit = spec.policy.as_ref().and_then(|policy| policy.max_body);
+    let body_limit =
+        policy_limit.map_or(limits.body_bytes, |limit| Some(limit.min(limits.body_bytes.unwrap_or(limit))));
+    if let (RequestBody::Length(length), Some(limit)) = (framing, body_limit)
         && length > limit
     {
         return Err(Cause::BodyTooLarge(limit));
@@ -64,6 +74,21 @@ pub async fn forward(
     let has_body = !body.is_end_stream();
     let held = has_body && list_contains(&parts.headers, &header::EXPECT, "100-continue");
     let mut bound = forward::asks_for_connection(&parts.headers);
+
+    let (body, framing) = match spec.policy.as_ref().filter(|policy| !policy.signatures.is_empty()) {
+        None => (UploadBody::Coming(body), framing),
+        Some(policy) => {
+            // Boxed: what is rare must not make every request's future larger.
+            let whole = Box::pin(policy::verified(policy, &parts.headers, body, framing));
+            let whole = tokio::select! {
+                biased;
+                whole = whole => whole?,
+                () = running.cancelled() => return Err(shared.ending.why_stopped()),
+            };
+            let framing = whole.framing(framing);
+            (UploadBody::Whole(Box::new(whole)), framing)
+        }
+    };
 
     let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let (prefix, target) = split_target(target, by_path);
@@ -77,17 +102,26 @@ pub async fn forward(
         trusted: forward::is_trusted(connection.remote.ip(), &shared.config.trusted_proxies),
         secure: connection.is_secure(),
         via: &shared.via,
-        guarded: spec.auth.is_some(),
+        guarded: policy::is_guarded(&spec),
         body: framing,
         upgrade: wanted.as_ref(),
+        policy: spec.policy.as_deref(),
     };
     let head = onward.head(&parts.headers);
 
     let resendable = is_resendable(&parts.method, has_body);
     let again = if resendable { Some(head.clone()) } else { None };
-    let mut upload = Upload::new(head, body, framing, held, limits.body_bytes);
+    let mut upload = match body {
+        UploadBody::Coming(body) => Upload::new(head, body, framing, held, body_limit),
+        UploadBody::Whole(body) => Upload::whole(head, *body),
+    };
     upload.tell(record.as_ref().map(|record| record.received()));
+    if let Some(policy) = &spec.policy {
+        upload.keep_to(policy);
+    }
     let remote = connection.remote_canonical();
+    // Which port a viewer has behind a proxy is told by nobody.
+    let remote = if remote.ip() == viewer { remote } else { SocketAddr::new(viewer, 0) };
     let ask = Ask { resendable, remote, proto: Proto::Http, unused: spec.proxy_protocol.is_some() };
     let greeting = spec.proxy_protocol.map(|version| proxy_header::write(version, connection.ends()));
     let fetch = Fetch { shared, tunnel: &tunnel, ask, greeting };
@@ -102,7 +136,7 @@ pub async fn forward(
         fetched = fetch.run(pinned.map(|pinned| pinned.lane), upload, again) => fetched,
         () = running.cancelled() => Err(shared.ending.why_stopped()),
     };
-    let (exchange, mut answer) = fetched?;
+    let (exchange, mut answer) = fetched.map_err(|cause| policy::told(&spec, cause))?;
 
     bound |= forward::offers_connection(&answer.headers);
     let framing = answer.framing(&parts.method).map_err(|_| Cause::BadResponse)?;
@@ -116,6 +150,10 @@ pub async fn forward(
         prefix,
         target_host: spec.host_header.as_ref().and_then(|host| host.to_str().ok()),
     };
+    if let Some(policy) = &spec.policy {
+        // Before the rest: what an owner sets speaks for its own tunnel alone, too.
+        policy.response.apply(&mut answer.headers);
+    }
     rewrite::response_headers(&mut answer.headers, address);
 
     if switched {
@@ -150,7 +188,10 @@ pub async fn forward(
     let rest =
         Rest { tasks: shared.tasks.clone(), busy: connection.hold(), ending: Arc::clone(&shared.ending) };
     let account = Account::new(tunnel, viewing, answer.status.as_u16(), record.take());
-    let body = ResponseBody::new(exchange, framing, finish, limits.idle_exchange, running, rest, account);
+    let mut body = ResponseBody::new(exchange, framing, finish, limits.idle_exchange, running, rest, account);
+    if let Some(policy) = &spec.policy {
+        body.keep_to(policy);
+    }
     let mut response = Response::new(Content::Target(Box::new(body)));
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
@@ -162,6 +203,7 @@ async fn admit(
     tunnel: &Tunnel,
     spec: &Spec,
     request: &Request<Incoming>,
+    viewer: IpAddr,
     via: &HeaderValue,
 ) -> Result<(), Cause> {
     if forward::is_loop(request.headers(), via) {
@@ -173,12 +215,37 @@ async fn admit(
     if tunnel.is_suspended() {
         return Err(Cause::Suspended);
     }
+    if let Some(policy) = &spec.policy {
+        Box::pin(policy::admit(policy, &tunnel.quota, viewer, request.headers())).await?;
+    }
     let Some(auth) = &spec.auth else { return Ok(()) };
     match auth.verify(request.headers().get(header::AUTHORIZATION), &tunnel.quota.hashing).await {
         Verdict::Accepted => Ok(()),
         Verdict::Refused => Err(Cause::AuthRequired),
         Verdict::Unchecked => Err(Cause::AuthBusy),
     }
+}
+
+/// A browser may be asked first whether it wants to go on.
+fn ask(
+    shared: &Shared,
+    connection: &Connection,
+    tunnel: &Tunnel,
+    by_path: Option<usize>,
+    host: &HeaderValue,
+    request: &Request<Incoming>,
+) -> Result<(), Cause> {
+    let headers = request.headers();
+    let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let asked = policy::Asked {
+        method: request.method(),
+        target,
+        prefix: split_target(target, by_path).0,
+        host,
+        headers,
+        secure: secure::is_by_https(shared, connection, headers),
+    };
+    policy::Interstitial::of(tunnel, &asked).map_or(Ok(()), |page| Err(Cause::Interstitial(page)))
 }
 
 /// How the body is framed towards the target: as the viewer framed it, or chunked where HTTP/2 tells no length.
@@ -353,6 +420,13 @@ impl Fetch<'_> {
         }
         Watched::from(self.attended(exchange).await)
     }
+}
+
+/// A request's body: as the viewer sends it, or all of it where it had to be checked.
+enum UploadBody {
+    Coming(Incoming),
+    /// Boxed: it is rare, and large.
+    Whole(Box<policy::Body>),
 }
 
 enum Watched {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::uri::Authority;
 
 use super::config::RelayConfig;
+use crate::tunnel::Domains;
 
 /// The path under which tunnels are reached on the relay's own hosts.
 pub const PATH_PREFIX: &str = "/t/";
@@ -19,6 +20,8 @@ pub struct Routes {
     by_path: bool,
     /// `scheme://host[:port]` of the relay itself, without a slash at its end.
     public_url: String,
+    /// Hosts of tunnels' owners.
+    domains: Domains,
 }
 
 /// Where a request goes.
@@ -61,7 +64,13 @@ impl Routes {
             let authority = public_url.split_once("://").map_or(public_url.as_str(), |(_, rest)| rest);
             split_host(authority).map(|(host, _)| host.to_ascii_lowercase())
         });
-        Self { base_domain, own_host, by_path: config.path_routing, public_url }
+        let domains = Domains::default();
+        Self { base_domain, own_host, by_path: config.path_routing, public_url, domains }
+    }
+
+    /// The same with hosts that lead to tunnels of their owners.
+    pub fn with_domains(self, domains: Domains) -> Self {
+        Self { domains, ..self }
     }
 
     /// The relay's own URL.
@@ -116,6 +125,9 @@ impl Routes {
         {
             return if label.contains('.') { Route::Nobody } else { Route::Host(lower(label)) };
         }
+        if let Some(name) = self.domains.tunnel_of(host) {
+            return Route::Host(Cow::Owned(name));
+        }
         if !self.is_own(host) {
             return Route::Nobody;
         }
@@ -123,6 +135,15 @@ impl Routes {
             Some(rest) => Route::Path(lower(rest.split(['/', '?']).next().unwrap_or_default())),
             None => Route::Own,
         }
+    }
+
+    /// Whether `host` is the relay's, or below its base domain: no owner can have it for a tunnel.
+    pub fn is_of_relay(&self, host: &str) -> bool {
+        let of = |own: &str| {
+            strip_suffix_ignoring_case(host, own).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        self.base_domain.as_deref().is_some_and(of)
+            || self.own_host.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(host))
     }
 
     fn is_own(&self, host: &str) -> bool {

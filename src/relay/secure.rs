@@ -34,7 +34,7 @@ pub fn check(
             let wanted = shared.tls.is_some() && shared.config.https_redirect && shared.routes.is_https();
             if !wanted
                 || (*route == Route::Own && uri.path() == PROBE)
-                || is_behind_tls(shared, connection, headers)
+                || is_by_https(shared, connection, headers)
             {
                 return Ok(());
             }
@@ -67,11 +67,12 @@ fn is_same_tenant(shared: &Shared, asked: &Route<'_>, route: &Route<'_>) -> bool
     }
 }
 
-/// A trusted proxy that has TLS for us says so.
-fn is_behind_tls(shared: &Shared, connection: &Connection, headers: &HeaderMap) -> bool {
+/// Whether the viewer has TLS, with us or with a trusted proxy that says so.
+pub fn is_by_https(shared: &Shared, connection: &Connection, headers: &HeaderMap) -> bool {
     let told = headers.get(FORWARDED_PROTO);
-    told.is_some_and(|told| told.as_bytes().eq_ignore_ascii_case(b"https"))
-        && is_trusted(connection.remote.ip(), &shared.config.trusted_proxies)
+    connection.is_secure()
+        || (told.is_some_and(|told| told.as_bytes().eq_ignore_ascii_case(b"https"))
+            && is_trusted(connection.remote.ip(), &shared.config.trusted_proxies))
 }
 
 /// The same place by https, built from names that we know; never from what the viewer says of its host.

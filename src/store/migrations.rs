@@ -54,8 +54,9 @@ const STEPS: &[&str] = &[
     ALTER TABLE tunnels ADD COLUMN replica INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE tunnels ADD COLUMN policy TEXT;
     CREATE UNIQUE INDEX ports ON tunnels (port) WHERE port IS NOT NULL;",
-    // 4: certificates that were ordered, and the accounts at their authorities.
-    "CREATE TABLE certificates (
+    // 4: hosts of owners' own; certificates that were ordered, and the accounts at their authorities.
+    "ALTER TABLE tunnels ADD COLUMN domains TEXT;
+    CREATE TABLE certificates (
         name  TEXT PRIMARY KEY NOT NULL,
         chain TEXT NOT NULL,
         key   TEXT NOT NULL

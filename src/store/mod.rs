@@ -85,6 +85,8 @@ pub struct TunnelRow {
     pub replica: bool,
     /// What its owner wants of viewers, as JSON.
     pub policy: Option<String>,
+    /// Hosts of its owner's own, with spaces between them.
+    pub domains: Option<String>,
     /// When the tunnel was created.
     pub created_at: i64,
     /// When it ends; `None` is never.

@@ -23,7 +23,7 @@ fn key_write(
 
 const COLUMNS: &str = "id, name, owner, chosen, local_port, ttl_seconds, device_name, source, host_header, \
     reuse, auth, created_at, expires_at, suspended, closed, reserved_until, bytes_in, bytes_out, \
-    requests, last_active, generation, kind, port, proxy_protocol, target_proto, replica, policy";
+    requests, last_active, generation, kind, port, proxy_protocol, target_proto, replica, policy, domains";
 
 fn tunnel_row(row: &Row<'_>) -> rusqlite::Result<TunnelRow> {
     Ok(TunnelRow {
@@ -54,6 +54,7 @@ fn tunnel_row(row: &Row<'_>) -> rusqlite::Result<TunnelRow> {
         target_proto: row.get("target_proto")?,
         replica: row.get("replica")?,
         policy: row.get("policy")?,
+        domains: row.get("domains")?,
     })
 }
 
@@ -109,7 +110,7 @@ impl Store for Sqlite {
                  VALUES (:id, :name, :owner, :chosen, :local_port, :ttl_seconds, :device_name, :source,
                      :host_header, :reuse, :auth, :created_at, :expires_at, :suspended, :closed, :reserved_until,
                      :bytes_in, :bytes_out, :requests, :last_active, :generation, :kind, :port, :proxy_protocol,
-                     :target_proto, :replica, :policy)
+                     :target_proto, :replica, :policy, :domains)
                  ON CONFLICT (name) DO UPDATE SET
                      id = excluded.id, owner = excluded.owner, chosen = excluded.chosen,
                      local_port = excluded.local_port, ttl_seconds = excluded.ttl_seconds,
@@ -123,7 +124,8 @@ impl Store for Sqlite {
                      requests = iif(id = excluded.id, requests, excluded.requests),
                      last_active = excluded.last_active, generation = excluded.generation,
                      kind = excluded.kind, port = excluded.port, proxy_protocol = excluded.proxy_protocol,
-                     target_proto = excluded.target_proto, replica = excluded.replica, policy = excluded.policy
+                     target_proto = excluded.target_proto, replica = excluded.replica, policy = excluded.policy,
+                     domains = excluded.domains
                  WHERE (tunnels.owner = excluded.owner OR tunnels.reserved_until <= :now)
                      AND tunnels.generation <= excluded.generation"
             );
@@ -152,6 +154,7 @@ impl Store for Sqlite {
                 ":last_active": row.last_active, ":generation": db.generation, ":now": now(),
                 ":kind": row.kind, ":port": row.port, ":proxy_protocol": row.proxy_protocol,
                 ":target_proto": row.target_proto, ":replica": row.replica, ":policy": row.policy,
+                ":domains": row.domains,
             });
             let stored = match stored {
                 Err(error) if row.port.is_some() && is_port_conflict(&error) => return Ok(Put::PortTaken),
@@ -374,6 +377,7 @@ pub(super) mod tests {
             target_proto: Some("h2".into()),
             replica: true,
             policy: Some("{}".into()),
+            domains: Some("www.example.com".into()),
             created_at: 1,
             expires_at: Some(2),
             suspended: true,

@@ -9,8 +9,12 @@ use uuid::Uuid;
 use crate::auth::password::{self, BasicAuth, PasswordError};
 use crate::proto::api::{CreateTunnel, Proto, ProxyProtocol};
 use crate::proto::duration;
+use crate::proto::hostname;
+use crate::proto::limits::domains::MOST;
 use crate::proto::name::{Name, NameError};
 use crate::store::{StoreError, TunnelRow};
+
+use super::policy::{Given, Policy, PolicyError, stored};
 
 /// Why a tunnel was not created; each has a code of its own in the API.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +37,18 @@ pub enum CreateError {
     /// The host would not be valid in a request.
     #[error("host_header must be a host name with an optional port")]
     HostHeader,
+    /// One of the hosts is no host name.
+    #[error("{0:?} in domains is no host name such as www.example.com")]
+    Domain(String),
+    /// There are too many.
+    #[error("a tunnel may have {MOST} domains")]
+    TooManyDomains,
+    /// A host leads to another tunnel.
+    #[error("{0} leads to another tunnel already; close that one first")]
+    DomainTaken(String),
+    /// The policy cannot be kept as it is written.
+    #[error("{0}")]
+    Policy(#[from] PolicyError),
     /// `proto` is unknown.
     #[error("proto must be http, tcp or tls")]
     Proto,
@@ -135,12 +151,29 @@ pub struct Spec {
     pub reuse: bool,
     /// What viewers must give.
     pub auth: Option<Arc<BasicAuth>>,
+    /// Hosts of its owner's own, in lower case and in order, each once.
+    pub domains: Vec<String>,
+    /// What else is wanted of viewers.
+    pub policy: Option<Arc<Policy>>,
     /// What viewers speak.
     pub proto: Proto,
     /// The relay's port that leads to the tunnel. After [`Spec::check`]: the wanted one.
     pub port: Option<u16>,
     /// How the target is told of its viewer, before anything else on a connection.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// What the last creation asked for, where another policy was put in its place since.
+    pub(super) asked: Option<Option<Arc<Policy>>>,
+}
+
+/// Why a row is not taken up: the tunnel must not open to everybody by that.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RowError {
+    /// The stored password cannot be read.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The stored policy cannot be read.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
 }
 
 impl PartialEq for Spec {
@@ -151,7 +184,10 @@ impl PartialEq for Spec {
             && self.device_name == other.device_name
             && self.source == other.source
             && self.host_header == other.host_header
+            && self.domains == other.domains
             && auth(self) == auth(other)
+            && self.policy == other.policy
+            && self.asked == other.asked
             && (self.proto, self.port, self.proxy_protocol) == (other.proto, other.port, other.proxy_protocol)
     }
 }
@@ -161,8 +197,13 @@ const MAX_LABEL: usize = 255;
 
 impl Spec {
     /// Checks a request: the spec and the wanted name. A password is hashed here, which takes tens of milliseconds:
-    /// call it where that may block. `before` keeps its hash if user and password are still the same.
-    pub fn check(request: &CreateTunnel, before: Option<&Self>) -> Result<(Self, Option<Name>), CreateError> {
+    /// call it where that may block. `before` keeps its hashes of users and passwords that are still the same. The relay
+    /// takes bodies of `body_limit` bytes.
+    pub fn check(
+        request: &CreateTunnel,
+        before: Option<&Self>,
+        body_limit: Option<u64>,
+    ) -> Result<(Self, Option<Name>), CreateError> {
         let local_port =
             u16::try_from(request.local_port).ok().filter(|port| *port != 0).ok_or(CreateError::Port)?;
         let name = filled(&request.name).map(Name::parse).transpose()?;
@@ -185,6 +226,14 @@ impl Spec {
             },
             _ => return Err(CreateError::Auth),
         };
+        let given = Given {
+            body_limit,
+            has_auth: auth.is_some(),
+            before: before.and_then(Self::asked),
+            ..Given::default()
+        };
+        let policy =
+            request.policy.as_ref().map(|policy| Policy::check(policy, &given)).transpose()?.flatten();
         let wanted_port =
             |port| u16::try_from(port).ok().filter(|port| *port != 0).ok_or(CreateError::RemotePort);
         let port = request.remote_port.map(wanted_port).transpose()?;
@@ -201,6 +250,9 @@ impl Spec {
             host_header,
             reuse: request.reuse.unwrap_or(true),
             auth,
+            domains: hosts(request.domains.as_deref().unwrap_or_default())?,
+            policy: policy.map(Arc::new),
+            asked: None,
             proto,
             port,
             proxy_protocol,
@@ -208,8 +260,40 @@ impl Spec {
         Ok((spec, name))
     }
 
-    /// A stored password that cannot be read is an error: the tunnel must not open to everybody by that.
-    pub(super) fn from_row(row: &TunnelRow) -> Result<Self, PasswordError> {
+    /// The policy that the last creation asked for.
+    fn asked(&self) -> Option<&Policy> {
+        self.asked.as_ref().unwrap_or(&self.policy).as_deref()
+    }
+
+    /// A creation that asks for the same policy as the last one leaves in force what was put in its place since.
+    pub(super) fn settle(&mut self, current: &Self) -> Result<(), CreateError> {
+        if self.policy.as_deref() == current.asked() {
+            (self.policy, self.asked) = (current.policy.clone(), current.asked.clone());
+        }
+        self.no_two_logins()
+    }
+
+    /// The same with another policy.
+    pub(super) fn with_policy(&self, policy: Option<Arc<Policy>>) -> Result<Self, CreateError> {
+        let asked = self.asked.clone().unwrap_or_else(|| self.policy.clone());
+        let asked = Some(asked).filter(|asked| *asked != policy);
+        let spec = Self { policy, asked, ..self.clone() };
+        spec.no_two_logins().map(|()| spec)
+    }
+
+    fn no_two_logins(&self) -> Result<(), CreateError> {
+        if self.auth.is_some() && self.policy.as_ref().is_some_and(|policy| policy.users.is_some()) {
+            let text = "auth: the policy of this tunnel has users, and it cannot ask for auth_user besides; leave one of \
+                        them out";
+            return Err(PolicyError::Wrong(vec![text.to_owned()]).into());
+        }
+        Ok(())
+    }
+
+    /// A stored password or policy that cannot be read is an error. `before` keeps its state where nothing has changed.
+    pub(super) fn from_row(row: &TunnelRow, before: Option<&Self>) -> Result<Self, RowError> {
+        let (policy, asked) =
+            stored::read(row.policy.as_deref(), before.and_then(|before| before.policy.as_deref()))?;
         Ok(Self {
             chosen: row.chosen,
             local_port: u16::try_from(row.local_port).unwrap_or(0),
@@ -219,6 +303,15 @@ impl Spec {
             host_header: row.host_header.as_deref().and_then(|host| HeaderValue::from_str(host).ok()),
             reuse: row.reuse,
             auth: row.auth.as_deref().map(BasicAuth::from_text).transpose()?.map(Arc::new),
+            domains: row
+                .domains
+                .as_deref()
+                .unwrap_or_default()
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect(),
+            policy,
+            asked,
             proto: row.kind.parse().unwrap_or_default(),
             port: row.port,
             proxy_protocol: row.proxy_protocol.as_deref().and_then(|version| version.parse().ok()),
@@ -244,7 +337,8 @@ impl Spec {
             proxy_protocol: self.proxy_protocol.map(|version| version.as_str().to_owned()),
             target_proto: None,
             replica: false,
-            policy: None,
+            domains: (!self.domains.is_empty()).then(|| self.domains.join(" ")),
+            policy: stored::write(self.policy.as_deref(), self.asked.as_ref().map(Option::as_deref)),
             created_at: 0,
             expires_at: None,
             suspended: false,
@@ -266,6 +360,20 @@ pub fn seconds(wait: &Duration) -> u64 {
 
 fn filled(text: &Option<String>) -> Option<&str> {
     text.as_deref().map(str::trim).filter(|text| !text.is_empty())
+}
+
+/// Hosts of an owner's own as they are kept: each once, in lower case.
+pub fn hosts(asked: &[String]) -> Result<Vec<String>, CreateError> {
+    let mut domains = Vec::new();
+    for text in asked {
+        domains.push(hostname::parse(text.trim()).map_err(|_| CreateError::Domain(text.clone()))?);
+    }
+    domains.sort();
+    domains.dedup();
+    if domains.iter().any(|domain| !domain.contains('.')) {
+        return Err(CreateError::Domain(domains.swap_remove(0)));
+    }
+    if domains.len() > MOST { Err(CreateError::TooManyDomains) } else { Ok(domains) }
 }
 
 fn host(text: &str) -> Result<HeaderValue, CreateError> {

@@ -1,8 +1,10 @@
 //! Tunnels: named ways in, owned by a key, each with the session that serves it now.
 
 mod create;
+mod domains;
 mod lifetime;
 mod news;
+pub mod policy;
 mod ports;
 mod quota;
 mod registry;
@@ -10,7 +12,8 @@ mod serving;
 mod throttle;
 mod traffic;
 
-pub use create::{CreateError, Spec, seconds};
+pub use create::{CreateError, RowError, Spec, hosts, seconds};
+pub use domains::Domains;
 pub use ports::{PortError, Ports};
 pub use quota::{Quota, UsedUp, Viewing};
 pub use registry::{Registry, drain_session};
@@ -30,7 +33,6 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::auth::Owner;
-use crate::auth::password::PasswordError;
 use crate::link::sockets::{End, Session};
 use crate::proto::api::NEVER;
 use crate::proto::limits::reservation;
@@ -135,8 +137,8 @@ impl Tunnel {
         }
     }
 
-    fn from_row(row: &TunnelRow, quotas: &Quotas) -> Result<Self, PasswordError> {
-        let spec = Spec::from_row(row)?;
+    fn from_row(row: &TunnelRow, quotas: &Quotas) -> Result<Self, RowError> {
+        let spec = Spec::from_row(row, None)?;
         let owner = Owner::from(row.owner.as_str());
         let quota = quotas.of(&owner);
         let tunnel = Self::new(row.id, row.name.clone(), owner, quota, row.created_at, spec, row.expires_at);
@@ -146,8 +148,8 @@ impl Tunnel {
     }
 
     /// Takes up what another process has made of the tunnel.
-    fn adopt(&self, row: &TunnelRow) -> Result<(), PasswordError> {
-        self.replace_spec(Arc::new(Spec::from_row(row)?));
+    fn adopt(&self, row: &TunnelRow) -> Result<(), RowError> {
+        self.replace_spec(Arc::new(Spec::from_row(row, Some(&self.spec()))?));
         if self.is_suspended() != row.suspended {
             self.set_suspended(row.suspended);
         }

@@ -77,11 +77,12 @@ impl Registry {
             tunnel.end(End::Deleted);
             return;
         }
-        let port = tunnel.spec().port;
-        if let Err(error) = tunnel.adopt(row) {
-            tracing::error!(tunnel = row.name, %error, "tunnel not taken up");
+        let before = tunnel.spec();
+        match tunnel.adopt(row) {
+            Ok(()) => self.lead(tunnel, &before.domains),
+            Err(error) => tracing::error!(tunnel = row.name, %error, "tunnel not taken up"),
         }
-        self.port_changed(tunnel, port);
+        self.port_changed(tunnel, before.port);
     }
 }
 
@@ -162,8 +163,11 @@ mod tests {
 
     #[test]
     fn what_could_not_be_saved_is_part_of_the_next_save() {
-        let spec =
-            crate::tunnel::Spec::check(&CreateTunnel { local_port: 1, ..CreateTunnel::default() }, None);
+        let spec = crate::tunnel::Spec::check(
+            &CreateTunnel { local_port: 1, ..CreateTunnel::default() },
+            None,
+            None,
+        );
         let (id, owner) = (uuid::Uuid::new_v4(), Owner::from("alice"));
         let quota = Quotas::new(&Limits::default()).of(&owner);
         let tunnel = Tunnel::new(id, "web".into(), owner, quota, 0, spec.unwrap().0, None);

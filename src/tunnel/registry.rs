@@ -8,15 +8,17 @@ use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
 use super::news::News;
+use super::policy::{Given, Policy};
 use super::ports::{NoPorts, Opened, Ports};
 use super::quota::{Quota, Quotas};
-use super::{CreateError, Spec, Tunnel, unix_ms};
+use super::{CreateError, Domains, Spec, Tunnel, unix_ms};
 use crate::auth::Owner;
 use crate::link::sockets::{End, Session};
 use crate::proto::api::CreateTunnel;
 use crate::proto::limits::{Limits, drain};
 use crate::proto::message::{Drain, Level};
 use crate::proto::name::Name;
+use crate::proto::policy as written;
 use crate::store::{Put, Store, StoreError, TunnelRow};
 
 /// Every live tunnel. Names whose tunnel has ended stay reserved in the store.
@@ -33,6 +35,9 @@ pub struct Registry {
     /// first; and over each write and the reading of all rows, so that what is read is not older than what we wrote.
     pub(super) writing: tokio::sync::Mutex<()>,
     pub(super) news: News,
+    domains: Domains,
+    /// Bytes of a body, at most.
+    body_limit: Option<u64>,
 }
 
 impl Registry {
@@ -50,6 +55,8 @@ impl Registry {
             generation,
             writing: Default::default(),
             news: News::default(),
+            domains: Domains::default(),
+            body_limit: limits.body_bytes,
         };
         for row in rows.iter().filter(|row| is_live(row)) {
             let tunnel = Tunnel::from_row(row, &registry.quotas)
@@ -71,6 +78,11 @@ impl Registry {
 
     pub(super) fn by_uuid(&self, id: Uuid) -> Option<Arc<Tunnel>> {
         self.by_id.get(&id).map(|tunnel| Arc::clone(&tunnel))
+    }
+
+    /// Hosts that lead to tunnels.
+    pub fn domains(&self) -> Domains {
+        self.domains.clone()
     }
 
     /// The tunnels of one key, oldest first.
@@ -106,8 +118,10 @@ impl Registry {
         let wanted = request.name.as_deref().map(str::trim).map(str::to_ascii_lowercase).unwrap_or_default();
         let before = self.owned(owner, &wanted).map(|tunnel| tunnel.spec());
         let quota = self.quotas.of(owner);
-        let hashes = request.auth_pass.is_some();
-        let check = move || Spec::check(&request, before.as_deref());
+        let hashes = request.auth_pass.is_some()
+            || request.policy.as_ref().is_some_and(|policy| policy.auth.is_some());
+        let body_limit = self.body_limit;
+        let check = move || Spec::check(&request, before.as_deref(), body_limit);
         // Only a password takes long.
         let (spec, name) = if hashes {
             let failed = || Err(StoreError::Other("a task has failed".to_owned()).into());
@@ -115,6 +129,11 @@ impl Registry {
         } else {
             check()?
         };
+        if let Some(taken) =
+            spec.domains.iter().find(|host| self.domains.tunnel_of(host).is_some_and(|name| name != wanted))
+        {
+            return Err(CreateError::DomainTaken(taken.clone()));
+        }
         let _writing = loop {
             if let Some(tunnel) = self.owned(owner, &wanted)
                 && self.take_up(&tunnel, spec.clone()).await?
@@ -163,6 +182,8 @@ impl Registry {
     async fn take_up(&self, tunnel: &Arc<Tunnel>, mut spec: Spec) -> Result<bool, CreateError> {
         // A client that comes back with the name we made up for it does not thereby choose it.
         spec.chosen = tunnel.spec().chosen;
+        let asked = spec.policy.clone();
+        spec.settle(&tunnel.spec())?;
         let port = tunnel.spec().port;
         let keeps_port = self.keeps_port(&mut spec, port);
         let unchanged = keeps_port && *tunnel.spec() == spec;
@@ -181,12 +202,23 @@ impl Registry {
             tunnel.expire_no_earlier(spec.ttl);
             None
         } else {
+            // Another policy may have been put there while this waited for its turn.
+            (spec.policy, spec.asked) = (asked, None);
+            spec.settle(&tunnel.spec())?;
             let ttl = spec.ttl;
             Some((tunnel.replace_spec(Arc::new(spec)), tunnel.expire_after(ttl)))
         };
         let written = if writes { self.write(tunnel, false).await } else { Ok(()) };
         match (written, before) {
-            (Ok(()), _) | (Err(StoreError::Unavailable(_) | StoreError::Superseded), None) => {
+            (Ok(()), before) => {
+                if let Some((before, _)) = before {
+                    self.lead(tunnel, &before.domains);
+                }
+                opened.into_iter().for_each(Opened::keep);
+                self.port_changed(tunnel, port);
+                Ok(true)
+            }
+            (Err(StoreError::Unavailable(_) | StoreError::Superseded), None) => {
                 opened.into_iter().for_each(Opened::keep);
                 self.port_changed(tunnel, port);
                 Ok(true)
@@ -241,7 +273,21 @@ impl Registry {
         }
     }
 
+    /// Leads the tunnel's hosts to it, and those that it had `before` no more.
+    pub(super) fn lead(&self, tunnel: &Tunnel, before: &[String]) {
+        let spec = tunnel.spec();
+        for host in before.iter().filter(|host| !spec.domains.contains(host)) {
+            self.domains.release(host, &tunnel.name);
+        }
+        for host in &spec.domains {
+            if let Err(other) = self.domains.claim(host, &tunnel.name) {
+                tracing::warn!(host, tunnel = tunnel.name, other, "a domain leads to another tunnel already");
+            }
+        }
+    }
+
     pub(super) fn insert(&self, tunnel: Arc<Tunnel>) {
+        self.lead(&tunnel, &[]);
         self.by_id.insert(tunnel.id, Arc::clone(&tunnel));
         self.port_changed(&tunnel, None);
         if let Some(before) = self.by_name.insert(tunnel.name.clone(), tunnel) {
@@ -254,7 +300,11 @@ impl Registry {
 
     pub(super) fn remove(&self, tunnel: &Arc<Tunnel>) {
         self.by_id.remove(&tunnel.id);
-        self.by_name.remove_if(&tunnel.name, |_, current| Arc::ptr_eq(current, tunnel));
+        if self.by_name.remove_if(&tunnel.name, |_, current| Arc::ptr_eq(current, tunnel)).is_some() {
+            for host in &tunnel.spec().domains {
+                self.domains.release(host, &tunnel.name);
+            }
+        }
         tunnel.spec().port.into_iter().for_each(|port| self.leave_port(tunnel, port));
     }
 
@@ -291,6 +341,39 @@ impl Registry {
         let before = tunnel.expire_after(ttl);
         self.write(tunnel, false).await.inspect_err(|_| {
             tunnel.expire_at(before);
+        })?;
+        Ok(true)
+    }
+
+    /// Puts a policy in the place of the tunnel's, for viewers that come from now on; `None` takes it away. `false`: the
+    /// tunnel has ended.
+    pub async fn set_policy(
+        &self,
+        tunnel: &Arc<Tunnel>,
+        wanted: Option<written::Policy>,
+    ) -> Result<bool, CreateError> {
+        let (before, body_limit) = (tunnel.spec(), self.body_limit);
+        let hashes = wanted.as_ref().is_some_and(|wanted| wanted.auth.is_some());
+        let check = move || {
+            let Some(wanted) = wanted else { return Ok(None) };
+            let (has_auth, before) = (before.auth.is_some(), before.policy.as_deref());
+            Policy::check(&wanted, &Given { body_limit, has_auth, before, ..Given::default() })
+        };
+        // Only a password takes long.
+        let policy = if hashes {
+            let failed = || StoreError::Other("a task has failed".to_owned());
+            tunnel.quota.hashing.run(check).await.ok_or_else(failed)??
+        } else {
+            check()?
+        };
+        let _writing = self.writing(&tunnel.quota).await;
+        if !self.is_there(tunnel) {
+            return Ok(false);
+        }
+        let before = tunnel.spec();
+        tunnel.replace_spec(Arc::new(before.with_policy(policy.map(Arc::new))?));
+        self.write(tunnel, false).await.inspect_err(|_| {
+            tunnel.replace_spec(before);
         })?;
         Ok(true)
     }

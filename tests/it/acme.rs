@@ -18,7 +18,7 @@ use crate::rig::{ALICE, Answer, Rig, echo_target, soon};
 /// A relay and its authority.
 struct Acme {
     rig: Rig,
-    _pebble: Pebble,
+    pebble: Pebble,
     trusting: ClientConfig,
 }
 
@@ -39,11 +39,12 @@ impl Acme {
                 ca: Some(pebble.ca.clone()),
                 ..AcmeConfig::default()
             };
+            config.dns_server = Some(pebble.dns.names);
             change(&mut config.acme);
         })
         .await;
         let trusting = pebble.trusting(&[]).await;
-        Self { rig, _pebble: pebble, trusting }
+        Self { rig, pebble, trusting }
     }
 
     async fn viewer(&self, host: &str) -> std::io::Result<Secure> {
@@ -123,7 +124,7 @@ async fn a_hook_for_dns_gets_one_certificate_for_all_names() {
         "#!/bin/sh\necho \"$1 $2\" >> {}\n[ \"$1\" = present ] && call=set-txt || call=clear-txt\n\
          curl -sSf --noproxy '*' -d \"{{\\\"host\\\":\\\"$2.\\\",\\\"value\\\":\\\"$3\\\"}}\" http://{}/$call >/dev/null\n",
         log.display(),
-        pebble.dns
+        pebble.dns.management
     );
     std::fs::write(&hook, script).unwrap();
     std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -181,4 +182,24 @@ async fn a_failed_renewal_keeps_the_certificate_and_a_restart_finds_it() {
     assert_eq!(show().await, first);
     relay.until("no certificate; the one before stays, and it is tried again").await;
     assert_eq!(show().await, first);
+}
+
+#[tokio::test]
+async fn a_domain_of_an_owners_own_is_ordered_when_it_leads_to_a_tunnel() {
+    let acme = Acme::start(HOUR).await;
+    let wanted = "{\"local_port\":1,\"name\":\"web\",\"domains\":[\"www.alice.example\"]}";
+    let (status, refused) = acme.rig.api(ALICE, "POST", "/v1/tunnels", wanted).await;
+    assert_eq!((status, refused["code"].as_str()), (403, Some("domain_not_proven")), "{refused}");
+    assert!(acme.viewer("www.alice.example").await.is_err());
+    acme.pebble.dns.set("_adit.www.alice.example", "adit-owner=alice").await;
+    let (status, tunnel) = acme.rig.api(ALICE, "POST", "/v1/tunnels", wanted).await;
+    assert_eq!(status, 201, "{tunnel}");
+    let control = acme.rig.connect(ALICE, tunnel["id"].as_str().unwrap()).await;
+    let _client = acme.rig.serve(control, echo_target().await).await;
+    let mut viewer = acme.viewer("www.alice.example").await.unwrap();
+    let answer = get(&mut viewer, "www.alice.example").await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().contains("Host: www.alice.example"), "{}", answer.text());
+    acme.own().await;
+    assert_eq!(acme.issued().await, ["relay.test", "www.alice.example"]);
 }

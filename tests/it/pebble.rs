@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Child;
 use tokio::task::JoinSet;
 
@@ -17,23 +18,64 @@ use crate::certs::Authority;
 use crate::rig::{Answer, soon};
 use crate::tools::tool;
 
+/// A DNS server by which every host is on this machine.
+pub struct Dns {
+    _child: Child,
+    /// Where it answers.
+    pub names: SocketAddr,
+    /// Where its entries are changed.
+    pub management: SocketAddr,
+}
+
+impl Dns {
+    pub async fn start() -> Self {
+        let (names, management) = (free_address().await, free_address().await);
+        let mut server = tool("pebble-challtestsrv");
+        server.args(["-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-http01", "", "-https01", ""]);
+        server.args(["-tlsalpn01", "", "-doh", "", "-dnsserver", &names.to_string()]);
+        server.args(["-management", &management.to_string()]);
+        let child = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        soon(async { while TcpStream::connect(management).await.is_err() {} }).await;
+        Self { _child: child, names, management }
+    }
+
+    /// Sets a TXT entry.
+    pub async fn set(&self, host: &str, text: &str) {
+        let body = json!({"host": format!("{host}."), "value": text}).to_string();
+        let mut stream = TcpStream::connect(self.management).await.unwrap();
+        let head = format!(
+            "POST /set-txt HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        let mut all = Vec::new();
+        soon(stream.read_to_end(&mut all)).await.unwrap();
+        assert_eq!(Answer::parse(&all).status, 200);
+    }
+}
+
 pub struct Pebble {
     pub child: Child,
-    _dns: Child,
     _reading: JoinSet<()>,
     directory: SocketAddr,
     management: SocketAddr,
-    /// Of the DNS server, for hooks.
-    pub dns: SocketAddr,
+    pub dns: Dns,
     /// Verifies the directory.
     pub ca: PathBuf,
     authority: Authority,
     _home: tempfile::TempDir,
 }
 
-/// An address that was free a moment ago.
+/// An address for a program that must be told one: free, below those that the system gives away, and given to nobody
+/// else in this process.
 pub async fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    loop {
+        let address = SocketAddr::from(([127, 0, 0, 1], NEXT.fetch_add(1, Ordering::Relaxed)));
+        if TcpListener::bind(address).await.is_ok() {
+            return address;
+        }
+    }
 }
 
 /// Where the authority looks for proofs, and how long its certificates are good.
@@ -48,7 +90,6 @@ impl Pebble {
         let (home, authority) = (tempfile::tempdir().unwrap(), Authority::new());
         let (certificate, key) = authority.write(home.path(), "pebble", &["localhost", "127.0.0.1"]);
         let (directory, management) = (free_address().await, free_address().await);
-        let (names, dns) = (free_address().await, free_address().await);
         let config = json!({"pebble": {
             "listenAddress": directory, "managementListenAddress": management,
             "certificate": certificate, "privateKey": key,
@@ -59,21 +100,9 @@ impl Pebble {
         }});
         let file = home.path().join("pebble.json");
         std::fs::write(&file, config.to_string()).unwrap();
-        let mut server = tool("pebble-challtestsrv");
-        server.args(["-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-http01", "", "-https01", ""]);
-        server.args([
-            "-tlsalpn01",
-            "",
-            "-doh",
-            "",
-            "-dnsserver",
-            &names.to_string(),
-            "-management",
-            &dns.to_string(),
-        ]);
-        let server = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let dns = Dns::start().await;
         let mut pebble = tool("pebble");
-        pebble.arg("-config").arg(&file).args(["-dnsserver", &names.to_string()]);
+        pebble.arg("-config").arg(&file).args(["-dnsserver", &dns.names.to_string()]);
         pebble.envs([
             ("PEBBLE_VA_NOSLEEP", "1"),
             ("PEBBLE_WFE_NONCEREJECT", "0"),
@@ -93,17 +122,7 @@ impl Pebble {
         let mut reading = JoinSet::new();
         reading.spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let ca = authority.file(home.path());
-        Self {
-            child,
-            _dns: server,
-            _reading: reading,
-            directory,
-            management,
-            dns,
-            ca,
-            authority,
-            _home: home,
-        }
+        Self { child, _reading: reading, directory, management, dns, ca, authority, _home: home }
     }
 
     pub fn directory(&self) -> String {

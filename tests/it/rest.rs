@@ -67,6 +67,7 @@ async fn a_tunnel_has_the_fields_and_types_of_the_public_api() {
             "slug": "web", "client_id": "alice", "local_port": 3000, "name": "web", "ttl": "1h30m0s", "mode": "relay",
             "bytes_in": 0, "bytes_out": 0, "requests": 0, "last_active": "0001-01-01T00:00:00Z", "connected": false,
             "device_name": "laptop", "source": "cli", "public_url": format!("http://web.relay.test:{}", rig.address.port()),
+            "policy": [],
         })
     );
 }
@@ -131,7 +132,7 @@ async fn every_refusal_is_json_with_a_code_and_the_request_id_of_its_header() {
     let of = |action: &str| format!("/v1/tunnels/{id}{action}");
     let create =
         |body: &'static str, status, code| (ALICE, "POST", "/v1/tunnels".to_owned(), body, status, code);
-    let long = Box::leak(format!(r#"{{"local_port":1,"name":"{}"}}"#, "x".repeat(70_000)).into_boxed_str());
+    let long = Box::leak(format!(r#"{{"local_port":1,"name":"{}"}}"#, "x".repeat(200_000)).into_boxed_str());
     let cases = [
         ("", "GET", "/v1/tunnels".to_owned(), "", 401, "unauthorized"),
         ("", "GET", "/v1/version".to_owned(), "", 401, "unauthorized"),
@@ -142,6 +143,7 @@ async fn every_refusal_is_json_with_a_code_and_the_request_id_of_its_header() {
         create(r#"{"local_port":"1"}"#, 400, "invalid_body"),
         create(r#"{"local_port":1} x"#, 400, "invalid_body"),
         create(long, 413, "body_too_large"),
+        create(r#"{"local_port":1,"policy":{"alow":[]}}"#, 400, "invalid_policy"),
         create("{}", 400, "invalid_port"),
         create(r#"{"local_port":65536}"#, 400, "invalid_port"),
         create(r#"{"local_port":1,"name":"-a"}"#, 400, "invalid_name"),

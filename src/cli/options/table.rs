@@ -7,6 +7,7 @@ use super::values::{
     show_or_none, show_size, show_switch, show_wait, size, size_or_none, static_key, switch, unix_path, wait,
 };
 use crate::relay::config::{LogFormat, PublicUrl, RelayConfig, base_domain};
+use crate::relay::domains::DomainProof;
 
 /// Where an option can be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -267,6 +268,24 @@ pub static OPTIONS: &[Opt] = &[
         "How the relay is reached from outside, such as https://relay.example.com",
         |config, values| put(&mut config.public_url, reason(one(values)?, PublicUrl::parse).map(Some)),
         |config| config.public_url.iter().map(ToString::to_string).collect(),
+    ),
+    option(
+        "domain-proof",
+        "dns|off",
+        "How owners of keys prove hosts of their own (adit http --domain): by a TXT entry in DNS, or not at all",
+        |config, values| match one(values)? {
+            "dns" => put(&mut config.domain_proof, Ok(DomainProof::Dns)),
+            "off" => put(&mut config.domain_proof, Ok(DomainProof::Off)),
+            text => Err(format!("{text:?}: expected dns or off")),
+        },
+        |config| vec![if config.domain_proof == DomainProof::Off { "off" } else { "dns" }.into()],
+    ),
+    option(
+        "dns-server",
+        "ADDRESS:PORT",
+        "Who is asked for these entries, instead of the system's servers",
+        |config, values| put(&mut config.dns_server, address(one(values)?).map(Some)),
+        |config| config.dns_server.iter().map(ToString::to_string).collect(),
     ),
     option(
         "data-dir",

@@ -21,6 +21,7 @@ use crate::client::tls;
 use crate::proto::api::{Proto, ProxyProtocol};
 use crate::proto::duration;
 use crate::proto::name::Name;
+use crate::proto::policy::Policy;
 
 /// A tunnel to be. It is opened by [`serve`](Self::serve), [`expose`](Self::expose) or
 /// [`expose_port`](Self::expose_port), all of them within a tokio runtime.
@@ -33,8 +34,10 @@ pub struct TunnelBuilder {
     name: Option<String>,
     ttl: Option<Duration>,
     auth: Option<(String, String)>,
+    policy: Option<Policy>,
     host_header: Option<String>,
     reuse: bool,
+    domains: Vec<String>,
     proto: Proto,
     remote_port: Option<u16>,
     proxy_protocol: Option<ProxyProtocol>,
@@ -62,8 +65,10 @@ impl TunnelBuilder {
             name: None,
             ttl: None,
             auth: None,
+            policy: None,
             host_header: None,
             reuse: true,
+            domains: Vec::new(),
             proto: Proto::Http,
             remote_port: None,
             proxy_protocol: None,
@@ -96,6 +101,12 @@ impl TunnelBuilder {
         Self { auth: Some((user.into(), password.into())), ..self }
     }
 
+    /// What is wanted of viewers besides: who may come, how often, what is signed, which headers change. The relay keeps it
+    /// on every request; one that knows no policies is an error.
+    pub fn policy(self, policy: Policy) -> Self {
+        Self { policy: Some(policy), ..self }
+    }
+
     /// What the target finds in `Host`, in place of what viewers asked for.
     pub fn host_header(self, host: impl Into<String>) -> Self {
         Self { host_header: Some(host.into()), ..self }
@@ -104,6 +115,13 @@ impl TunnelBuilder {
     /// `false`: each data socket, and so each connection to the target, carries one request only.
     pub fn reuse(self, reuse: bool) -> Self {
         Self { reuse, ..self }
+    }
+
+    /// A host of the caller's own that leads to the tunnel, too. Its TXT entry in DNS at `_adit.HOST` says
+    /// `adit-owner=KEY`, with the name of the key. May be called several times.
+    pub fn domain(mut self, host: impl Into<String>) -> Self {
+        self.domains.push(host.into());
+        self
     }
 
     /// What viewers speak; HTTP without this. With [`Proto::Tcp`] a port of the relay leads to the target, and the URL is
@@ -195,6 +213,9 @@ impl TunnelBuilder {
         if let Some(name) = &self.name {
             Name::parse(name)?;
         }
+        if let Some(policy) = self.policy.as_ref().filter(|policy| !policy.mistakes().is_empty()) {
+            return Err(TunnelError::Policy(policy.mistakes().join("; ")));
+        }
         target.check_proxy_protocol(self.proxy_protocol)?;
         let relay = RelayUrl::parse(&self.relay)?;
         let dialer = Dialer::new(relay, self.proxies.unwrap_or_else(Proxies::from_env));
@@ -208,8 +229,10 @@ impl TunnelBuilder {
             name: self.name,
             ttl: self.ttl.map(duration::format),
             auth: self.auth,
+            policy: self.policy.filter(|policy| !policy.is_empty()),
             host_header: self.host_header,
             reuse: self.reuse,
+            domains: self.domains,
             proto: self.proto,
             remote_port: self.remote_port,
             proxy_protocol: self.proxy_protocol,

@@ -20,6 +20,9 @@ pub enum TunnelError {
     /// The name as written.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// The policy as written.
+    #[error("policy: {0}")]
+    Policy(String),
     /// The target as written.
     #[error(transparent)]
     Target(#[from] ParseTargetError),

@@ -146,17 +146,15 @@ impl Acme {
             return;
         }
         let mut ended = self.ended.subscribe();
-        if !lock(&self.orders).may_begin(name, Instant::now())
-            || self.asked.try_send(name.to_owned()).is_err()
-        {
-            // One that is under way is waited for all the same.
-            if !lock(&self.orders).is_running(name) {
-                return;
-            }
+        let (may_begin, is_running) = {
+            let orders = lock(&self.orders);
+            (orders.may_begin(name, Instant::now()), orders.is_running(name))
+        };
+        if !is_running && (!may_begin || self.asked.try_send(name.to_owned()).is_err()) {
+            return;
         }
         while self.certificates.find(name).is_none() {
-            let next = ended.changed().await;
-            if next.is_err() || !lock(&self.orders).is_running(name) {
+            if ended.changed().await.is_err() || lock(&self.orders).has_failed(name) {
                 return;
             }
         }

@@ -11,6 +11,7 @@ use http::{HeaderValue, StatusCode, header};
 use crate::auth::Refused;
 use crate::link::sockets::{ClaimError, StandbyError};
 use crate::proto::api::ApiError;
+use crate::relay::domains::Unproven;
 use crate::relay::ending::Ending;
 use crate::store::StoreError;
 use crate::stream::handshake::NotWebSocket;
@@ -31,6 +32,12 @@ pub enum ApiFailure {
     /// The tunnel cannot be created as asked.
     #[error("{0}")]
     Create(#[from] CreateError),
+    /// A host is the relay's own.
+    #[error("{0} is the relay's own name, or below it; ask for domains of your own")]
+    OwnDomain(String),
+    /// A host is not the caller's.
+    #[error("{0}")]
+    Domain(#[from] Unproven),
     /// No tunnel of the caller with that id.
     #[error("tunnel not found")]
     NoTunnel,
@@ -86,6 +93,11 @@ impl ApiFailure {
                 CreateError::Ttl(_) => (StatusCode::BAD_REQUEST, "invalid_ttl"),
                 CreateError::Auth | CreateError::Password(_) => (StatusCode::BAD_REQUEST, "invalid_auth"),
                 CreateError::HostHeader => (StatusCode::BAD_REQUEST, "invalid_host_header"),
+                CreateError::Domain(_) | CreateError::TooManyDomains => {
+                    (StatusCode::BAD_REQUEST, "invalid_domain")
+                }
+                CreateError::DomainTaken(_) => (StatusCode::CONFLICT, "domain_taken"),
+                CreateError::Policy(_) => (StatusCode::BAD_REQUEST, "invalid_policy"),
                 CreateError::Proto => (StatusCode::BAD_REQUEST, "invalid_proto"),
                 CreateError::ProxyProtocol => (StatusCode::BAD_REQUEST, "invalid_proxy_protocol"),
                 CreateError::RemotePort | CreateError::PortWithoutTcp => {
@@ -104,6 +116,11 @@ impl ApiFailure {
                 CreateError::TooOften { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_creations"),
                 CreateError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
             },
+            Self::OwnDomain(_) => (StatusCode::BAD_REQUEST, "invalid_domain"),
+            Self::Domain(Unproven::Missing { .. }) => (StatusCode::FORBIDDEN, "domain_not_proven"),
+            Self::Domain(Unproven::Unavailable { .. }) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "dns_unavailable")
+            }
             Self::NoTunnel => (StatusCode::NOT_FOUND, "tunnel_not_found"),
             Self::Foreign | Self::OtherTunnel => (StatusCode::FORBIDDEN, "foreign_tunnel"),
             Self::TokenLimited(_) => (StatusCode::FORBIDDEN, "token_limited"),

@@ -1,6 +1,7 @@
 //! The REST API under `/v1` and the WebSocket endpoints of clients.
 
 mod error;
+mod policy;
 mod session;
 mod sockets;
 mod tunnels;
@@ -26,6 +27,7 @@ use crate::link::peer::Predecessor;
 use crate::link::sockets::Pending;
 use crate::proto::api::{API_VERSION, Health, Version};
 use crate::proto::limits::Limits;
+use crate::relay::domains::Prover;
 use crate::relay::room::Room;
 use crate::tunnel::{Registry, Tunnel};
 
@@ -44,6 +46,8 @@ pub struct Api {
     pub ending: Arc<Ending>,
     /// For public URLs.
     pub routes: Routes,
+    /// Looks up whose a host is.
+    pub prover: Prover,
     /// Limits of the sockets.
     pub limits: Arc<Limits>,
     /// Control sockets under way.
@@ -73,12 +77,17 @@ impl Api {
 
 /// All routes of the relay's own hosts.
 pub fn router(api: Api) -> Router {
+    let policy_body = axum::extract::DefaultBodyLimit::max(tunnels::MAX_POLICY_BODY);
     Router::new()
         .route("/", get(|| async { concat!("Adit relay ", env!("CARGO_PKG_VERSION"), "\n") }))
         .route("/health", get(health))
         .route("/v1/version", get(version))
-        .route("/v1/tunnels", get(tunnels::list).post(tunnels::create))
+        .route("/v1/tunnels", get(tunnels::list).post(tunnels::create).layer(policy_body))
         .route("/v1/tunnels/{id}", get(tunnels::get).delete(tunnels::delete))
+        .route(
+            "/v1/tunnels/{id}/policy",
+            get(policy::get).put(policy::put).delete(policy::delete).layer(policy_body),
+        )
         .route("/v1/tunnels/{id}/suspend", post(tunnels::suspend))
         .route("/v1/tunnels/{id}/extend", post(tunnels::extend))
         .route("/v1/tunnels/{id}/inspection", post(tunnels::inspection))
@@ -104,6 +113,9 @@ pub fn router(api: Api) -> Router {
         tunnels::create,
         tunnels::get,
         tunnels::delete,
+        policy::get,
+        policy::put,
+        policy::delete,
         tunnels::suspend,
         tunnels::extend,
         tunnels::inspection,
@@ -140,6 +152,9 @@ impl utoipa::Modify for AsWritten {
             }
             let required: fn(&str) -> bool = match name.as_str() {
                 "CreateTunnel" => |field| field == "local_port",
+                // Texts are short for these, and what is absent is as usual.
+                "Policy" => |_| false,
+                "Verify" => |field| field == "secret",
                 "Tunnel" => |field| {
                     let optional =
                         ["name", "device_name", "source", "suspended", "remote_port", "proxy_protocol"];

@@ -17,12 +17,14 @@ use crate::proto::api::{
     self, ApiError, CreateTunnel, Extend, Inspection, InspectionState, Proto, Suspend, Suspended,
 };
 use crate::proto::duration;
-use crate::tunnel::{CreateError, Tunnel, rfc3339};
+use crate::tunnel::{CreateError, Tunnel, hosts, rfc3339};
 
-type Answer<T> = Result<T, ApiFailure>;
+pub(super) type Answer<T> = Result<T, ApiFailure>;
 
-/// Longest body of a call; a create with all fields is under 2 KiB.
+/// Longest body of a call; a create with all fields but an offline page is under 20 KiB.
 pub const MAX_BODY: usize = 64 * 1024;
+/// Longest body of a call that may bring an offline page, whose 64 KiB take up to twice as much in JSON.
+pub const MAX_POLICY_BODY: usize = 192 * 1024;
 
 /// The tunnels of the calling key, oldest first, as a bare array; a token that is limited to one sees that alone.
 #[utoipa::path(get, path = "/v1/tunnels", security(("key" = [])),
@@ -39,9 +41,9 @@ pub async fn list(State(api): State<Api>, headers: HeaderMap) -> Answer<Json<Vec
     responses((status = 201, description = "It is new", body = api::Tunnel),
         (status = 200, description = "The key had it already; it has the new settings", body = api::Tunnel),
         (status = 400, description = "A field cannot be used; `code` says which", body = ApiError),
-        (status = 403, description = "The key has as many tunnels as it may, or the token is for another name", body = ApiError),
-        (status = 409, description = "The name or the port is another's, or no port is free", body = ApiError),
-        (status = 413, description = "The body is over 64 KiB", body = ApiError),
+        (status = 403, description = "The key has as many tunnels as it may, the token is for another name, or a domain is not proven", body = ApiError),
+        (status = 409, description = "The name, the port or a domain is another's, or no port is free", body = ApiError),
+        (status = 413, description = "The body is over 192 KiB", body = ApiError),
         (status = 429, description = "The key has created as many tunnels as it may for now; `Retry-After` says for how long", body = ApiError), Refusals))]
 pub async fn create(
     State(api): State<Api>,
@@ -49,7 +51,7 @@ pub async fn create(
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Answer<(StatusCode, Json<api::Tunnel>)> {
     let principal = api.authenticate(&headers).await?;
-    let request = within_limit(&principal, read(body)?)?;
+    let request = within_limit(&principal, read(body, MAX_POLICY_BODY)?)?;
     let is_tls = request.proto.as_deref().map(str::trim) == Some(Proto::Tls.as_str());
     if is_tls && !api.routes.has_base_domain() {
         return Err(CreateError::NoBaseDomain.into());
@@ -58,6 +60,7 @@ pub async fn create(
         // It may have made this tunnel a moment ago.
         api.registry.learn().await;
     }
+    prove_domains(&api, &principal, &request).await?;
     let (tunnel, new) = api.registry.create(&principal.owner, request).await?;
     tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), new, "tunnel created");
     Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(show(&api, &tunnel))))
@@ -100,7 +103,7 @@ pub async fn suspend(
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Answer<Json<Suspended>> {
     let tunnel = find(&api, &headers, &id).await?;
-    let Suspend { suspended } = read(body)?;
+    let Suspend { suspended } = read(body, MAX_BODY)?;
     still_there(api.registry.suspend(&tunnel, suspended).await?)?;
     let status = if suspended { "suspended" } else { "resumed" };
     tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), status, "tunnel suspension");
@@ -119,7 +122,7 @@ pub async fn extend(
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Answer<Json<api::Tunnel>> {
     let tunnel = find(&api, &headers, &id).await?;
-    let Extend { ttl } = read(body)?;
+    let Extend { ttl } = read(body, MAX_BODY)?;
     let ttl = duration::parse(&ttl).map_err(CreateError::from)?;
     still_there(api.registry.extend(&tunnel, Some(ttl).filter(|ttl| !ttl.is_zero())).await?)?;
     Ok(Json(show(&api, &tunnel)))
@@ -137,7 +140,7 @@ pub async fn inspection(
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Answer<Json<InspectionState>> {
     find(&api, &headers, &id).await?;
-    match read(body)? {
+    match read(body, MAX_BODY)? {
         Inspection { enabled: false } => Ok(Json(InspectionState { inspection_enabled: false })),
         Inspection { enabled: true } => Err(ApiFailure::NoInspection),
     }
@@ -155,15 +158,32 @@ pub async fn requests(
     Ok(Json([]))
 }
 
+/// Each host that the tunnel is to have must be its owner's; those that it has are proven.
+async fn prove_domains(api: &Api, principal: &Principal, request: &CreateTunnel) -> Answer<()> {
+    let asked = hosts(request.domains.as_deref().unwrap_or_default())?;
+    let before =
+        request.name.as_deref().and_then(|name| api.registry.by_name(&name.trim().to_ascii_lowercase()));
+    let before = before.filter(|tunnel| tunnel.owner == principal.owner).map(|tunnel| tunnel.spec());
+    for host in asked {
+        if api.routes.is_of_relay(&host) {
+            return Err(ApiFailure::OwnDomain(host));
+        }
+        if !before.as_ref().is_some_and(|spec| spec.domains.contains(&host)) {
+            api.prover.prove(&host, &principal.owner).await?;
+        }
+    }
+    Ok(())
+}
+
 /// The caller's tunnel with that id; another's is not found, so that ids cannot be probed.
-async fn find(api: &Api, headers: &HeaderMap, id: &str) -> Answer<Arc<Tunnel>> {
+pub(super) async fn find(api: &Api, headers: &HeaderMap, id: &str) -> Answer<Arc<Tunnel>> {
     let principal = api.authenticate(headers).await?;
     let own = |tunnel: &Arc<Tunnel>| tunnel.owner == principal.owner && principal.may_use(&tunnel.name);
     api.tunnel(id).await.filter(own).ok_or(ApiFailure::NoTunnel)
 }
 
 /// A tunnel that ended between being found and being changed is not found.
-fn still_there(changed: bool) -> Answer<()> {
+pub(super) fn still_there(changed: bool) -> Answer<()> {
     if changed { Ok(()) } else { Err(ApiFailure::NoTunnel) }
 }
 
@@ -180,9 +200,12 @@ fn within_limit(principal: &Principal, mut request: CreateTunnel) -> Answer<Crea
 }
 
 /// Reads JSON whatever its content type, as the public clients and curl differ in it.
-fn read<T: DeserializeOwned>(body: Result<Bytes, axum::extract::rejection::BytesRejection>) -> Answer<T> {
+pub(super) fn read<T: DeserializeOwned>(
+    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    limit: usize,
+) -> Answer<T> {
     let body = body.map_err(|error| match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiFailure::BodyTooLarge(MAX_BODY),
+        StatusCode::PAYLOAD_TOO_LARGE => ApiFailure::BodyTooLarge(limit),
         _ => ApiFailure::Body(error.body_text()),
     })?;
     // serde would take an array for the fields in their order.
@@ -194,6 +217,7 @@ fn read<T: DeserializeOwned>(body: Result<Bytes, axum::extract::rejection::Bytes
 
 fn show(api: &Api, tunnel: &Tunnel) -> api::Tunnel {
     let spec = tunnel.spec();
+    let rules = spec.policy.as_ref().map(|policy| policy.rules()).unwrap_or_default();
     api::Tunnel {
         id: tunnel.id.to_string(),
         slug: tunnel.name.clone(),
@@ -212,6 +236,8 @@ fn show(api: &Api, tunnel: &Tunnel) -> api::Tunnel {
         connected: tunnel.session().is_some(),
         device_name: spec.device_name.clone(),
         source: spec.source.clone(),
+        domains: spec.domains.clone(),
+        policy: Some(rules.into_iter().map(str::to_owned).collect()),
         public_url: match (spec.proto, spec.port) {
             (Proto::Tcp, Some(port)) => api.routes.tcp_url(port),
             (Proto::Tls, _) => api.routes.tls_url(&tunnel.name).unwrap_or_default(),

@@ -23,6 +23,7 @@ use crate::relay::forward::strip_trailers;
 use crate::relay::viewer::Busy;
 use crate::stream::splice::Moved;
 use crate::stream::turn::give_way;
+use crate::tunnel::policy::Policy;
 use crate::tunnel::{Tunnel, Viewing};
 
 /// What becomes of the lane after a complete response.
@@ -46,6 +47,8 @@ pub struct ResponseBody {
     running: CancellationToken,
     rest: Rest,
     account: Account,
+    /// What its owner takes out of responses is not to come behind the body, either.
+    policy: Option<Arc<Policy>>,
 }
 
 /// What an upload needs that outlasts its response.
@@ -82,11 +85,17 @@ impl ResponseBody {
             running,
             rest,
             account,
+            policy: None,
         };
         if body.reader.ended() {
             body.complete();
         }
         body
+    }
+
+    /// Changes what comes behind the body as the policy changes heads.
+    pub fn keep_to(&mut self, policy: &Arc<Policy>) {
+        self.policy = Some(Arc::clone(policy)).filter(|policy| !policy.response.is_empty());
     }
 
     /// The response is complete: the lane goes back once nothing is left of the request, if nothing came out of turn.
@@ -134,6 +143,9 @@ impl ResponseBody {
                     self.complete();
                     return Poll::Ready(trailers.map(|mut trailers| {
                         strip_trailers(&mut trailers);
+                        if let Some(policy) = &self.policy {
+                            policy.response.strip(&mut trailers);
+                        }
                         Ok(Frame::trailers(trailers))
                     }));
                 }

@@ -8,15 +8,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http_body::Body;
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 use crate::proto::http1::{RequestBody, chunk_head, chunked_end};
 use crate::proto::limits::turn;
 use crate::relay::errors::Cause;
 use crate::relay::forward::strip_trailers;
+use crate::relay::policy::Body;
 use crate::stream::Duplex;
 use crate::stream::turn::give_way;
+use crate::tunnel::policy::{Holding, Policy};
 
 /// Portions up to this are gathered with what is already waiting to be written.
 const GATHER: usize = 16 * 1024;
@@ -80,6 +82,10 @@ pub struct Upload {
     /// Told of the same, for the record.
     told: Option<Arc<AtomicU64>>,
     done: bool,
+    /// What its owner takes out of requests is not to come behind the body, either.
+    policy: Option<Arc<Policy>>,
+    /// Counts a body that was held for its signature.
+    holding: Option<Box<Holding>>,
 }
 
 impl Upload {
@@ -99,7 +105,30 @@ impl Upload {
             received: 0,
             told: None,
             done: false,
+            policy: None,
+            holding: None,
         }
+    }
+
+    /// An upload of `head` and a body that has come as a whole, framed as the head says.
+    pub fn whole(mut head: BytesMut, body: Body) -> Self {
+        let Body { data, trailers, holding } = body;
+        let received = data.len() as u64;
+        let portion = match trailers {
+            None => data,
+            Some(mut trailers) => {
+                strip_trailers(&mut trailers);
+                holding.strip(&mut trailers);
+                if !data.is_empty() {
+                    chunk_head(&mut head, data.len());
+                    head.extend_from_slice(&data);
+                    head.extend_from_slice(b"\r\n");
+                }
+                chunked_end(&mut head, Some(&trailers));
+                Bytes::new()
+            }
+        };
+        Self { portion, received, holding: Some(Box::new(holding)), ..Self::of_head(head) }
     }
 
     /// With `bytes` before the head.
@@ -124,12 +153,22 @@ impl Upload {
             received: 0,
             told: None,
             done: false,
+            policy: None,
+            holding: None,
         }
     }
 
     /// Tells `received` how much came.
     pub fn tell(&mut self, received: Option<Arc<AtomicU64>>) {
+        if let Some(told) = &received {
+            told.store(self.received, Ordering::Relaxed);
+        }
         self.told = received;
+    }
+
+    /// Changes what comes behind the body as the policy changes heads.
+    pub fn keep_to(&mut self, policy: &Arc<Policy>) {
+        self.policy = Some(Arc::clone(policy)).filter(|policy| !policy.request.is_empty());
     }
 
     /// Everything is with the target.
@@ -183,6 +222,7 @@ impl Upload {
                     return Poll::Pending;
                 }
                 self.done = true;
+                self.holding = None;
                 // The buffers are not needed while the response comes.
                 self.out = BytesMut::new();
                 return Poll::Ready(Ok(()));
@@ -202,7 +242,7 @@ impl Upload {
             Some(Ok(data)) => {
                 self.add(data)?;
                 // hyper ends a body of known length only when it turns to the next request, if the response is out.
-                if !self.chunked && self.body.as_ref().is_some_and(Body::is_end_stream) {
+                if !self.chunked && self.body.as_ref().is_some_and(|body| body.is_end_stream()) {
                     self.body = None;
                 }
             }
@@ -212,6 +252,9 @@ impl Upload {
                     let mut trailers =
                         last.and_then(Result::err).and_then(|frame| frame.into_trailers().ok());
                     trailers.iter_mut().for_each(strip_trailers);
+                    if let (Some(trailers), Some(policy)) = (&mut trailers, &self.policy) {
+                        policy.request.strip(trailers);
+                    }
                     chunked_end(&mut self.out, trailers.as_ref());
                 }
             }
