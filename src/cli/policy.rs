@@ -75,6 +75,29 @@ impl PolicyArgs {
     }
 }
 
+/// What can be wanted of viewers whose bytes are not read.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct ConnectionPolicyArgs {
+    /// Only viewers from this network or address; may be repeated
+    #[arg(long, value_name = "NETWORK")]
+    allow: Vec<String>,
+    /// No viewers from this network or address, allowed or not; may be repeated
+    #[arg(long, value_name = "NETWORK")]
+    deny: Vec<String>,
+    /// Connections of one address, such as 10/s or 10/m,burst=30; all together with ,per=tunnel
+    #[arg(long, value_name = "RATE")]
+    rate_limit: Option<String>,
+}
+
+impl ConnectionPolicyArgs {
+    /// The rules; all that is wrong at once.
+    pub(super) fn read(&self) -> Result<Option<Policy>, Vec<String>> {
+        let Self { allow, deny, rate_limit } = self.clone();
+        let args = PolicyArgs { allow, deny, rate_limit, ..PolicyArgs::default() };
+        args.read(false)
+    }
+}
+
 /// The rules of a table, which stands in a file of this directory. What is wrong with them they say themselves.
 pub(super) fn of_table(mut table: Table, dir: &Path) -> Result<Policy, String> {
     match table.remove(PAGE_FILE) {

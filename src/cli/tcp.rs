@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::http::{self, RelayArgs, ShowArgs, keep_open, options, usage};
+use super::policy::ConnectionPolicyArgs;
 use crate::client::{Options, Proto, ProxyProtocol, Target};
 
 /// `adit tcp`.
@@ -30,6 +31,10 @@ pub(super) struct TlsArgs {
     target: Target,
     #[command(flatten)]
     relay: RelayArgs,
+    /// Host of your own that leads to the tunnel, too; its TXT entry in DNS at _adit.HOST says adit-owner=KEY, with your
+    /// key's name. May be repeated
+    #[arg(long, value_name = "HOST")]
+    domain: Vec<String>,
     #[command(flatten)]
     common: RawArgs,
 }
@@ -46,6 +51,8 @@ pub(super) struct RawArgs {
     /// Each connection to the service begins with a header that names the viewer: v1 or v2 of the PROXY protocol
     #[arg(long, value_name = "VERSION", value_parser = http::proxy_protocol)]
     proxy_protocol: Option<ProxyProtocol>,
+    #[command(flatten)]
+    policy: ConnectionPolicyArgs,
     /// End with code 69 when the relay is not reached or lost, instead of trying again
     #[arg(long)]
     exit_on_disconnect: bool,
@@ -55,12 +62,12 @@ pub(super) struct RawArgs {
 
 /// Opens the tunnel and keeps it open.
 pub(super) async fn run(args: TcpArgs) -> anyhow::Result<ExitCode> {
-    open("tcp", Proto::Tcp, args.relay, args.target, args.remote_port, args.common).await
+    open("tcp", Proto::Tcp, args.relay, args.target, args.remote_port, Vec::new(), args.common).await
 }
 
 /// The same by the name in TLS.
 pub(super) async fn run_tls(args: TlsArgs) -> anyhow::Result<ExitCode> {
-    open("tls", Proto::Tls, args.relay, args.target, None, args.common).await
+    open("tls", Proto::Tls, args.relay, args.target, None, args.domain, args.common).await
 }
 
 /// Opens a tunnel whose bytes are not read.
@@ -70,13 +77,18 @@ pub(super) async fn open(
     relay: RelayArgs,
     target: Target,
     remote_port: Option<u16>,
+    domains: Vec<String>,
     common: RawArgs,
 ) -> anyhow::Result<ExitCode> {
     let connector = match relay.connector() {
         Ok(connector) => connector,
         Err(sentence) => return Ok(usage(command, &[sentence])),
     };
-    let RawArgs { name, ttl, proxy_protocol, exit_on_disconnect, show } = common;
+    let RawArgs { name, ttl, proxy_protocol, policy, exit_on_disconnect, show } = common;
+    let policy = match policy.read() {
+        Ok(policy) => policy,
+        Err(sentences) => return Ok(usage(command, &sentences)),
+    };
     let style = show.style();
     let options = Options {
         name,
@@ -84,6 +96,8 @@ pub(super) async fn open(
         proto,
         remote_port,
         proxy_protocol,
+        policy,
+        domains,
         exit_on_disconnect,
         ..options(connector, target, style)
     };

@@ -11,7 +11,7 @@ use super::policy;
 use super::tcp;
 use crate::client::{Options, Proto, ProxyProtocol, Target};
 use crate::proto::policy::Policy;
-use crate::tunnel::policy::{Given, complaints};
+use crate::tunnel::policy::{Given, Scope, complaints};
 
 /// What stands in the file.
 pub(super) const FILE_HELP: &str = "The file:\n\n  \
@@ -207,7 +207,7 @@ impl Reader<'_> {
                         .text(&place, key, value)
                         .and_then(|text| self.check(&place, key, &text, http::auth))
                 }
-                "policy" => policy = self.policy(&place, value, table.contains_key("auth")),
+                "policy" => policy = self.policy(&place, value, proto, table.contains_key("auth")),
                 "host_header" => host_header = self.text(&place, key, value),
                 "domains" => domains = self.texts(&place, key, value),
                 "proto" => {}
@@ -263,14 +263,14 @@ impl Reader<'_> {
         })
     }
 
-    fn policy(&mut self, place: &str, value: &Value, has_auth: bool) -> Option<Policy> {
+    fn policy(&mut self, place: &str, value: &Value, proto: Proto, has_auth: bool) -> Option<Policy> {
         let Value::Table(table) = value else {
             self.errors.push(format!("{place}policy: write [tunnel.policy] with rules below it"));
             return None;
         };
         let read = policy::of_table(table.clone(), self.dir).map_err(|error| vec![error]);
         let read = read.and_then(|policy| {
-            let wrong = complaints(&policy, &Given { has_auth, ..Given::default() });
+            let wrong = complaints(&policy, &Given { scope: Scope::of(proto), has_auth, ..Given::default() });
             if wrong.is_empty() { Ok(policy) } else { Err(wrong) }
         });
         let said =
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_tunnel_of_bytes_has_a_port_and_nothing_of_http() {
-        let wanted = parse(
+        let wanted = parse_here(
             "[[tunnel]]\nproto = 'tcp'\ntarget = 5432\nremote_port = 20001\nproxy_protocol = 'v2'\nname = 'db'\n",
         );
         let tunnel = wanted.unwrap().tunnels.remove(0);
@@ -344,7 +344,7 @@ mod tests {
             (tunnel.proxy_protocol, tunnel.target.to_string().as_str()),
             (Some(ProxyProtocol::V2), "tcp://localhost:5432")
         );
-        let errors = parse(
+        let errors = parse_here(
             "[[tunnel]]\nproto = 'tcp'\ntarget = 'http://a'\nauth = 'u:p'\nremote_port = 0\n[[tunnel]]\ntarget = 1\n\
              remote_port = 1\nproxy_protocol = 'v3'\n[[tunnel]]\nproto = 'udp'\ntarget = 1\n",
         )

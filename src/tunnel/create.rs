@@ -14,7 +14,7 @@ use crate::proto::limits::domains::MOST;
 use crate::proto::name::{Name, NameError};
 use crate::store::{StoreError, TunnelRow};
 
-use super::policy::{Given, Policy, PolicyError, stored};
+use super::policy::{Given, Policy, PolicyError, Scope, stored};
 
 /// Why a tunnel was not created; each has a code of its own in the API.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,7 +74,8 @@ pub enum CreateError {
     NoPorts,
     /// Names cannot be told apart without a domain.
     #[error(
-        "a tunnel of proto tls is told by the name in the handshake; this relay's operator has not set base-domain"
+        "a tunnel of proto tls is told by the name in the handshake; this relay's operator has not set base-domain, so \
+         it needs domains of its own"
     )]
     NoBaseDomain,
     /// The port is none of those that the relay gives.
@@ -211,8 +212,15 @@ impl Spec {
         let host_header = filled(&request.host_header).map(host).transpose()?;
         let proto = filled(&request.proto)
             .map_or(Ok(Proto::Http), |text| text.parse().map_err(|_| CreateError::Proto))?;
-        let only_http =
-            [("auth_user", request.auth_user.is_some()), ("host_header", request.host_header.is_some())];
+        let only_http = [
+            ("auth_user", request.auth_user.is_some()),
+            ("host_header", request.host_header.is_some()),
+            // Those of TLS are in its handshake.
+            (
+                "domains",
+                proto == Proto::Tcp && request.domains.as_ref().is_some_and(|domains| !domains.is_empty()),
+            ),
+        ];
         if let Some((field, _)) = only_http.into_iter().find(|(_, given)| *given && proto.is_raw()) {
             return Err(CreateError::OnlyHttp { field, proto });
         }
@@ -226,12 +234,9 @@ impl Spec {
             },
             _ => return Err(CreateError::Auth),
         };
-        let given = Given {
-            body_limit,
-            has_auth: auth.is_some(),
-            before: before.and_then(Self::asked),
-            ..Given::default()
-        };
+        let scope = Scope::of(proto);
+        let before = before.and_then(Self::asked);
+        let given = Given { scope, body_limit, has_auth: auth.is_some(), before };
         let policy =
             request.policy.as_ref().map(|policy| Policy::check(policy, &given)).transpose()?.flatten();
         let wanted_port =

@@ -8,7 +8,7 @@ use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
 use super::news::News;
-use super::policy::{Given, Policy};
+use super::policy::{Given, Policy, Scope};
 use super::ports::{NoPorts, Opened, Ports};
 use super::quota::{Quota, Quotas};
 use super::{CreateError, Domains, Spec, Tunnel, unix_ms};
@@ -356,8 +356,9 @@ impl Registry {
         let hashes = wanted.as_ref().is_some_and(|wanted| wanted.auth.is_some());
         let check = move || {
             let Some(wanted) = wanted else { return Ok(None) };
-            let (has_auth, before) = (before.auth.is_some(), before.policy.as_deref());
-            Policy::check(&wanted, &Given { body_limit, has_auth, before, ..Given::default() })
+            let (scope, has_auth) = (Scope::of(before.proto), before.auth.is_some());
+            let before = before.policy.as_deref();
+            Policy::check(&wanted, &Given { scope, body_limit, has_auth, before })
         };
         // Only a password takes long.
         let policy = if hashes {

@@ -137,7 +137,7 @@ async fn bodies_go_through_tls_both_ways_unchanged() {
     let tls = Tls::start().await;
     let _client = tls.rig.client(ALICE, "web", echo_target().await).await;
     let mut stream = tls.viewer("web.relay.test").await;
-    let body: Vec<u8> = (0..3_000_000_u32).map(|at| (at * 31 >> 3) as u8).collect();
+    let body: Vec<u8> = (0..3_000_000_u32).map(|at| ((at * 31) >> 3) as u8).collect();
     let head = format!(
         "POST /up HTTP/1.1\r\nHost: web.relay.test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
         body.len()

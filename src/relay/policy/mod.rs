@@ -15,12 +15,17 @@ use crate::auth::password::Verdict;
 use crate::tunnel::policy::{Policy, Refused};
 use crate::tunnel::{Quota, Spec};
 
-/// What can be said by the address alone, and then by the login.
-pub async fn admit(policy: &Policy, quota: &Quota, viewer: IpAddr, headers: &HeaderMap) -> Result<(), Cause> {
+/// What can be said by the address alone, also of a connection that nobody reads.
+pub fn admit_address(policy: &Policy, viewer: IpAddr) -> Result<(), Cause> {
     policy.admit_connection(viewer).map_err(|refused| match refused {
         Refused::Address => Cause::Forbidden,
         Refused::TooOften(wait) => Cause::RateLimited(wait),
-    })?;
+    })
+}
+
+/// What can be said by the address alone, and then by the login.
+pub async fn admit(policy: &Policy, quota: &Quota, viewer: IpAddr, headers: &HeaderMap) -> Result<(), Cause> {
+    admit_address(policy, viewer)?;
     let Some(users) = &policy.users else { return Ok(()) };
     match users.verify(headers.get(header::AUTHORIZATION), &quota.hashing).await {
         Verdict::Accepted => Ok(()),

@@ -15,6 +15,7 @@ use super::Shared;
 use super::carry::{Ends, Terms, carry};
 use super::errors::Cause;
 use super::exchange::{Account, Record};
+use super::policy;
 use super::reach;
 use super::viewer::{Connection, ViewerIo, vanished};
 use crate::link::{Ask, Lane, Link};
@@ -94,6 +95,9 @@ async fn open(
     }
     if tunnel.is_suspended() {
         return Err(Cause::Suspended);
+    }
+    if let Some(policy) = &tunnel.spec().policy {
+        policy::admit_address(policy, connection.remote_canonical().ip())?;
     }
     let viewing = tunnel.quota.view().map_err(Cause::ViewersOfKey)?;
     tunnel.traffic.request();

@@ -13,6 +13,7 @@ use super::rate::{Limiter, Rate};
 use super::signature::Signature;
 use super::users::Users;
 use crate::auth::password::PasswordError;
+use crate::proto::api::Proto;
 use crate::proto::limits::policy::{NETWORKS, PAGE_BYTES, SIGNED_BODY_MOST, TEXT_BYTES, USERS, VERIFY};
 use crate::proto::policy::{self as written, HIDDEN, size};
 
@@ -24,6 +25,13 @@ pub enum Scope {
     Http,
     /// Whole connections, of which the relay sees no more than where they come from.
     Connections,
+}
+
+impl Scope {
+    /// That of tunnels whose viewers speak `proto`.
+    pub fn of(proto: Proto) -> Self {
+        if proto.is_raw() { Self::Connections } else { Self::Http }
+    }
 }
 
 /// What a policy is given to.
