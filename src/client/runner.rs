@@ -247,7 +247,8 @@ impl Runner {
         }
         let first = self.known.is_none();
         self.events.send(Event::Online { url: tunnel.public_url.clone(), id: tunnel.id, again: !first });
-        if first && self.options.probe {
+        // Of bytes each connection is a viewer's: some services count others as attacks, or take one and end.
+        if first && self.options.probe && !self.options.proto.is_raw() {
             self.probe();
         }
         self.known = Some(Known { slug: tunnel.slug, url: tunnel.public_url, port: tunnel.remote_port });

@@ -53,7 +53,7 @@ pub struct Options {
     pub requests_per_second: u32,
     /// End instead of trying again when the relay is not reached or lost.
     pub exit_on_disconnect: bool,
-    /// Once online, tell whether the target can be reached, before a viewer finds out.
+    /// Once online, tell whether the target can be reached, before a viewer finds out. Only where viewers speak HTTP.
     pub probe: bool,
     /// What opens the tunnel, for display.
     pub source: String,

@@ -113,7 +113,7 @@ pub async fn serve(
     };
     let Ok(Ok(first)) = first else { return };
     let is_hello = first.first().is_some_and(|byte| Hello::begins_with(*byte));
-    let (stream, security, first, http2) = if is_hello && is_tls_wanted(&shared) {
+    let (stream, security, first, http2) = if is_hello {
         // Boxed, so that connections without TLS hold no room for it.
         let greeting = timeout(limits.head_wait, Box::pin(greet(&shared, stream, &first, tls_port)));
         match greeting.await {
@@ -170,11 +170,6 @@ async fn converse(shared: &Arc<Shared>, connection: Arc<Connection>, first: Byte
         drive(shared, &connection, serving, &shared.ending.closing, |serving| serving.graceful_shutdown())
             .await;
     }
-}
-
-/// Whether a connection that begins with a handshake may be anything but a mistake.
-fn is_tls_wanted(shared: &Shared) -> bool {
-    shared.tls.is_some() || shared.config.base_domain.is_some()
 }
 
 /// What becomes of a connection that begins with a handshake.

@@ -72,7 +72,7 @@ impl Room {
             (Some(crowd), Some(address)) => Some(crowd.enter(address)?),
             _ => None,
         };
-        Some(Place { _permit: permit, of_address: of_address, _taken: self.taken.hold() })
+        Some(Place { _permit: permit, of_address, _taken: self.taken.hold() })
     }
 
     /// Counts a connection among those of an address that it turns out to be of; `false`: that has all that it may.

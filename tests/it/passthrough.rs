@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use adit::client::{Proto, Proxies, ProxyProtocol, Tunnel, TunnelBuilder};
 use adit::relay::config::{PublicUrl, RelayConfig};
+use adit::relay::domains::DomainProof;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -202,6 +203,21 @@ async fn the_client_is_told_and_the_target_learns_who_the_viewer_is() {
     settle(rig.admin, &json!({"raw": 1})).await;
     drop(viewer);
     settle(rig.admin, &json!({"raw": 0})).await;
+}
+
+#[tokio::test]
+async fn a_domain_of_its_own_leads_to_the_target_also_without_a_base_domain() {
+    let rig = Rig::with(|config| {
+        (config.base_domain, config.domain_proof) = (None, DomainProof::Off);
+    })
+    .await;
+    let targets = Authority::new();
+    let raw = secure_target(&targets, "www.example.com", false).await;
+    let with_domain = tunnel(&rig, "raw").proto(Proto::Tls).domain("www.example.com");
+    let raw = with_domain.expose(&raw.to_string()).await.unwrap();
+    assert_eq!(raw.url(), format!("tls://www.example.com:{}", rig.address.port()));
+    let mut viewer = targets.connect(rig.address, "www.example.com", &[]).await.unwrap();
+    expect(&mut viewer, b"word").await;
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use adit::client::{Event, Proto, Proxies, Tunnel, TunnelBuilder};
 use adit::relay::config::RelayConfig;
+use adit::relay::domains::DomainProof;
 use adit::store::{Sqlite, Store};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -127,7 +128,7 @@ async fn bytes_of_any_kind_go_both_ways_whoever_speaks_first_and_whatever_the_cl
     let target = echo().await;
     let (_client, base) = with_base_client(&rig, "base", target).await;
     let two = tunnel(&rig).name("two").expose(&target.to_string()).await.unwrap();
-    let big: Vec<u8> = (0..3_000_000u32).map(|number| (number * 7 >> 3) as u8).collect();
+    let big: Vec<u8> = (0..3_000_000u32).map(|number| ((number * 7) >> 3) as u8).collect();
     for address in [base, viewers_of(&two)] {
         let mut viewer = viewer(address).await;
         expect(&mut viewer, b"220 ready\n").await;
@@ -470,6 +471,27 @@ async fn connections_count_as_viewers_of_their_key_and_in_the_traffic_and_leave_
     expect(&mut viewer(address).await, b"220 ready\n").await;
     rig.api(ALICE, "DELETE", &path, "").await;
     settle(rig.admin, &json!({"raw": 0, "tcp_listeners": 0, "tunnels_by_port": 0, "connections": 0})).await;
+}
+
+#[tokio::test]
+async fn the_rules_of_its_owner_that_need_no_request_hold_and_others_are_refused() {
+    let rig = rig(|config| config.domain_proof = DomainProof::Off).await;
+    let (status, refused) = create(&rig, ALICE, "db", json!({"policy": {"interstitial": true}})).await;
+    assert_eq!((status, refused["code"].as_str()), (400, Some("invalid_policy")), "{refused}");
+    let (status, refused) = create(&rig, ALICE, "db", json!({"domains": ["www.example.com"]})).await;
+    assert_eq!((status, refused["code"].as_str()), (400, Some("only_http")), "{refused}");
+    let policy = json!({"policy": {"deny": ["127.0.0.7"], "rate_limit": "2/h"}});
+    let (status, created) = create(&rig, ALICE, "db", policy).await;
+    assert_eq!(status, 201, "{created}");
+    let control = rig.connect(ALICE, created["id"].as_str().unwrap()).await;
+    let _client = rig.serve(control, echo().await).await;
+    let denied = tokio::net::TcpSocket::new_v4().unwrap();
+    denied.bind("127.0.0.7:0".parse().unwrap()).unwrap();
+    assert!(is_reset(denied.connect(address_of(&created)).await.unwrap()).await);
+    for _ in 0..2 {
+        expect(&mut viewer(address_of(&created)).await, b"220 ready\n").await;
+    }
+    assert!(is_reset(viewer(address_of(&created)).await).await, "too often");
 }
 
 #[tokio::test]

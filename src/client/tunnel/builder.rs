@@ -172,7 +172,7 @@ impl TunnelBuilder {
         Self { wait, ..self }
     }
 
-    /// `true`: once open, an event tells if the target cannot be reached, before a viewer finds out.
+    /// `true`: once open, an event tells if the target cannot be reached, before a viewer finds out. Only of HTTP.
     pub fn probe(self, probe: bool) -> Self {
         Self { probe, ..self }
     }

@@ -54,7 +54,8 @@ pub async fn create(
     let principal = api.authenticate(&headers).await?;
     let request = within_limit(&principal, read(body, MAX_POLICY_BODY)?)?;
     let is_tls = request.proto.as_deref().map(str::trim) == Some(Proto::Tls.as_str());
-    if is_tls && !api.routes.has_base_domain() {
+    let has_domains = request.domains.as_ref().is_some_and(|domains| !domains.is_empty());
+    if is_tls && !has_domains && !api.routes.has_base_domain() {
         return Err(CreateError::NoBaseDomain.into());
     }
     if api.predecessor.is_alive() {
@@ -257,7 +258,7 @@ fn show(api: &Api, tunnel: &Tunnel) -> api::Tunnel {
         policy: Some(rules.into_iter().map(str::to_owned).collect()),
         public_url: match (spec.proto, spec.port) {
             (Proto::Tcp, Some(port)) => api.routes.tcp_url(port),
-            (Proto::Tls, _) => api.routes.tls_url(&tunnel.name).unwrap_or_default(),
+            (Proto::Tls, _) => api.routes.tls_url(&tunnel.name, spec.domains.first()),
             _ => api.routes.url_of(&tunnel.name),
         },
         proto: spec.proto.as_str().to_owned(),
