@@ -45,7 +45,7 @@ const BELONGS_IN: &[(&str, &[&str])] = &[
     ("jsonwebtoken", &["auth/"]),
     ("clap", &["cli/"]),
     ("anyhow", &["cli/", "main.rs"]),
-    ("dashmap", &["link/sockets/pending.rs", "tunnel/registry.rs"]),
+    ("dashmap", &["link/sockets/pending.rs", "tunnel/registry.rs", "tunnel/domains.rs"]),
     (
         "tokio",
         &[
