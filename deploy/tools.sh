@@ -21,6 +21,16 @@ python_tool() { # NAME VERSION
   ln -sf "../$1-$2/bin/$1" "$tools/bin/$1"
 }
 
+python_module() { # NAME VERSION: a Python that has it, as NAME-python
+  [ -x "$tools/$1-$2/bin/$1-python" ] && return
+  /usr/bin/python3 -m venv "$tools/$1-$2"
+  "$tools/$1-$2/bin/pip" install --quiet --disable-pip-version-check "$1==$2"
+  # A Python that is called by a link from elsewhere does not find its modules.
+  printf '#!/bin/sh\nexec "%s" "$@"\n' "$tools/$1-$2/bin/python" >"$tools/$1-$2/bin/$1-python"
+  chmod +x "$tools/$1-$2/bin/$1-python"
+  ln -sf "../$1-$2/bin/$1-python" "$tools/bin/$1-python"
+}
+
 mkdir -p "$tools/bin"
 go_tool toxiproxy github.com/Shopify/toxiproxy/v2/cmd/server v2.5.0
 go_tool h2spec github.com/summerwind/h2spec/cmd/h2spec v2.2.1+incompatible
@@ -28,3 +38,4 @@ go_tool h2spec github.com/summerwind/h2spec/cmd/h2spec v2.2.1+incompatible
 go_tool pebble github.com/letsencrypt/pebble/v2/cmd/pebble v2.10.0
 go_tool pebble-challtestsrv github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv v2.10.0
 python_tool kosoku 0.1.0
+python_module grpcio 1.85.1

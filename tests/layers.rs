@@ -37,6 +37,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const BELONGS_IN: &[(&str, &[&str])] = &[
     ("axum", &["relay/", "bridge/"]),
     ("hyper", &["relay/", "bridge/", "client/", "conform/", "stream/", "cli/"]),
+    ("h2", &["relay/multiplex/"]),
     ("tokio_tungstenite", &["stream/"]),
     ("rusqlite", &["store/"]),
     ("rustix", &["stream/courier.rs", "stream/descriptors.rs"]),

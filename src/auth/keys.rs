@@ -228,6 +228,18 @@ mod tests {
         fn put_tunnel(&self, row: TunnelRow) -> Reply<'_, Put> {
             self.check(|store| store.put_tunnel(row))
         }
+        fn certificates(&self) -> Reply<'_, Vec<CertificateRow>> {
+            self.check(Store::certificates)
+        }
+        fn put_certificate(&self, row: CertificateRow) -> Reply<'_, ()> {
+            self.check(|store| store.put_certificate(row))
+        }
+        fn acme_account(&self, directory: String) -> Reply<'_, Option<String>> {
+            self.check(|store| store.acme_account(directory))
+        }
+        fn put_acme_account(&self, directory: String, credentials: String) -> Reply<'_, ()> {
+            self.check(|store| store.put_acme_account(directory, credentials))
+        }
         fn save_activity(&self, rows: Vec<Activity>) -> Reply<'_, ()> {
             self.check(|store| store.save_activity(rows))
         }
@@ -245,18 +257,6 @@ mod tests {
         }
         fn changed(&self) -> Reply<'_, bool> {
             self.check(Store::changed)
-        }
-        fn certificates(&self) -> Reply<'_, Vec<CertificateRow>> {
-            self.check(Store::certificates)
-        }
-        fn put_certificate(&self, row: CertificateRow) -> Reply<'_, ()> {
-            self.check(|store| store.put_certificate(row))
-        }
-        fn acme_account(&self, directory: String) -> Reply<'_, Option<String>> {
-            self.check(|store| store.acme_account(directory))
-        }
-        fn put_acme_account(&self, directory: String, credentials: String) -> Reply<'_, ()> {
-            self.check(|store| store.put_acme_account(directory, credentials))
         }
     }
 

@@ -17,6 +17,7 @@ use super::relay::Signals;
 use crate::auth::Secret;
 use crate::client::report::{Report, Style};
 use crate::client::{Connector, Dialer, Event, Options, Proxies, ProxyProtocol, RelayUrl, Session, Target};
+use crate::proto::api::{Balance, NoBalance, TARGET_HTTP1, TARGET_HTTP2};
 use crate::proto::duration;
 use crate::proto::name::Name;
 
@@ -120,6 +121,15 @@ pub(super) struct HttpArgs {
     /// Each connection to the service begins with a header that names the viewer: v1 or v2 of the PROXY protocol
     #[arg(long, value_name = "VERSION", value_parser = proxy_protocol)]
     proxy_protocol: Option<ProxyProtocol>,
+    /// What the target speaks: http1, or h2 for HTTP/2 with prior knowledge, as gRPC servers do
+    #[arg(long, value_name = "PROTO", default_value = "http1", value_parser = target_proto)]
+    target_proto: Speaks,
+    /// Share the tunnel with other clients of yours that say so too, instead of taking it over
+    #[arg(long, requires = "name")]
+    replica: bool,
+    /// How viewers are shared among them: least-busy, or sticky by their addresses [default: least-busy]
+    #[arg(long, value_name = "HOW", requires = "replica", value_parser = balance)]
+    balance: Option<Balance>,
     /// One data socket for each request
     #[arg(long)]
     no_reuse: bool,
@@ -157,6 +167,8 @@ pub(super) async fn run(args: HttpArgs) -> anyhow::Result<ExitCode> {
         reuse: !args.no_reuse,
         domains: args.domains,
         proxy_protocol: args.proxy_protocol,
+        replica: args.replica.then(|| args.balance.unwrap_or_default()),
+        http2: args.target_proto == Speaks::Http2,
         exit_on_disconnect: args.exit_on_disconnect,
         ..options(connector, args.target, style)
     };
@@ -268,6 +280,29 @@ pub(super) fn auth(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// What a target speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Speaks {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge, or by ALPN where it has TLS.
+    Http2,
+}
+
+/// Reads what a target speaks.
+pub(super) fn target_proto(text: &str) -> Result<Speaks, String> {
+    match text {
+        TARGET_HTTP1 => Ok(Speaks::Http1),
+        TARGET_HTTP2 => Ok(Speaks::Http2),
+        _ => Err("write h2 for HTTP/2, or http1".into()),
+    }
+}
+
+/// Reads how viewers are shared.
+pub(super) fn balance(text: &str) -> Result<Balance, String> {
+    text.parse().map_err(|error: NoBalance| error.to_string())
+}
+
 /// What `preserve`, `rewrite` or a value mean for a target.
 pub(super) fn host_header(text: &str, target: &Target) -> Result<Option<String>, String> {
     match text.trim() {
@@ -306,6 +341,10 @@ mod tests {
             ("adit http 3000 --name a.b", "a-z"),
             ("adit http 3000 --ttl soon", "1h30m"),
             ("adit http 3000 --auth secret", "USER:PASSWORD"),
+            ("adit http 3000 --target-proto h3", "h2"),
+            ("adit http 3000 --replica --name web --balance fair", "sticky"),
+            ("adit http 3000 --replica", "--name"),
+            ("adit http 3000 --balance sticky", "--replica"),
         ] {
             let error = error_of(line);
             assert!(error.contains(part), "{line}: {error}");

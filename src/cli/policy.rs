@@ -6,27 +6,51 @@ use clap::Args;
 use toml::{Table, Value};
 
 use crate::proto::policy::Policy;
-use crate::tunnel::policy::{Given, complaints};
+use crate::tunnel::policy::{Given, Scope, complaints};
 
 /// Names a file with the offline page, in files.
 const PAGE_FILE: &str = "offline_page_file";
 
-/// What is wanted of viewers.
+/// Who may come, and how often: all that can be asked where bytes are not read.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Rules for viewers, each kept on every request")]
-pub(super) struct PolicyArgs {
-    /// File with these rules in TOML; flags go before it
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
+#[command(next_help_heading = "Rules for viewers")]
+pub(super) struct WhoArgs {
     /// Only viewers from this network or address; may be repeated
     #[arg(long, value_name = "NETWORK")]
     allow: Vec<String>,
     /// No viewers from this network or address, allowed or not; may be repeated
     #[arg(long, value_name = "NETWORK")]
     deny: Vec<String>,
-    /// Requests of one address, such as 100/s or 10/m,burst=30; all together with ,per=tunnel
+    /// Requests or connections of one address, such as 100/s or 10/m,burst=30; all together with ,per=tunnel
     #[arg(long, value_name = "RATE")]
     rate_limit: Option<String>,
+}
+
+impl WhoArgs {
+    fn rules(&self) -> Policy {
+        let mut flags = Policy::new();
+        flags = self.allow.iter().fold(flags, Policy::allow);
+        flags = self.deny.iter().fold(flags, Policy::deny);
+        self.rate_limit.iter().fold(flags, |flags, text| flags.rate_limit(text))
+    }
+
+    /// The rules of a tunnel whose bytes are not read; all that is wrong at once, in the names of flags.
+    pub(super) fn read(&self) -> Result<Option<Policy>, Vec<String>> {
+        let policy = self.rules();
+        let wrong = complaints(&policy, &Given { scope: Scope::Connections, ..Given::default() });
+        if wrong.is_empty() { Ok(Some(policy).filter(|policy| !policy.is_empty())) } else { Err(wrong) }
+    }
+}
+
+/// What is wanted of viewers.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Rules for viewers")]
+pub(super) struct PolicyArgs {
+    /// File with these rules in TOML; flags go before it
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    #[command(flatten)]
+    who: WhoArgs,
     /// Requests must be signed: github, slack, stripe, standard or hmac,header=NAME; may be repeated. ADIT_VERIFY keeps it
     /// out of `ps`
     #[arg(long, value_name = "SCHEME:SECRET", env = "ADIT_VERIFY", hide_env_values = true)]
@@ -53,13 +77,10 @@ impl PolicyArgs {
     /// `has_auth`: a user and a password were given besides.
     pub(super) fn read(&self, has_auth: bool) -> Result<Option<Policy>, Vec<String>> {
         let mut errors = Vec::new();
-        let mut flags = Policy::new().interstitial(self.interstitial);
-        flags = self.allow.iter().fold(flags, Policy::allow);
-        flags = self.deny.iter().fold(flags, Policy::deny);
+        let mut flags = self.who.rules().interstitial(self.interstitial);
         flags = self.verify.iter().fold(flags, |flags, text| flags.verify(text));
         flags = self.request_header.iter().fold(flags, Policy::request_header);
         flags = self.response_header.iter().fold(flags, Policy::response_header);
-        flags = self.rate_limit.iter().fold(flags, |flags, text| flags.rate_limit(text));
         flags = self.max_body.iter().fold(flags, Policy::max_body);
         if let Some(file) = &self.offline_page {
             match page(file) {
@@ -72,29 +93,6 @@ impl PolicyArgs {
         let policy = flags.over(of_file);
         errors.extend(complaints(&policy, &Given { has_auth, ..Given::default() }));
         if errors.is_empty() { Ok(Some(policy).filter(|policy| !policy.is_empty())) } else { Err(errors) }
-    }
-}
-
-/// What can be wanted of viewers whose bytes are not read.
-#[derive(Debug, Clone, Default, Args)]
-pub(super) struct ConnectionPolicyArgs {
-    /// Only viewers from this network or address; may be repeated
-    #[arg(long, value_name = "NETWORK")]
-    allow: Vec<String>,
-    /// No viewers from this network or address, allowed or not; may be repeated
-    #[arg(long, value_name = "NETWORK")]
-    deny: Vec<String>,
-    /// Connections of one address, such as 10/s or 10/m,burst=30; all together with ,per=tunnel
-    #[arg(long, value_name = "RATE")]
-    rate_limit: Option<String>,
-}
-
-impl ConnectionPolicyArgs {
-    /// The rules; all that is wrong at once.
-    pub(super) fn read(&self) -> Result<Option<Policy>, Vec<String>> {
-        let Self { allow, deny, rate_limit } = self.clone();
-        let args = PolicyArgs { allow, deny, rate_limit, ..PolicyArgs::default() };
-        args.read(false)
     }
 }
 
@@ -146,7 +144,7 @@ mod tests {
         .unwrap();
         let args = PolicyArgs {
             policy: Some(file.clone()),
-            allow: vec!["192.0.2.0/24".into()],
+            who: WhoArgs { allow: vec!["192.0.2.0/24".into()], ..WhoArgs::default() },
             request_header: vec!["-X-A".into()],
             ..PolicyArgs::default()
         };
@@ -166,8 +164,11 @@ mod tests {
     fn everything_wrong_is_told_at_once() {
         let args = PolicyArgs {
             policy: Some("/nowhere/policy.toml".into()),
-            allow: vec!["somewhere".into()],
-            rate_limit: Some("fast".into()),
+            who: WhoArgs {
+                allow: vec!["somewhere".into()],
+                rate_limit: Some("fast".into()),
+                ..WhoArgs::default()
+            },
             verify: vec!["s3cret".into()],
             request_header: vec!["Host: x".into()],
             max_body: Some("big".into()),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::http::{self, RelayArgs, ShowArgs, keep_open, options, usage};
-use super::policy::ConnectionPolicyArgs;
+use super::policy::WhoArgs;
 use crate::client::{Options, Proto, ProxyProtocol, Target};
 
 /// `adit tcp`.
@@ -51,13 +51,13 @@ pub(super) struct RawArgs {
     /// Each connection to the service begins with a header that names the viewer: v1 or v2 of the PROXY protocol
     #[arg(long, value_name = "VERSION", value_parser = http::proxy_protocol)]
     proxy_protocol: Option<ProxyProtocol>,
-    #[command(flatten)]
-    policy: ConnectionPolicyArgs,
     /// End with code 69 when the relay is not reached or lost, instead of trying again
     #[arg(long)]
     exit_on_disconnect: bool,
     #[command(flatten)]
     show: ShowArgs,
+    #[command(flatten)]
+    who: WhoArgs,
 }
 
 /// Opens the tunnel and keeps it open.
@@ -84,8 +84,8 @@ pub(super) async fn open(
         Ok(connector) => connector,
         Err(sentence) => return Ok(usage(command, &[sentence])),
     };
-    let RawArgs { name, ttl, proxy_protocol, policy, exit_on_disconnect, show } = common;
-    let policy = match policy.read() {
+    let RawArgs { name, ttl, proxy_protocol, exit_on_disconnect, show, who } = common;
+    let policy = match who.read() {
         Ok(policy) => policy,
         Err(sentences) => return Ok(usage(command, &sentences)),
     };
@@ -95,8 +95,8 @@ pub(super) async fn open(
         ttl,
         proto,
         remote_port,
-        proxy_protocol,
         policy,
+        proxy_protocol,
         domains,
         exit_on_disconnect,
         ..options(connector, target, style)

@@ -185,20 +185,14 @@ fn table(tunnels: &[Tunnel]) -> String {
     let header = ["NAME", "STATE", "ENDS", "REQUESTS", "URL", "ID"].map(str::to_owned);
     let rows = tunnels.iter().map(|tunnel| {
         let state = match (tunnel.suspended, tunnel.connected) {
-            (true, _) => "suspended",
-            (false, true) => "online",
-            (false, false) => "offline",
+            (true, _) => "suspended".to_owned(),
+            (false, true) if tunnel.replica => format!("online ({})", tunnel.clients),
+            (false, true) => "online".to_owned(),
+            (false, false) => "offline".to_owned(),
         };
         let id = tunnel.id.chars().take(8).collect();
-        [
-            tunnel.slug.clone(),
-            state.into(),
-            ends(tunnel),
-            tunnel.requests.to_string(),
-            tunnel.public_url.clone(),
-            id,
-        ]
-        .map(|cell: String| visible(&cell).into_owned())
+        [tunnel.slug.clone(), state, ends(tunnel), tunnel.requests.to_string(), tunnel.public_url.clone(), id]
+            .map(|cell: String| visible(&cell).into_owned())
     });
     let rows: Vec<_> = std::iter::once(header).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
@@ -259,6 +253,8 @@ mod tests {
         let mut online = tunnel("12345678-aaaa", "web");
         (online.connected, online.requests, online.expires_at) =
             (true, 17, "2026-11-21T05:00:00.123Z".into());
+        let several = Tunnel { connected: true, replica: true, clients: 3, ..tunnel("y", "several") };
+        assert!(table(&[several]).contains("online (3)"));
         let shown = table(&[online, tunnel("x", "e\x1b[2J")]);
         let expected = "NAME        STATE    ENDS                  REQUESTS  URL                  ID\n\
                         web         online   2026-11-21T05:00:00Z  17        https://web.a        12345678\n\

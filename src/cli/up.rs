@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use clap::Args;
 use toml::{Table, Value};
 
-use super::http::{self, RelayArgs, ShowArgs, usage};
+use super::http::{self, RelayArgs, ShowArgs, Speaks, usage};
 use super::policy;
 use super::tcp;
 use crate::client::{Options, Proto, ProxyProtocol, Target};
+use crate::proto::api::Balance;
 use crate::proto::policy::Policy;
 use crate::tunnel::policy::{Given, Scope, complaints};
 
@@ -37,7 +38,13 @@ pub(super) const FILE_HELP: &str = "The file:\n\n  \
     [[tunnel]]\n  \
     proto = \"tcp\"                        # as `adit tcp`, \"tls\" as `adit tls`; \"http\" without it\n  \
     target = \"5432\"\n  \
-    remote_port = 20001                  # optional\n\n\
+    remote_port = 20001                  # optional\n\n  \
+    [[tunnel]]\n  \
+    target = \"50051\"\n  \
+    name = \"calls\"\n  \
+    target_proto = \"h2\"                   # for gRPC\n  \
+    replica = true                        # beside other clients\n  \
+    balance = \"sticky\"\n\n\
     The exit code is the highest of all tunnels', as `adit help` lists them.";
 
 /// `adit up`.
@@ -84,6 +91,8 @@ pub(super) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
             proto: tunnel.proto,
             remote_port: tunnel.remote_port,
             proxy_protocol: tunnel.proxy_protocol,
+            replica: tunnel.replica,
+            http2: tunnel.speaks == Speaks::Http2,
             exit_on_disconnect: args.exit_on_disconnect,
             ..http::options(connector.clone(), tunnel.target, style)
         };
@@ -112,6 +121,8 @@ struct Tunnel {
     proto: Proto,
     remote_port: Option<u16>,
     proxy_protocol: Option<ProxyProtocol>,
+    speaks: Speaks,
+    replica: Option<Balance>,
 }
 
 /// Reads the file; all that is wrong with it at once.
@@ -181,6 +192,7 @@ impl Reader<'_> {
         let proto = table.get("proto").and_then(|value| self.text(&place, "proto", value));
         let proto = proto.and_then(|text| self.check(&place, "proto", &text, proto_of)).unwrap_or_default();
         let read_target: fn(&str) -> _ = if proto.is_raw() { tcp::target } else { http::target };
+        let (mut speaks, mut replica, mut balance) = (Some(Speaks::Http1), false, None);
         for (key, value) in table {
             match key.as_str() {
                 // A port is the one value that is naturally written as a number.
@@ -207,7 +219,7 @@ impl Reader<'_> {
                         .text(&place, key, value)
                         .and_then(|text| self.check(&place, key, &text, http::auth))
                 }
-                "policy" => policy = self.policy(&place, value, proto, table.contains_key("auth")),
+                "policy" => policy = self.policy(&place, value, table.contains_key("auth"), proto),
                 "host_header" => host_header = self.text(&place, key, value),
                 "domains" => domains = self.texts(&place, key, value),
                 "proto" => {}
@@ -220,16 +232,35 @@ impl Reader<'_> {
                         .text(&place, key, value)
                         .and_then(|text| self.check(&place, key, &text, http::proxy_protocol))
                 }
+                "replica" => match value {
+                    Value::Boolean(value) => replica = *value,
+                    _ => self.errors.push(format!("{place}{key}: write true or false")),
+                },
+                "balance" => {
+                    balance = self
+                        .text(&place, key, value)
+                        .and_then(|text| self.check(&place, key, &text, http::balance))
+                }
+                "target_proto" => {
+                    speaks = self
+                        .text(&place, key, value)
+                        .and_then(|text| self.check(&place, key, &text, http::target_proto))
+                }
                 _ => self.errors.push(format!(
-                    "{place}{key}: no such key; there are proto, target, name, ttl, auth, host_header, remote_port, \
-                     proxy_protocol, domains and policy"
+                    "{place}{key}: no such key; there are proto, target, name, ttl, auth, host_header, target_proto, \
+                     remote_port, proxy_protocol, replica, balance, domains and policy"
                 )),
             }
         }
         if !table.contains_key("target") {
             self.errors.push(format!("{place}target is missing"));
         }
-        for (key, given) in [("auth", auth.is_some()), ("host_header", host_header.is_some())] {
+        let only_http = [
+            ("auth", auth.is_some()),
+            ("host_header", host_header.is_some()),
+            ("target_proto", speaks == Some(Speaks::Http2)),
+        ];
+        for (key, given) in only_http {
             if given && proto.is_raw() {
                 self.errors.push(format!("{place}{key}: bytes of proto {proto} are not read; leave it out"));
             }
@@ -237,6 +268,13 @@ impl Reader<'_> {
         if remote_port.is_some() && proto != Proto::Tcp {
             self.errors.push(format!("{place}remote_port: it is for proto = \"tcp\""));
         }
+        if balance.is_some() && !replica {
+            self.errors.push(format!("{place}balance: there is none without replica = true"));
+        }
+        if replica && !table.contains_key("name") {
+            self.errors.push(format!("{place}replica: give a name, by which the clients find each other"));
+        }
+        let replica = replica.then(|| balance.unwrap_or_default());
         let target = target?;
         if let Err(error) = target.check_proxy_protocol(proxy_protocol) {
             self.errors.push(format!("{place}proxy_protocol: {error}"));
@@ -260,17 +298,19 @@ impl Reader<'_> {
             proto,
             remote_port,
             proxy_protocol,
+            speaks: speaks?,
+            replica,
         })
     }
 
-    fn policy(&mut self, place: &str, value: &Value, proto: Proto, has_auth: bool) -> Option<Policy> {
+    fn policy(&mut self, place: &str, value: &Value, has_auth: bool, proto: Proto) -> Option<Policy> {
         let Value::Table(table) = value else {
             self.errors.push(format!("{place}policy: write [tunnel.policy] with rules below it"));
             return None;
         };
         let read = policy::of_table(table.clone(), self.dir).map_err(|error| vec![error]);
         let read = read.and_then(|policy| {
-            let wrong = complaints(&policy, &Given { scope: Scope::of(proto), has_auth, ..Given::default() });
+            let wrong = complaints(&policy, &Given { has_auth, scope: Scope::of(proto), ..Given::default() });
             if wrong.is_empty() { Ok(policy) } else { Err(wrong) }
         });
         let said =

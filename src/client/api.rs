@@ -135,6 +135,11 @@ impl Connector {
         self.call(Method::DELETE, &one(id, ""), None).await.map(drop)
     }
 
+    /// `DELETE /v1/tunnels/{id}?unless_connected=true`: not while a client serves it, which is an error then.
+    pub(super) async fn leave(&self, id: &str) -> Result<(), CallError> {
+        self.call(Method::DELETE, &one(id, "?unless_connected=true"), None).await.map(drop)
+    }
+
     /// `POST /v1/tunnels/{id}/suspend`: turns viewers away, or lets them in again.
     pub async fn suspend(&self, id: &str, suspended: bool) -> Result<Suspended, CallError> {
         self.json(Method::POST, &one(id, "/suspend"), serde_json::to_vec(&Suspend { suspended }).ok()).await

@@ -11,7 +11,7 @@ use super::control::Control;
 use super::event::End;
 use super::session::Options;
 use super::text::percent_encode;
-use crate::proto::api::{CreateTunnel, Proto, Tunnel};
+use crate::proto::api::{CreateTunnel, Proto, TARGET_HTTP2, Tunnel};
 use crate::proto::limits::client::{CONNECT_WAIT, RETRY_AFTER};
 use crate::stream::handshake::ConnectError;
 use crate::sync::lock;
@@ -56,6 +56,7 @@ impl Attempt {
         let tunnel = created.map_err(|error| self.judge(error))?;
         *lock(&self.id) = Some(tunnel.id.clone());
         self.check_policy(&tunnel).await?;
+        self.check_features(&tunnel)?;
         self.check_name(&tunnel).await?;
         let mut path = format!("/ws/control?tunnel_id={}", percent_encode(&tunnel.id));
         if let Some(session) = &self.predecessor {
@@ -91,6 +92,9 @@ impl Attempt {
                 .or(options.remote_port)
                 .map(i64::from),
             proxy_protocol: options.proxy_protocol.map(|version| version.to_string()),
+            replica: options.replica.map(|_| true),
+            balance: options.replica.map(|balance| balance.as_str().to_owned()),
+            target_proto: options.http2.then(|| TARGET_HTTP2.to_owned()),
         }
     }
 
@@ -112,6 +116,21 @@ impl Attempt {
         if let Some(id) = id {
             let _ = timeout(DELETE_WAIT, self.options.connector.delete(&id)).await;
         }
+    }
+
+    /// A relay that passes over what was asked for is an older one. The tunnel is left to whoever else may have it.
+    fn check_features(&self, tunnel: &Tunnel) -> Result<(), Failure> {
+        let options = &self.options;
+        let unknown = if options.http2 && tunnel.target_proto.as_deref() != Some(TARGET_HTTP2) {
+            "targets that speak HTTP/2"
+        } else if options.replica.is_some() && !tunnel.replica {
+            "tunnels with several clients"
+        } else {
+            return Ok(());
+        };
+        lock(&self.id).take();
+        let relay = options.connector.relay();
+        Err(Failure::Final(End::Refused(format!("{relay} does not know {unknown}: it is an older relay"))))
     }
 
     /// Viewers must find the tunnel where it was, and under the name that was asked for.

@@ -129,7 +129,7 @@ impl fmt::Display for End {
             Self::Closed(reason) if reason.is_empty() => f.write_str("the tunnel expired or was closed"),
             Self::Closed(reason) => write!(f, "the tunnel expired or was closed: {reason}"),
             Self::Replaced => f.write_str(
-                "another client with the same key has taken over this tunnel; to run both, give one another name",
+                "another client with the same key has taken over this tunnel; to run both, give one another name, or start both with --replica",
             ),
             Self::Refused(text) | Self::Unauthorised(text) | Self::Unreachable(text) => f.write_str(text),
             Self::Failed => f.write_str("internal error: please report it"),

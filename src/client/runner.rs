@@ -84,9 +84,10 @@ impl Runner {
         tokens: watch::Receiver<Option<Secret>>,
     ) -> Self {
         let connector = options.connector.of_its_own();
+        let target = options.target.clone().speaking(options.http2);
         let (say_notes, notes) = mpsc::channel(SAY_QUEUE);
         Self {
-            options: Arc::new(Options { connector, ..options }),
+            options: Arc::new(Options { connector, target, ..options }),
             events,
             stop,
             streams: Streams::default(),
@@ -117,7 +118,12 @@ impl Runner {
         let ours = !matches!(end, End::Closed(_) | End::Replaced | End::Unauthorised(_));
         let id = lock(&self.id).take();
         if let Some(id) = id.filter(|_| ours) {
-            let _ = timeout(DELETE_WAIT, self.options.connector.delete(&id)).await;
+            let connector = &self.options.connector;
+            let _ = match self.options.replica {
+                // The others go on.
+                Some(_) => timeout(DELETE_WAIT, connector.leave(&id)).await,
+                None => timeout(DELETE_WAIT, connector.delete(&id)).await,
+            };
         }
         self.events.send(Event::Ended(end.clone()));
         end

@@ -122,7 +122,9 @@ impl Scripted {
     pub(super) async fn standby(&self, id: &str) -> (String, Call) {
         let call = self.call().await;
         let own = call.line.strip_prefix(&format!("GET /ws/data?tunnel_id={id}&id="));
-        let own = own.unwrap_or_else(|| panic!("no standby socket: {}", call.line)).to_owned();
+        let own = own.and_then(|own| own.split_once("&session="));
+        let (own, _) = own.unwrap_or_else(|| panic!("no standby socket of a session: {}", call.line));
+        let own = own.to_owned();
         assert_eq!(uuid::Uuid::parse_str(&own).unwrap().get_version_num(), 4);
         (own, call.has_key())
     }

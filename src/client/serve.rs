@@ -251,7 +251,8 @@ impl Server {
     }
 
     async fn copy(&self, socket: &mut DataSocket, mut target: TargetIo) {
-        if !self.events.wants_requests() {
+        // Of HTTP/2 nothing is read on its way.
+        if !self.events.wants_requests() || self.target.speaks_http2() {
             let ended = copy_both(socket, &mut target, &mut Moved::default()).await;
             return finish(socket, Some(target), ended).await;
         }

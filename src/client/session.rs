@@ -11,6 +11,7 @@ use super::event::{End, Event, Events, Omitted};
 use super::runner::Runner;
 use super::target::Target;
 use crate::auth::Secret;
+use crate::proto::api::Balance;
 use crate::proto::api::{Proto, ProxyProtocol};
 use crate::proto::policy::Policy;
 
@@ -43,6 +44,11 @@ pub struct Options {
     pub remote_port: Option<u16>,
     /// The target is told of its viewer by this version of the PROXY protocol, before anything else on a connection.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// The target speaks HTTP/2 with prior knowledge, as gRPC servers do. One with TLS is offered nothing else (ALPN).
+    pub http2: bool,
+    /// Share the tunnel with other clients of the same key that ask for it too, and so viewers among them. `None`: this
+    /// client takes over from all others.
+    pub replica: Option<Balance>,
     /// Requests told as events in a second, the others are counted; 0: requests are not looked at.
     pub requests_per_second: u32,
     /// End instead of trying again when the relay is not reached or lost.
@@ -71,6 +77,8 @@ impl Options {
             proto: Proto::Http,
             remote_port: None,
             proxy_protocol: None,
+            http2: false,
+            replica: None,
             requests_per_second: 0,
             exit_on_disconnect: false,
             probe: false,

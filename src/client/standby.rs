@@ -86,7 +86,11 @@ impl Failure {
 /// Opens a socket and waits until it is assigned: its connection, and itself.
 async fn hold(server: &Server) -> Result<(Connection, DataSocket), Failure> {
     let id = Uuid::new_v4().to_string();
-    let path = format!("/ws/data?tunnel_id={}&id={id}", percent_encode(&server.tunnel));
+    let mut path = format!("/ws/data?tunnel_id={}&id={id}", percent_encode(&server.tunnel));
+    if let Some(welcome) = server.welcome.get() {
+        // Of several clients of a tunnel, each has its own.
+        path = format!("{path}&session={}", percent_encode(&welcome.session));
+    }
     // Boxed: what a handshake needs is given back while the socket waits.
     let opened = timeout(CONNECT_WAIT, Box::pin(server.connector.data(&path, server.level))).await;
     let opened = opened.unwrap_or(Err(SocketError::Handshake(ConnectError::BadAnswer)))?;

@@ -11,6 +11,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::scripted::{Scripted, Socket, soon};
 use super::{End, Event, Options, Session, Target};
+use crate::proto::api::Balance;
 
 #[cfg(test)]
 mod drain;
@@ -83,6 +84,26 @@ async fn read(socket: &mut Socket, count: usize) -> Vec<u8> {
 
 async fn accept(listener: &TcpListener) -> TcpStream {
     soon(listener.accept()).await.unwrap().0
+}
+
+#[tokio::test]
+async fn what_an_older_relay_does_not_know_is_told_and_its_tunnel_is_left_alone() {
+    let relay = Scripted::start().await;
+    let options = || Options::new(relay.connector(), Target::port_here(1));
+    for (wanted, part) in [
+        (Options { http2: true, ..options() }, "HTTP/2"),
+        (Options { replica: Some(Balance::LeastBusy), ..options() }, "several clients"),
+    ] {
+        let (mut session, _events) = Session::start(wanted);
+        let call = relay.grant("t1", "abc").await;
+        assert_eq!(call.body["replica"] == true, part == "several clients");
+        assert_eq!(call.body["target_proto"] == "h2", part == "HTTP/2");
+        let End::Refused(sentence) = soon(session.ended()).await else { panic!("not refused") };
+        assert!(sentence.contains(part), "{sentence}");
+    }
+    // Others may have it: the next call is no deletion.
+    let (_session, _events) = Session::start(options());
+    relay.grant("t2", "other").await;
 }
 
 #[tokio::test]

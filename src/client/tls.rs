@@ -1,8 +1,9 @@
 //! TLS configurations that are made once in a process, and what a failed handshake means.
 
 use std::io;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use rustls::ClientConfig;
 use tokio_rustls::TlsConnector;
 
 pub(super) use crate::stream::tls::trusting;
@@ -18,6 +19,16 @@ pub(super) fn verified() -> Result<TlsConnector, TlsError> {
 pub(super) fn unverified() -> Result<TlsConnector, TlsError> {
     static MADE: OnceLock<TlsConnector> = OnceLock::new();
     once(&MADE, tls::unverified)
+}
+
+/// What HTTP/2 is called in ALPN.
+pub(super) const HTTP2: &[u8] = b"h2";
+
+/// The same, offering HTTP/2 and nothing else.
+pub(super) fn offering_http2(connector: &TlsConnector) -> TlsConnector {
+    let mut config = ClientConfig::clone(connector.config());
+    config.alpn_protocols = vec![HTTP2.to_vec()];
+    TlsConnector::from(Arc::new(config))
 }
 
 fn once(

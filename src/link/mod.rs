@@ -14,6 +14,7 @@ use tokio::task::coop::unconstrained;
 
 use crate::proto::api::Proto;
 use crate::stream::Duplex;
+use sockets::Load;
 
 /// What a front needs of the stream it asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,13 +100,29 @@ pub struct Lane {
     pub greeted: bool,
     /// The client may reject the connection until the first byte of the target.
     pub rejected: Option<Rejected>,
+    /// Counts the viewer among those of its session, where several share a tunnel.
+    pub load: Option<Load>,
     home: Option<Arc<dyn Home>>,
 }
 
 impl Lane {
     /// A fresh stream; `home` is where it may go back to.
     pub fn new(stream: Box<dyn Duplex>, home: Option<Arc<dyn Home>>) -> Self {
-        Self { stream, waited: None, reused: false, trial: false, greeted: false, rejected: None, home }
+        Self {
+            stream,
+            waited: None,
+            reused: false,
+            trial: false,
+            greeted: false,
+            rejected: None,
+            load: None,
+            home,
+        }
+    }
+
+    /// The same, whose viewer is counted by `load`.
+    pub fn counted(self, load: Option<Load>) -> Self {
+        Self { load, ..self }
     }
 
     /// Gives the stream back for the next exchange of any viewer, within `keep`. The caller vouches that both sides

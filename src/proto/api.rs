@@ -150,7 +150,56 @@ pub struct CreateTunnel {
     /// names the viewer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<String>,
+    /// What the target speaks: `h2` (HTTP/2 with prior knowledge, as gRPC servers do), or `http1`; absent: `http1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_proto: Option<String>,
+    /// `true`: the tunnel may have several clients at the same time, each of which asks for it so. `false` or absent: the
+    /// newest client takes over from all others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replica: Option<bool>,
+    /// How viewers are shared among them, only with `replica`: `least-busy` or `sticky`; absent: `least-busy`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub balance: Option<String>,
 }
+
+/// How viewers are shared among several clients of one tunnel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Balance {
+    /// The next one goes to whoever has the fewest requests under way.
+    #[default]
+    LeastBusy,
+    /// Those of one address go to the same client, as long as it is there.
+    Sticky,
+}
+
+impl Balance {
+    /// As it is written: `least-busy` or `sticky`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LeastBusy => "least-busy",
+            Self::Sticky => "sticky",
+        }
+    }
+}
+
+/// The text is no [`Balance`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("write least-busy or sticky")]
+pub struct NoBalance;
+
+impl FromStr for Balance {
+    type Err = NoBalance;
+
+    fn from_str(text: &str) -> Result<Self, NoBalance> {
+        [Self::LeastBusy, Self::Sticky].into_iter().find(|balance| balance.as_str() == text).ok_or(NoBalance)
+    }
+}
+
+/// `target_proto` of a target that speaks HTTP/2 with prior knowledge.
+pub const TARGET_HTTP2: &str = "h2";
+/// `target_proto` of a target that speaks HTTP/1.1.
+pub const TARGET_HTTP1: &str = "http1";
 
 /// A tunnel as its owner sees it. Times are RFC 3339 strings, durations Go's notation, counters integers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,6 +238,14 @@ pub struct Tunnel {
     pub suspended: bool,
     /// A client holds its control socket.
     pub connected: bool,
+    /// How many clients hold one. Relays that know of one only leave it out.
+    pub clients: u64,
+    /// The tunnel may have several; absent where it may not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub replica: bool,
+    /// How viewers are shared among them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub balance: Option<String>,
     /// As given at creation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device_name: Option<String>,
@@ -202,6 +259,10 @@ pub struct Tunnel {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Vec<String>>,
     /// Where viewers go: always absolute; `tcp://HOST:PORT` where they speak `tcp`.
+    /// What the target speaks; absent where that is HTTP/1.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_proto: Option<String>,
+    /// Where viewers go: always absolute.
     pub public_url: String,
     /// What viewers speak: `http`, `tcp` or `tls`. Relays that know only `http` leave it out.
     #[serde(skip_serializing_if = "String::is_empty")]

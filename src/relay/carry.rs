@@ -8,26 +8,37 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::ending::Ending;
 use super::errors::Cause;
 use super::exchange::Account;
-use super::viewer::ViewerIo;
+use super::viewer::{Busy, Connection};
 use crate::link::Rejected;
 use crate::stream::Duplex;
 use crate::stream::splice::{HalfClose, Moved, Splice};
+use crate::sync::Held;
 use crate::tunnel::{Meter, Metered};
 
 /// For the goodbye to the target.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
+/// What of a viewer's is carried.
+pub enum Of {
+    /// Its connection.
+    Connection(Arc<Connection>),
+    /// One stream of a connection of HTTP/2, which is held and counted as long.
+    Stream(Busy, Held),
+}
+
 /// The two ends, and what has come of either before.
-pub struct Ends {
+pub struct Ends<V> {
     /// The viewer.
-    pub viewer: ViewerIo,
+    pub viewer: V,
+    /// What it is.
+    pub of: Of,
     /// The target.
     pub stream: Box<dyn Duplex>,
     /// Where the owner's bandwidth is limited.
@@ -53,8 +64,11 @@ pub struct Terms {
 }
 
 /// Copies until either side ends, the tunnel ends, or nothing moves for too long.
-pub async fn carry(ends: Ends, terms: Terms, mut account: Account) {
-    let Ends { mut viewer, mut stream, mut meter, early, input, rejected, sign_of_life } = ends;
+pub async fn carry<V>(ends: Ends<V>, terms: Terms, mut account: Account)
+where
+    V: AsyncRead + AsyncWrite + Send + Unpin,
+{
+    let Ends { mut viewer, of, mut stream, mut meter, early, input, rejected, sign_of_life } = ends;
     let half_close = if stream.half_closes() { HalfClose::Kept } else { HalfClose::EndsBoth };
     let copying = async {
         if !input.is_empty() {
@@ -88,15 +102,27 @@ pub async fn carry(ends: Ends, terms: Terms, mut account: Account) {
         account.fail(&cause);
         tracing::debug!(%error, tunnel = account.tunnel.name, "a connection broke off");
         if stream.half_closes() || matches!(cause, Cause::Rejected(_) | Cause::NotClaimed) {
-            // Neither side is to take this for an end in order.
-            viewer.connection.reset_on_close();
+            // Neither side is to take this for an end in order. A stream is reset as it is dropped.
+            if let Of::Connection(connection) = of {
+                connection.reset_on_close();
+            }
             return;
         }
     }
     drop(account);
+    let connection = match of {
+        Of::Connection(connection) => Some(connection),
+        // Its end is what a stream has for both, and a WebSocket says goodbye by itself.
+        Of::Stream(busy, counted) => {
+            drop((viewer, busy, counted));
+            None
+        }
+    };
     let _ = timeout(CLOSE_WAIT, stream.shutdown()).await;
-    // The viewer may be sending still: closing at once would reset the connection, and lose what it has not read yet.
-    viewer.connection.linger().await;
+    if let Some(connection) = connection {
+        // The viewer may be sending still: closing at once would reset the connection, and lose what it has not read yet.
+        connection.linger().await;
+    }
 }
 
 /// Why a connection did not end in order.
@@ -127,14 +153,18 @@ enum First {
 }
 
 impl Copy<'_> {
-    async fn run<D: Duplex + ?Sized>(
+    async fn run<V, D>(
         &mut self,
-        viewer: &mut ViewerIo,
+        viewer: &mut V,
         stream: &mut D,
         rejected: Option<Rejected>,
         sign_of_life: Option<Duration>,
         idle: Duration,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), Broken>
+    where
+        V: AsyncRead + AsyncWrite + Send + Unpin,
+        D: Duplex + ?Sized,
+    {
         if rejected.is_some() || sign_of_life.is_some() {
             // Boxed: it is over soon, and must not make room for as long as the connection lives.
             match Box::pin(self.begin(viewer, stream, rejected, sign_of_life, idle)).await? {
@@ -155,14 +185,18 @@ impl Copy<'_> {
     }
 
     /// Until the target's first byte.
-    async fn begin<D: Duplex + ?Sized>(
+    async fn begin<V, D>(
         &mut self,
-        viewer: &mut ViewerIo,
+        viewer: &mut V,
         stream: &mut D,
         mut rejected: Option<Rejected>,
         mut sign_of_life: Option<Duration>,
         idle: Duration,
-    ) -> Result<First, Broken> {
+    ) -> Result<First, Broken>
+    where
+        V: AsyncRead + AsyncWrite + Send + Unpin,
+        D: Duplex + ?Sized,
+    {
         let (splice, account) = (&mut self.splice, &mut *self.account);
         loop {
             let before = splice.moved;

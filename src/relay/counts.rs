@@ -124,7 +124,7 @@ fn count(shared: &Shared, tasks: usize) -> Counts {
             checks += policy.users.as_ref().map_or(0, |users| users.waiting());
             held += policy.held();
         }
-        if let Some(session) = tunnel.session() {
+        for session in tunnel.all_sessions() {
             idle += session.idle_lanes();
             unsent += session.unsaid();
         }

@@ -78,6 +78,12 @@ pub enum Cause {
     TargetClosed,
     /// The target's answer is not HTTP, or breaks it.
     BadResponse,
+    /// The target does not speak HTTP/2, for which the tunnel was opened.
+    NotHttp2,
+    /// The target has reset the request's stream, with this code (RFC 9113, section 7).
+    TargetReset(u32),
+    /// The target speaks HTTP/2 and takes no WebSockets there.
+    NoWebSocket,
     /// The target said nothing for too long.
     TargetSilent,
     /// The tunnel was deleted, suspended or expired meanwhile.
@@ -241,6 +247,24 @@ impl Cause {
                 "Bad gateway",
                 "The service behind the tunnel did not answer in valid HTTP.",
             ),
+            Self::NotHttp2 => (
+                502,
+                "not_http2",
+                "Bad gateway",
+                "The service behind the tunnel does not speak HTTP/2. Its tunnel was opened with --target-proto h2.",
+            ),
+            Self::TargetReset(_) => (
+                502,
+                "target_reset",
+                "Bad gateway",
+                "The service behind the tunnel broke the request off without an answer.",
+            ),
+            Self::NoWebSocket => (
+                501,
+                "no_websocket",
+                "No WebSocket",
+                "The service behind the tunnel speaks HTTP/2 and takes no WebSockets there (RFC 8441).",
+            ),
             Self::TargetSilent => {
                 (504, "target_silent", "No answer", "The service behind the tunnel did not answer in time.")
             }
@@ -276,6 +300,22 @@ impl Cause {
         StatusCode::from_u16(self.text().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
+    /// What happened, for the viewer.
+    pub fn detail(&self) -> String {
+        let text = self.text();
+        match self {
+            Self::Told(cause, _) => cause.detail(),
+            Self::BodyTooLarge(limit) => format!("{} It is {limit} bytes.", text.detail),
+            Self::ViewersOfKey(UsedUp(most)) | Self::WaitingOfKey(UsedUp(most)) => format!(
+                "{} The limit ({}) is {most}; the operator of this relay can raise it. Try again shortly.",
+                text.detail,
+                text.label.replace('_', "-")
+            ),
+            Self::Rejected(Rejection { message: Some(message), .. }) => message.clone(),
+            _ => text.detail.to_owned(),
+        }
+    }
+
     /// The page: HTML for browsers, problem details (RFC 9457) for everybody else.
     pub fn page(&self, html: bool, request_id: &str) -> Response<Full<Bytes>> {
         match self {
@@ -285,16 +325,7 @@ impl Cause {
             _ => {}
         }
         let text = self.text();
-        let detail = match self {
-            Self::BodyTooLarge(limit) => format!("{} It is {limit} bytes.", text.detail),
-            Self::ViewersOfKey(UsedUp(most)) | Self::WaitingOfKey(UsedUp(most)) => format!(
-                "{} The limit ({}) is {most}; the operator of this relay can raise it. Try again shortly.",
-                text.detail,
-                text.label.replace('_', "-")
-            ),
-            Self::Rejected(Rejection { message: Some(message), .. }) => message.clone(),
-            _ => text.detail.to_owned(),
-        };
+        let detail = self.detail();
         let body = if html {
             html_page(&text, &escaped(&detail), request_id)
         } else {

@@ -16,7 +16,10 @@ use tower_service::Service;
 use super::Shared;
 use super::errors::{Cause, request_id, wants_html};
 use super::exchange::{Record, ResponseBody};
+use super::extended;
 use super::forward;
+use super::grpc;
+use super::multiplex::StreamBody;
 use super::proxy;
 use super::reach;
 use super::route::{Route, is_valid_host};
@@ -41,6 +44,8 @@ pub enum Content {
     Api(axum::body::Body),
     /// The target.
     Target(Box<ResponseBody>),
+    /// The target, in HTTP/2.
+    Multiplexed(Box<StreamBody>),
 }
 
 impl Body for Reply {
@@ -55,6 +60,7 @@ impl Body for Reply {
             Content::Page(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Content::Api(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Content::Target(body) => Pin::new(body.as_mut()).poll_frame(cx).map_err(Into::into),
+            Content::Multiplexed(body) => Pin::new(body.as_mut()).poll_frame(cx),
         }
     }
 
@@ -63,6 +69,7 @@ impl Body for Reply {
             Content::Page(body) => body.is_end_stream(),
             Content::Api(body) => body.is_end_stream(),
             Content::Target(body) => body.is_end_stream(),
+            Content::Multiplexed(body) => body.is_end_stream(),
         }
     }
 
@@ -71,6 +78,7 @@ impl Body for Reply {
             Content::Page(body) => body.size_hint(),
             Content::Api(body) => body.size_hint(),
             Content::Target(body) => body.size_hint(),
+            Content::Multiplexed(body) => body.size_hint(),
         }
     }
 }
@@ -84,6 +92,7 @@ pub async fn serve(
     let (busy, exchange) = (connection.begin(), shared.open.exchanges.hold());
     let html = wants_html(request.headers());
     let version = request.version();
+    let grpc = version == Version::HTTP_2 && grpc::is_of(request.headers());
     let head = request.method() == Method::HEAD;
     let mut record = shared.config.log_exchanges.then(|| {
         let viewer =
@@ -105,7 +114,7 @@ pub async fn serve(
             );
             // What was sent along with the request may be on its way still.
             connection.leave_unread();
-            let page = cause.page(html, &id);
+            let page = if grpc { grpc::answer(&cause, &id) } else { cause.page(html, &id) };
             if let Some(record) = record {
                 record.refuse(&cause, page.body().size_hint().exact().filter(|_| !head).unwrap_or(0));
             }
@@ -167,7 +176,7 @@ async fn answer(
 /// What hyper lets through and we do not (RFC 9112, sections 3.2 and 6.1): the host of the request.
 pub fn check<B>(request: &Request<B>, limits: &Limits) -> Result<HeaderValue, Cause> {
     let (uri, headers) = (request.uri(), request.headers());
-    if request.method() == Method::CONNECT {
+    if request.method() == Method::CONNECT && !extended::is_asked(request) {
         return Err(Cause::MethodNotAllowed);
     }
     // The authority form is for CONNECT alone (RFC 9112, section 3.2.3).

@@ -312,6 +312,7 @@ pub fn http2(limits: &Limits) -> http2::Builder<TokioExecutor> {
     builder
         .timer(TokioTimer::new())
         .auto_date_header(false)
+        .enable_connect_protocol()
         .max_concurrent_streams(viewer::H2_STREAMS)
         .max_pending_accept_reset_streams(viewer::H2_PENDING_RESETS)
         .max_local_error_reset_streams(viewer::H2_ERROR_RESETS)

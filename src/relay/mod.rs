@@ -13,16 +13,20 @@ mod drain;
 mod ending;
 mod errors;
 mod exchange;
+mod extended;
 mod forward;
 mod front;
+mod grpc;
 mod handover;
 mod listen;
+mod multiplex;
 #[doc(hidden)]
 pub mod onward;
 mod policy;
 mod proxied;
 mod proxy;
 mod reach;
+mod replicas;
 #[doc(hidden)]
 pub mod rewrite;
 mod room;

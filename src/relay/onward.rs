@@ -73,9 +73,45 @@ impl Onward<'_> {
         if let Some(policy) = self.policy {
             policy.request.written().for_each(|(name, value)| header_line(&mut head, name, value.as_bytes()));
         }
-        self.forwarding(&mut head, headers, &here);
+        self.forwarding(headers, &here, |name, value| header_line(&mut head, name, value));
         head_end(&mut head);
         head
+    }
+
+    /// The fields of the same request in HTTP/2, which says method, target and host otherwise, and of an upgrade nothing.
+    pub fn fields(&self, headers: &HeaderMap) -> HeaderMap {
+        let mut fields = HeaderMap::with_capacity(headers.len() + 6);
+        if takes_trailers(headers) {
+            fields.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+        if let RequestBody::Length(length) = self.body {
+            fields.insert(header::CONTENT_LENGTH, length.into());
+        }
+        let here = HopByHop::of(headers);
+        let cookies =
+            self.policy.filter(|policy| policy.interstitial || policy.request.removes(&header::COOKIE));
+        for (name, value) in headers {
+            let cookie = *name == header::COOKIE && cookies.is_none();
+            // The body follows at once: the window of a stream says how much of it is wanted.
+            if (cookie || !self.replaces(name)) && !here.has(name) && *name != header::EXPECT {
+                fields.append(name, value.clone());
+            }
+        }
+        if let Some(policy) = self.policy {
+            if !here.has(&header::COOKIE) && cookies.is_some() && !policy.request.removes(&header::COOKIE) {
+                let rest = without_cookie(headers).and_then(|rest| HeaderValue::from_bytes(&rest).ok());
+                fields.extend(rest.map(|rest| (header::COOKIE, rest)));
+            }
+            for (name, value) in policy.request.written() {
+                fields.append(name, value.clone());
+            }
+        }
+        self.forwarding(headers, &here, |name, value| {
+            if let Ok(value) = HeaderValue::from_bytes(value) {
+                fields.append(name, value);
+            }
+        });
+        fields
     }
 
     /// Whether a header of this name is written otherwise, or not at all. What an untrusted peer claims of its own viewer
@@ -90,22 +126,22 @@ impl Onward<'_> {
         }
     }
 
-    /// Writes the forwarding headers behind those of `headers` that stand; these are not `here`.
-    fn forwarding(&self, out: &mut BytesMut, headers: &HeaderMap, here: &HopByHop) {
-        header_line(out, &VIA, self.via.as_bytes());
+    /// Gives the forwarding headers to `line`, behind those of `headers` that stand; these are not `here`.
+    fn forwarding(&self, headers: &HeaderMap, here: &HopByHop, mut line: impl FnMut(&HeaderName, &[u8])) {
+        line(&VIA, self.via.as_bytes());
         let stands = |name: &HeaderName| self.trusted && headers.contains_key(name) && !here.has(name);
         match stands(&FORWARDED_FOR).then(|| joined(headers, &FORWARDED_FOR)).flatten() {
-            Some(before) => header_line(out, &FORWARDED_FOR, format!("{before}, {}", self.peer).as_bytes()),
-            None => header_line(out, &FORWARDED_FOR, self.peer.as_bytes()),
+            Some(before) => line(&FORWARDED_FOR, format!("{before}, {}", self.peer).as_bytes()),
+            None => line(&FORWARDED_FOR, self.peer.as_bytes()),
         }
         if !stands(&FORWARDED_PROTO) {
-            header_line(out, &FORWARDED_PROTO, if self.secure { b"https" } else { b"http" });
+            line(&FORWARDED_PROTO, if self.secure { b"https" } else { b"http" });
         }
         if !stands(&FORWARDED_HOST) {
-            header_line(out, &FORWARDED_HOST, self.host.as_bytes());
+            line(&FORWARDED_HOST, self.host.as_bytes());
         }
         if let Some(prefix) = self.prefix {
-            header_line(out, &FORWARDED_PREFIX, prefix.as_bytes());
+            line(&FORWARDED_PREFIX, prefix.as_bytes());
         }
     }
 }

@@ -15,14 +15,16 @@ use super::Shared;
 use super::carry::Terms;
 use super::errors::Cause;
 use super::exchange::{Account, Exchange, Finish, NoHead, Record, ResponseBody, Rest, Upload, is_resendable};
+use super::extended::{self, Wanted};
 use super::forward;
 use super::front::Content;
+use super::multiplex;
 use super::onward::{Onward, split_target};
 use super::policy;
 use super::reach;
 use super::rewrite::{self, Address};
 use super::secure;
-use super::upgrade;
+use super::upgrade::{self, Viewer};
 use super::viewer::{Connection, Pinned};
 use crate::auth::password::Verdict;
 use crate::link::{Ask, Lane, Link};
@@ -58,10 +60,12 @@ pub async fn forward(
     let viewing = tunnel.quota.view().map_err(Cause::ViewersOfKey)?;
     tunnel.traffic.request();
 
-    let wanted = forward::wanted_upgrade(request.headers()).filter(|_| request.version() == Version::HTTP_11);
-    let on_upgrade = wanted.as_ref().map(|_| hyper::upgrade::on(&mut request));
     let version = request.version();
-    let (parts, body) = request.into_parts();
+    let extended = extended::is_asked(&request);
+    let wanted = Wanted::upgrade(request.headers()).filter(|_| version == Version::HTTP_11);
+    let on_upgrade = (extended || wanted.is_some()).then(|| hyper::upgrade::on(&mut request));
+    let (mut parts, body) = request.into_parts();
+    let wanted = if extended { Some(Wanted::translate(&mut parts)?) } else { wanted };
     let framing = body_framing(&parts.method, &parts.headers, &body);
     let policy_limit = spec.policy.as_ref().and_then(|policy| policy.max_body);
     let body_limit =
@@ -92,6 +96,7 @@ pub async fn forward(
 
     let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let (prefix, target) = split_target(target, by_path);
+    let protocols = wanted.as_ref().map(|wanted| wanted.protocols.clone());
     let onward = Onward {
         method: &parts.method,
         target: &target,
@@ -104,9 +109,29 @@ pub async fn forward(
         via: &shared.via,
         guarded: policy::is_guarded(&spec),
         body: framing,
-        upgrade: wanted.as_ref(),
+        upgrade: protocols.as_ref(),
         policy: spec.policy.as_deref(),
     };
+    if spec.http2 {
+        let asked = multiplex::Asked {
+            shared,
+            connection,
+            tunnel,
+            spec: &spec,
+            viewing,
+            running,
+            version,
+            upgrade: wanted.zip(on_upgrade),
+            onward,
+            headers: &parts.headers,
+            body,
+            body_limit,
+            viewer,
+            record,
+        };
+        // Boxed, as what is rare must not make every request's future larger.
+        return Box::pin(multiplex::forward(asked)).await;
+    }
     let head = onward.head(&parts.headers);
 
     let resendable = is_resendable(&parts.method, has_body);
@@ -119,12 +144,10 @@ pub async fn forward(
     if let Some(policy) = &spec.policy {
         upload.keep_to(policy);
     }
-    let remote = connection.remote_canonical();
-    // Which port a viewer has behind a proxy is told by nobody.
-    let remote = if remote.ip() == viewer { remote } else { SocketAddr::new(viewer, 0) };
+    let remote = viewer_address(connection, viewer);
     let ask = Ask { resendable, remote, proto: Proto::Http, unused: spec.proxy_protocol.is_some() };
     let greeting = spec.proxy_protocol.map(|version| proxy_header::write(version, connection.ends()));
-    let fetch = Fetch { shared, tunnel: &tunnel, ask, greeting };
+    let fetch = Fetch { shared, tunnel: &tunnel, ask, greeting, shares: spec.replica.is_some() };
     let pinned = connection.unpin(tunnel.id);
     // Once bound, a lane stays so, though later requests say nothing of the login.
     bound |= pinned.as_ref().is_some_and(|pinned| pinned.login);
@@ -136,7 +159,7 @@ pub async fn forward(
         fetched = fetch.run(pinned.map(|pinned| pinned.lane), upload, again) => fetched,
         () = running.cancelled() => Err(shared.ending.why_stopped()),
     };
-    let (exchange, mut answer) = fetched.map_err(|cause| policy::told(&spec, cause))?;
+    let (mut exchange, mut answer) = fetched.map_err(|cause| policy::told(&spec, cause))?;
 
     bound |= forward::offers_connection(&answer.headers);
     let framing = answer.framing(&parts.method).map_err(|_| Cause::BadResponse)?;
@@ -161,20 +184,23 @@ pub async fn forward(
             return Err(Cause::BadResponse);
         };
         // The rest of a body would pass for the first words of the new protocol.
-        if !upgrade::is_among(&wanted, &protocol) || !exchange.upload.is_done() {
+        if !upgrade::is_among(&wanted.protocols, &protocol) || !exchange.upload.is_done() {
             return Err(Cause::BadResponse);
         }
-        let account = Account::new(tunnel, viewing, answer.status.as_u16(), record.take());
-        connection.becomes(&shared.open.upgraded);
+        let status = wanted.answer(&mut answer.headers, protocol)?;
+        let mut account = Account::new(tunnel, viewing, status.as_u16(), record.take());
+        account.hold(exchange.lane.load.take());
+        let viewer = Viewer::new(on_upgrade, connection, version, &shared.open.upgraded);
         let mut response = Response::new(Content::Page(Default::default()));
-        *response.status_mut() = answer.status;
+        *response.status_mut() = status;
         *response.headers_mut() = answer.headers;
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        response.headers_mut().insert(header::UPGRADE, protocol);
         let terms = Terms { idle: limits.idle_upgraded, running, ending: Arc::clone(&shared.ending) };
-        let splicing = Box::pin(upgrade::splice(on_upgrade, exchange, terms, account));
+        let splicing = Box::pin(upgrade::splice(viewer, exchange.into_parts(), terms, account));
         shared.tasks.spawn(shared.ending.cut.clone().run_until_cancelled_owned(splicing));
         return Ok(response);
+    }
+    if wanted.is_some_and(|wanted| wanted.is_mistaken(answer.status)) {
+        return Err(Cause::BadResponse);
     }
     if framing == Framing::Chunked {
         answer.headers.remove(header::CONTENT_LENGTH);
@@ -196,6 +222,12 @@ pub async fn forward(
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     Ok(response)
+}
+
+/// The viewer as its client is told. Which port one has behind a proxy is told by nobody.
+pub fn viewer_address(connection: &Connection, viewer: IpAddr) -> SocketAddr {
+    let remote = connection.remote_canonical();
+    if remote.ip() == viewer { remote } else { SocketAddr::new(viewer, 0) }
 }
 
 /// Whether this tunnel takes this request now.
@@ -286,8 +318,9 @@ fn finish(
         (false, _) => Box::new(move |lane: Lane| lane.give_back(keep)),
         (true, Version::HTTP_11) => {
             let _counted = shared.open.pinned.hold();
-            Box::new(move |lane| {
-                let since = Instant::now();
+            Box::new(move |lane: Lane| {
+                // One that waits keeps nobody busy.
+                let (lane, since) = (lane.counted(None), Instant::now());
                 connection.pin(Pinned { tunnel, since, until: since + keep, lane, login, _counted })
             })
         }
@@ -296,18 +329,23 @@ fn finish(
 }
 
 /// How a response head is had: from a waiting lane where one suits, with one retry where nothing is risked by it.
-struct Fetch<'a> {
-    shared: &'a Shared,
-    tunnel: &'a Tunnel,
-    ask: Ask,
+pub(super) struct Fetch<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) tunnel: &'a Tunnel,
+    pub(super) ask: Ask,
     /// What a fresh lane begins with.
     greeting: Option<BytesMut>,
+    /// Several clients may serve the tunnel.
+    shares: bool,
 }
 
-type Fetched = Result<(Exchange, ResponseHead), Cause>;
+pub(super) type Fetched = Result<(Exchange, ResponseHead), Cause>;
 
 impl Fetch<'_> {
     async fn run(&self, pinned: Option<Lane>, upload: Upload, again: Option<BytesMut>) -> Fetched {
+        if self.shares && pinned.is_none() {
+            return Box::pin(self.among(upload, again)).await;
+        }
         let waiting = pinned.or_else(|| self.tunnel.session()?.ready(self.ask));
         let Some(lane) = waiting else { return self.fresh(upload).await };
         let Some(again) = again else {
@@ -316,6 +354,11 @@ impl Fetch<'_> {
             }
             return self.first_head(self.exchange(lane, upload)).await;
         };
+        self.reused(lane, upload, again).await
+    }
+
+    /// The head on a lane that has carried a request before, or was opened in advance.
+    pub(super) async fn reused(&self, lane: Lane, upload: Upload, again: BytesMut) -> Fetched {
         let mut exchange = self.exchange(lane, upload);
         match self.watched(&mut exchange, &again).await {
             Watched::Head(head) => {
@@ -348,12 +391,12 @@ impl Fetch<'_> {
         self.first_head(exchange).await
     }
 
-    async fn fresh(&self, upload: Upload) -> Fetched {
+    pub(super) async fn fresh(&self, upload: Upload) -> Fetched {
         let lane = reach::lane(self.shared, self.tunnel, self.ask).await?;
         self.first_head(self.exchange(lane, upload)).await
     }
 
-    fn exchange(&self, mut lane: Lane, upload: Upload) -> Exchange {
+    pub(super) fn exchange(&self, mut lane: Lane, upload: Upload) -> Exchange {
         let upload = match &self.greeting {
             Some(greeting) if !std::mem::replace(&mut lane.greeted, true) => upload.behind(greeting),
             _ => upload,
@@ -370,7 +413,7 @@ impl Fetch<'_> {
 
     /// The head, for which the target may take its time, as long as the client is there: one of level two is asked for a
     /// sign of life now and then. Not where a body was sent: a target that does not read it yet holds up the question.
-    async fn attended(&self, exchange: &mut Exchange) -> Result<ResponseHead, NoHead> {
+    pub(super) async fn attended(&self, exchange: &mut Exchange) -> Result<ResponseHead, NoHead> {
         let (idle, wait) = (self.idle(), self.shared.config.limits.claim_wait);
         if !exchange.lane.stream.half_closes() || wait >= idle {
             return exchange.head(idle).await;
@@ -397,7 +440,7 @@ impl Fetch<'_> {
         }
     }
 
-    fn idle(&self) -> Duration {
+    pub(super) fn idle(&self) -> Duration {
         self.shared.config.limits.idle_exchange
     }
 
@@ -423,9 +466,10 @@ impl Fetch<'_> {
 }
 
 /// A request's body: as the viewer sends it, or all of it where it had to be checked.
-enum UploadBody {
+pub enum UploadBody {
+    /// As it comes.
     Coming(Incoming),
-    /// Boxed: it is rare, and large.
+    /// Held until it was checked. Boxed: it is rare, and large.
     Whole(Box<policy::Body>),
 }
 
@@ -448,7 +492,7 @@ impl From<Result<ResponseHead, NoHead>> for Watched {
     }
 }
 
-fn cause_of(error: NoHead) -> Cause {
+pub(super) fn cause_of(error: NoHead) -> Cause {
     tracing::debug!(%error, "no response");
     match error {
         NoHead::Nothing | NoHead::Cut(_) => Cause::TargetClosed,

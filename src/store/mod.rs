@@ -11,6 +11,8 @@ use std::pin::Pin;
 
 use uuid::Uuid;
 
+use crate::proto::api::Balance;
+
 pub use open::FILE_NAME;
 pub use sqlite::Sqlite;
 
@@ -81,8 +83,8 @@ pub struct TunnelRow {
     pub proxy_protocol: Option<String>,
     /// What the target speaks, where that is not HTTP/1.1: `h2`.
     pub target_proto: Option<String>,
-    /// Several clients may serve the tunnel at the same time.
-    pub replica: bool,
+    /// Several clients may serve the tunnel at the same time, and so viewers are shared among them.
+    pub replica: Option<Balance>,
     /// What its owner wants of viewers, as JSON.
     pub policy: Option<String>,
     /// Hosts of its owner's own, with spaces between them.

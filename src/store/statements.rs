@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::open::store_error;
 use super::sqlite::{Sqlite, data_version};
 use super::{Activity, CertificateRow, KeyRow, PortRow, Put, Reply, Store, StoreError, TunnelRow};
+use crate::proto::api::Balance;
 
 /// Writes to the keys reach the disk before they are answered: a key that was revoked must not come back
 /// after a power cut. They are rare enough for that.
@@ -52,10 +53,27 @@ fn tunnel_row(row: &Row<'_>) -> rusqlite::Result<TunnelRow> {
         port: row.get("port")?,
         proxy_protocol: row.get("proxy_protocol")?,
         target_proto: row.get("target_proto")?,
-        replica: row.get("replica")?,
+        replica: replica(row.get("replica")?),
         policy: row.get("policy")?,
         domains: row.get("domains")?,
     })
+}
+
+/// How several clients share viewers, as it is kept: 0 is one client alone.
+fn replica_number(replica: Option<Balance>) -> i64 {
+    match replica {
+        None => 0,
+        Some(Balance::LeastBusy) => 1,
+        Some(Balance::Sticky) => 2,
+    }
+}
+
+fn replica(number: i64) -> Option<Balance> {
+    match number {
+        0 => None,
+        2 => Some(Balance::Sticky),
+        _ => Some(Balance::LeastBusy),
+    }
 }
 
 fn key_row(row: &Row<'_>) -> rusqlite::Result<KeyRow> {
@@ -153,7 +171,7 @@ impl Store for Sqlite {
                 ":bytes_out": signed(row.bytes_out), ":requests": signed(row.requests),
                 ":last_active": row.last_active, ":generation": db.generation, ":now": now(),
                 ":kind": row.kind, ":port": row.port, ":proxy_protocol": row.proxy_protocol,
-                ":target_proto": row.target_proto, ":replica": row.replica, ":policy": row.policy,
+                ":target_proto": row.target_proto, ":replica": replica_number(row.replica), ":policy": row.policy,
                 ":domains": row.domains,
             });
             let stored = match stored {
@@ -163,6 +181,20 @@ impl Store for Sqlite {
             if let Some(transaction) = transaction.filter(|_| stored > 0) {
                 transaction.commit()?;
             }
+            let stored = put
+                .execute(named_params! {
+                    ":id": row.id.as_bytes(), ":name": row.name, ":owner": row.owner, ":chosen": row.chosen,
+                    ":local_port": row.local_port, ":ttl_seconds": signed(row.ttl_seconds),
+                    ":device_name": row.device_name, ":source": row.source, ":host_header": row.host_header,
+                    ":reuse": row.reuse, ":auth": row.auth, ":created_at": row.created_at,
+                    ":expires_at": row.expires_at, ":suspended": row.suspended, ":closed": row.closed,
+                    ":reserved_until": row.reserved_until, ":bytes_in": signed(row.bytes_in),
+                    ":bytes_out": signed(row.bytes_out), ":requests": signed(row.requests),
+                    ":last_active": row.last_active, ":generation": db.generation, ":now": now(),
+                    ":kind": row.kind, ":port": row.port, ":target_proto": row.target_proto,
+                    ":replica": replica_number(row.replica), ":policy": row.policy,
+                })
+                .map_err(store_error)?;
             if stored > 0 {
                 return Ok(Put::Stored);
             }
@@ -375,7 +407,7 @@ pub(super) mod tests {
             port: None,
             proxy_protocol: Some("v2".into()),
             target_proto: Some("h2".into()),
-            replica: true,
+            replica: Some(Balance::Sticky),
             policy: Some("{}".into()),
             domains: Some("www.example.com".into()),
             created_at: 1,

@@ -58,6 +58,21 @@ pub fn switching<B: Default>(accept: HeaderValue) -> Response<B> {
     response
 }
 
+/// A key for a handshake that we ask for: 16 random bytes in base64.
+pub fn new_key() -> String {
+    generate_key()
+}
+
+/// What answers `key`.
+pub fn accept_of(key: &str) -> String {
+    derive_accept_key(key.as_bytes())
+}
+
+/// Whether `accept` answers `key`.
+pub fn is_accepted(key: &str, accept: &HeaderValue) -> bool {
+    accept.as_bytes() == accept_of(key).as_bytes()
+}
+
 /// Whether the request offers the subprotocol `name`; several may stand in one header or in several.
 pub fn offers<B>(request: &Request<B>, name: &str) -> bool {
     let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
@@ -110,7 +125,7 @@ where
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
     // Owned by the connection itself: it ends with the upgrade, or when `sender` is dropped.
     tokio::spawn(connection.with_upgrades());
-    let key = generate_key();
+    let key = new_key();
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.uri_mut() =
         uri.path_and_query().map_or_else(|| Uri::from_static("/"), |target| target.clone().into());
@@ -128,7 +143,7 @@ where
         return Err(refused(response).await);
     }
     let accept = response.headers().get(header::SEC_WEBSOCKET_ACCEPT);
-    if accept.is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()) {
+    if accept.is_none_or(|accept| !is_accepted(&key, accept)) {
         return Err(ConnectError::BadAnswer);
     }
     let protocol = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL).cloned();

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use uuid::Uuid;
 
 use crate::auth::password::{self, BasicAuth, PasswordError};
-use crate::proto::api::{CreateTunnel, Proto, ProxyProtocol};
+use crate::proto::api::{Balance, CreateTunnel, Proto, ProxyProtocol, TARGET_HTTP1, TARGET_HTTP2};
 use crate::proto::duration;
 use crate::proto::hostname;
 use crate::proto::limits::domains::MOST;
@@ -110,6 +110,24 @@ pub enum CreateError {
     /// Another process has the ports by now.
     #[error("the relay restarts; try again shortly")]
     Draining,
+    /// The target speaks something else.
+    #[error("target_proto must be h2 or http1")]
+    TargetProto,
+    /// A balance that there is none of.
+    #[error("balance must be least-busy or sticky")]
+    Balance,
+    /// A balance among one.
+    #[error("balance is of tunnels with several clients: give replica as well")]
+    BalanceAlone,
+    /// A data socket for each request, to a target that is asked many things over one.
+    #[error("reuse cannot be false where target_proto is h2: many requests share a data socket there")]
+    SharedByNature,
+    /// The target is told of one viewer on a connection that many share.
+    #[error(
+        "proxy_protocol cannot be together with target_proto h2 or replica: a connection is not one viewer's there; \
+         X-Forwarded-For names each"
+    )]
+    ToldOfOne,
     /// The name is reserved for another key.
     #[error("the name '{0}' belongs to another key; choose another")]
     Taken(String),
@@ -150,6 +168,10 @@ pub struct Spec {
     pub host_header: Option<HeaderValue>,
     /// Whether a data socket may carry more than one request.
     pub reuse: bool,
+    /// The target speaks HTTP/2, with prior knowledge.
+    pub http2: bool,
+    /// Several clients may serve it at the same time, and so viewers are shared among them.
+    pub replica: Option<Balance>,
     /// What viewers must give.
     pub auth: Option<Arc<BasicAuth>>,
     /// Hosts of its owner's own, in lower case and in order, each once.
@@ -180,8 +202,8 @@ pub enum RowError {
 impl PartialEq for Spec {
     fn eq(&self, other: &Self) -> bool {
         let auth = |spec: &Self| spec.auth.as_ref().map(|auth| auth.to_text());
-        (self.chosen, self.local_port, self.ttl, self.reuse)
-            == (other.chosen, other.local_port, other.ttl, other.reuse)
+        (self.chosen, self.local_port, self.ttl, self.reuse, self.http2, self.replica)
+            == (other.chosen, other.local_port, other.ttl, other.reuse, other.http2, other.replica)
             && self.device_name == other.device_name
             && self.source == other.source
             && self.host_header == other.host_header
@@ -212,15 +234,13 @@ impl Spec {
         let host_header = filled(&request.host_header).map(host).transpose()?;
         let proto = filled(&request.proto)
             .map_or(Ok(Proto::Http), |text| text.parse().map_err(|_| CreateError::Proto))?;
-        let only_http = [
-            ("auth_user", request.auth_user.is_some()),
-            ("host_header", request.host_header.is_some()),
-            // Those of TLS are in its handshake.
-            (
-                "domains",
-                proto == Proto::Tcp && request.domains.as_ref().is_some_and(|domains| !domains.is_empty()),
-            ),
-        ];
+        let only_http =
+            [("auth_user", request.auth_user.is_some()), ("host_header", request.host_header.is_some())];
+        // TLS names the host, so that a domain may lead there.
+        let domains = hosts(request.domains.as_deref().unwrap_or_default())?;
+        if proto == Proto::Tcp && !domains.is_empty() {
+            return Err(CreateError::OnlyHttp { field: "domains", proto });
+        }
         if let Some((field, _)) = only_http.into_iter().find(|(_, given)| *given && proto.is_raw()) {
             return Err(CreateError::OnlyHttp { field, proto });
         }
@@ -234,9 +254,12 @@ impl Spec {
             },
             _ => return Err(CreateError::Auth),
         };
-        let scope = Scope::of(proto);
-        let before = before.and_then(Self::asked);
-        let given = Given { scope, body_limit, has_auth: auth.is_some(), before };
+        let given = Given {
+            body_limit,
+            has_auth: auth.is_some(),
+            before: before.and_then(Self::asked),
+            scope: Scope::of(proto),
+        };
         let policy =
             request.policy.as_ref().map(|policy| Policy::check(policy, &given)).transpose()?.flatten();
         let wanted_port =
@@ -244,6 +267,30 @@ impl Spec {
         let port = request.remote_port.map(wanted_port).transpose()?;
         if port.is_some() && proto != Proto::Tcp {
             return Err(CreateError::PortWithoutTcp);
+        }
+        let http2 = match filled(&request.target_proto) {
+            None | Some(TARGET_HTTP1) => false,
+            Some(TARGET_HTTP2) => true,
+            Some(_) => return Err(CreateError::TargetProto),
+        };
+        let reuse = request.reuse.unwrap_or(true);
+        if http2 && !reuse {
+            return Err(CreateError::SharedByNature);
+        }
+        let balance = filled(&request.balance).map(|text| text.parse().map_err(|_| CreateError::Balance));
+        let replica = match (request.replica.unwrap_or_default(), balance.transpose()?) {
+            (true, balance) => Some(balance.unwrap_or_default()),
+            (false, None) => None,
+            (false, Some(_)) => return Err(CreateError::BalanceAlone),
+        };
+        if let Some(field) =
+            [("target_proto", http2)].into_iter().find_map(|(field, given)| given.then_some(field))
+            && proto.is_raw()
+        {
+            return Err(CreateError::OnlyHttp { field, proto });
+        }
+        if proxy_protocol.is_some() && proto == Proto::Http && (http2 || replica.is_some()) {
+            return Err(CreateError::ToldOfOne);
         }
         let label = |text: &Option<String>| filled(text).map(|text| text.chars().take(MAX_LABEL).collect());
         let spec = Self {
@@ -253,9 +300,11 @@ impl Spec {
             device_name: label(&request.device_name),
             source: label(&request.source),
             host_header,
-            reuse: request.reuse.unwrap_or(true),
+            reuse,
+            http2,
+            replica,
             auth,
-            domains: hosts(request.domains.as_deref().unwrap_or_default())?,
+            domains,
             policy: policy.map(Arc::new),
             asked: None,
             proto,
@@ -307,6 +356,8 @@ impl Spec {
             source: row.source.clone(),
             host_header: row.host_header.as_deref().and_then(|host| HeaderValue::from_str(host).ok()),
             reuse: row.reuse,
+            replica: row.replica,
+            http2: row.target_proto.as_deref() == Some(TARGET_HTTP2),
             auth: row.auth.as_deref().map(BasicAuth::from_text).transpose()?.map(Arc::new),
             domains: row
                 .domains
@@ -340,10 +391,10 @@ impl Spec {
             kind: self.proto.as_str().to_owned(),
             port: self.port,
             proxy_protocol: self.proxy_protocol.map(|version| version.as_str().to_owned()),
-            target_proto: None,
-            replica: false,
             domains: (!self.domains.is_empty()).then(|| self.domains.join(" ")),
             policy: stored::write(self.policy.as_deref(), self.asked.as_ref().map(Option::as_deref)),
+            target_proto: self.http2.then(|| TARGET_HTTP2.to_owned()),
+            replica: self.replica,
             created_at: 0,
             expires_at: None,
             suspended: false,

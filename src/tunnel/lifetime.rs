@@ -23,12 +23,12 @@ impl Registry {
             ticks.tick().await;
             for tunnel in self.all() {
                 // Asked for once: with thousands of tunnels this loop is a third of what an idle relay does.
-                let session = tunnel.session();
+                let (session, others) = tunnel.sessions();
                 if tunnel.is_expired() || (session.is_none() && tunnel.unseen_for() > tunnel.reserved_for()) {
                     tracing::info!(tunnel = tunnel.name, "tunnel expired");
                     self.expire(&tunnel);
                 } else if let Some(session) = session {
-                    tunnel.tend(&session);
+                    tunnel.tend(&session, &others);
                 }
             }
             self.quotas.tend();

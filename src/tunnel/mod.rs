@@ -3,6 +3,7 @@
 mod create;
 mod domains;
 mod lifetime;
+mod members;
 mod news;
 pub mod policy;
 mod ports;
@@ -14,6 +15,7 @@ mod traffic;
 
 pub use create::{CreateError, RowError, Spec, hosts, seconds};
 pub use domains::Domains;
+pub use members::Picked;
 pub use ports::{PortError, Ports};
 pub use quota::{Quota, UsedUp, Viewing};
 pub use registry::{Registry, drain_session};
@@ -33,11 +35,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::auth::Owner;
-use crate::link::sockets::{End, Session};
+use crate::link::sockets::End;
 use crate::proto::api::NEVER;
 use crate::proto::limits::reservation;
 use crate::store::{Activity, TunnelRow};
 use crate::sync::lock;
+use members::Members;
 use quota::Quotas;
 use traffic::Counters;
 
@@ -60,7 +63,7 @@ pub struct Tunnel {
     spec: RwLock<Arc<Spec>>,
     life: Mutex<Life>,
     suspended: AtomicBool,
-    session: Mutex<Option<Arc<Session>>>,
+    members: Mutex<Members>,
     /// Told when a session is attached.
     attached: Notify,
     /// Viewers that wait for a session.
@@ -92,8 +95,6 @@ struct Life {
     expiry: Expiry,
     /// When a session was last attached.
     seen: Instant,
-    /// What the session was opened with, or has shown since.
-    credential: Credential,
     /// The end that the client was told of.
     announced: Option<Instant>,
     /// Cancelled when what is under way has to end: deletion, expiry, suspension, a revoked key.
@@ -115,7 +116,6 @@ impl Tunnel {
         let life = Life {
             expiry: Expiry::at(expires_at),
             seen: Instant::now(),
-            credential: Credential::Key(0),
             announced: None,
             running: CancellationToken::new(),
             ended: None,
@@ -131,7 +131,7 @@ impl Tunnel {
             spec: RwLock::new(Arc::new(spec)),
             life: Mutex::new(life),
             suspended: AtomicBool::new(false),
-            session: Mutex::new(None),
+            members: Mutex::default(),
             attached: Notify::new(),
             waiting: AtomicUsize::new(0),
         }

@@ -356,9 +356,9 @@ impl Registry {
         let hashes = wanted.as_ref().is_some_and(|wanted| wanted.auth.is_some());
         let check = move || {
             let Some(wanted) = wanted else { return Ok(None) };
-            let (scope, has_auth) = (Scope::of(before.proto), before.auth.is_some());
-            let before = before.policy.as_deref();
-            Policy::check(&wanted, &Given { scope, body_limit, has_auth, before })
+            let proto = before.proto;
+            let (has_auth, before) = (before.auth.is_some(), before.policy.as_deref());
+            Policy::check(&wanted, &Given { body_limit, has_auth, before, scope: Scope::of(proto) })
         };
         // Only a password takes long.
         let policy = if hashes {
@@ -389,7 +389,8 @@ impl Registry {
     /// `within` is what requests under way have to finish. The longest time that a client was told, or `None` if there
     /// is no client that can be told.
     pub fn drain_sessions(&self, within: Duration) -> Option<Duration> {
-        let sessions: Vec<_> = self.all().iter().filter_map(|tunnel| tunnel.session()).collect();
+        let sessions = self.all().into_iter().flat_map(|tunnel| tunnel.all_sessions());
+        let sessions: Vec<_> = sessions.collect();
         let count = u32::try_from(sessions.len()).unwrap_or(u32::MAX);
         let spread = (drain::PER_CLIENT * count).clamp(drain::SPREAD_LEAST, drain::SPREAD_MOST);
         let told = sessions.iter().any(|session| session.level() == Level::Two);
@@ -407,9 +408,7 @@ impl Registry {
     /// Ends every session, as the relay stops.
     pub fn end_sessions(&self) {
         for tunnel in self.all() {
-            if let Some(session) = tunnel.session() {
-                session.end(End::Restart);
-            }
+            tunnel.all_sessions().for_each(|session| session.end(End::Restart));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The session that serves a tunnel: attached, waited for, replaced, and ended when its right is over.
 
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,8 +9,10 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
+use super::members::{Member, Picked};
 use super::{Tunnel, rfc3339};
 use crate::link::sockets::{End, Session};
+use crate::proto::limits::replicas;
 use crate::proto::message::{Expiring, ToClient};
 use crate::sync::{Counted, lock};
 
@@ -26,9 +29,55 @@ pub enum Credential {
 }
 
 impl Tunnel {
-    /// The session that serves it, if a client is connected.
+    /// The session that serves it, if a client is connected; of several the newest.
     pub fn session(&self) -> Option<Arc<Session>> {
-        lock(&self.session).clone().filter(|session| !session.is_gone())
+        lock(&self.members).alive().next_back().map(|member| Arc::clone(&member.session))
+    }
+
+    /// Its sessions, the newest apart: mostly there are no others.
+    pub fn sessions(&self) -> (Option<Arc<Session>>, Vec<Arc<Session>>) {
+        let members = lock(&self.members);
+        let mut alive = members.alive().rev().map(|member| Arc::clone(&member.session));
+        (alive.next(), alive.collect())
+    }
+
+    /// The same in one.
+    pub fn all_sessions(&self) -> impl Iterator<Item = Arc<Session>> + use<> {
+        let (newest, others) = self.sessions();
+        newest.into_iter().chain(others)
+    }
+
+    /// How many clients are connected.
+    pub fn clients(&self) -> usize {
+        lock(&self.members).alive().count()
+    }
+
+    /// The session that gets the next viewer, who comes from `viewer`; not one that was `tried`.
+    pub fn pick(&self, viewer: IpAddr, tried: &[Uuid]) -> Option<Picked> {
+        lock(&self.members).pick(viewer, tried)
+    }
+
+    /// Whether several clients may be connected.
+    pub fn is_shared(&self) -> bool {
+        self.spec().replica.is_some()
+    }
+
+    /// Whether there is no room for one client more, but for the next session of `successor_of`.
+    pub fn is_full(&self, successor_of: Option<Uuid>) -> bool {
+        self.is_shared()
+            && self.clients() >= replicas::MOST
+            && successor_of.is_none_or(|id| self.session_of(id).is_none())
+    }
+
+    /// Whether a client is connected that was not `tried`.
+    pub fn has_others(&self, tried: &[Uuid]) -> bool {
+        lock(&self.members).alive().any(|member| !tried.contains(&member.session.id()))
+    }
+
+    /// The session of that id.
+    pub fn session_of(&self, id: Uuid) -> Option<Arc<Session>> {
+        let members = lock(&self.members);
+        members.alive().find(|member| member.session.id() == id).map(|member| Arc::clone(&member.session))
     }
 
     /// The session, waiting until `deadline` for one where there is none; of those that wait at most `most` do. An error
@@ -55,43 +104,52 @@ impl Tunnel {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Makes `session` the one that serves the tunnel; the newest wins, and an older one is told. `successor_of` is the
-    /// session that its client had before.
+    /// Makes `session` the one that serves the tunnel; the newest wins, and an older one is told. Only those that were
+    /// asked for as replicas serve it together. `successor_of` is the session that its client had before.
     pub fn attach(&self, session: Arc<Session>, credential: Credential, successor_of: Option<Uuid>) {
-        let mut current = lock(&self.session);
+        let balance = self.spec().replica;
+        let shares = balance.is_some();
+        let mut members = lock(&self.members);
         let mut life = lock(&self.life);
         life.seen = Instant::now();
         if let Some(reason) = life.ended {
             session.end(reason);
             return;
         }
-        life.credential = credential;
         life.announced = None;
-        if let Some(before) = current.replace(session) {
-            before.end(if successor_of == Some(before.id()) { End::Succeeded } else { End::Replaced });
+        let succeeds = members.alive().any(|member| Some(member.session.id()) == successor_of);
+        if shares && !succeeds && members.alive().count() >= replicas::MOST {
+            // Its client was let in together with others, and tries again.
+            session.end(End::Restart);
+            return;
+        }
+        members.balance = balance;
+        for before in members.add(Member { session, credential, shares }, successor_of) {
+            let succeeded = successor_of == Some(before.session.id());
+            before.session.end(if succeeded { End::Succeeded } else { End::Replaced });
         }
         self.attached.notify_waiters();
     }
 
     /// The client of `session` has shown who it is anew.
     pub fn renew(&self, session: &Arc<Session>, credential: Credential) {
-        let current = lock(&self.session);
-        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
-            lock(&self.life).credential = credential;
+        if let Some(member) = lock(&self.members).of(session) {
+            member.credential = credential;
         }
     }
 
     /// The right of `session` to serve the tunnel is over, and so is what runs through it.
     pub fn cut(&self, session: &Arc<Session>) {
-        let current = lock(&self.session);
-        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
+        let mut members = lock(&self.members);
+        if members.of(session).is_some() {
             self.stop_running();
         }
     }
 
-    /// Looks after the session; to be called about once a second.
-    pub(super) fn tend(&self, session: &Session) {
-        session.tend();
+    /// Looks after its sessions; to be called about once a second.
+    pub(super) fn tend(&self, newest: &Session, others: &[Arc<Session>]) {
+        let all = || std::iter::once(newest).chain(others.iter().map(AsRef::as_ref));
+        all().for_each(Session::tend);
         let expiring = {
             let mut life = lock(&self.life);
             let soon = life
@@ -102,48 +160,49 @@ impl Tunnel {
         };
         if let Some((at, shown)) = expiring {
             let left = at.saturating_duration_since(Instant::now());
-            session.say(ToClient::Expiring(Expiring {
+            let expiring = Expiring {
                 what: "tunnel".to_owned(),
                 at: rfc3339(shown),
                 in_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
-            }));
+            };
+            all().for_each(|session| session.say(ToClient::Expiring(expiring.clone())));
         }
     }
 
     /// Takes `session` off the tunnel, unless a newer one has its place.
     pub fn detach(&self, session: &Arc<Session>) {
-        let mut current = lock(&self.session);
-        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
-            *current = None;
+        let mut members = lock(&self.members);
+        if members.remove(session) {
             lock(&self.life).seen = Instant::now();
         }
     }
 
-    /// Ends the session and what runs.
+    /// Ends its sessions and what runs.
     pub(super) fn end(&self, reason: End) {
-        let mut current = lock(&self.session);
+        let mut members = lock(&self.members);
         let mut life = lock(&self.life);
         life.ended = Some(reason);
         life.running.cancel();
-        if let Some(session) = current.take() {
-            session.end(reason);
-        }
+        members.take().iter().for_each(|member| member.session.end(reason));
     }
 
-    /// Ends the session and what runs if its key was revoked: the owner has no live key, or only another one, made at
+    /// Ends the sessions whose key was revoked, and what runs: the owner has no live key, or only another one, made at
     /// `live_since`. Whoever has a key in the configuration (0) is let in by that.
     pub(super) fn end_if_revoked(&self, live_since: Option<i64>) -> bool {
-        let Some(session) = self.session() else { return false };
-        match lock(&self.life).credential {
-            Credential::Token => return false,
-            Credential::Key(since) if live_since.is_some_and(|live| live == since || live == 0) => {
-                return false;
-            }
-            Credential::Key(_) => {}
+        let members = lock(&self.members);
+        let revoked = |credential| match credential {
+            Credential::Token => false,
+            Credential::Key(since) => !live_since.is_some_and(|live| live == since || live == 0),
+        };
+        let mut any = false;
+        for member in members.alive().filter(|member| revoked(member.credential)) {
+            member.session.end(End::Revoked);
+            any = true;
         }
-        session.end(End::Revoked);
-        self.stop_running();
-        true
+        if any {
+            self.stop_running();
+        }
+        any
     }
 }
 

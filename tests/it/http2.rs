@@ -42,7 +42,7 @@ pub fn empty() -> Body {
 }
 
 /// A body that the test sends piece by piece.
-fn fed() -> (mpsc::Sender<Frame<Bytes>>, Body) {
+pub fn fed() -> (mpsc::Sender<Frame<Bytes>>, Body) {
     let (sender, receiver) = mpsc::channel::<Frame<Bytes>>(1);
     let frames = stream::unfold(receiver, async |mut receiver| {
         receiver.recv().await.map(|frame| (Ok(frame), receiver))
@@ -50,7 +50,7 @@ fn fed() -> (mpsc::Sender<Frame<Bytes>>, Body) {
     (sender, BodyExt::boxed(StreamBody::new(frames)))
 }
 
-async fn next(body: &mut Incoming) -> Bytes {
+pub async fn next(body: &mut Incoming) -> Bytes {
     soon(body.frame()).await.unwrap().unwrap().into_data().unwrap()
 }
 

@@ -69,7 +69,7 @@ pub struct Pebble {
 /// An address for a program that must be told one: free, below those that the system gives away, and given to nobody
 /// else in this process.
 pub async fn free_address() -> SocketAddr {
-    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    static NEXT: AtomicU16 = AtomicU16::new(30_000);
     loop {
         let address = SocketAddr::from(([127, 0, 0, 1], NEXT.fetch_add(1, Ordering::Relaxed)));
         if TcpListener::bind(address).await.is_ok() {

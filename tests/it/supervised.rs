@@ -47,7 +47,7 @@ async fn behind_nginx_viewers_and_clients_come_in_at_a_path() {
     let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {dir}/{kind};"))
         .concat();
-    // As in the README.
+    // As in docs/edge.md.
     let config = format!(
         "daemon off; master_process off; worker_processes 1; pid {dir}/pid; error_log stderr; events {{ worker_connections 64; }}
          http {{ access_log off; {paths} map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}

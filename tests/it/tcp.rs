@@ -576,3 +576,31 @@ async fn a_successor_gets_the_ports_and_no_connection_is_refused() {
     assert_eq!(rig.api(ALICE, "DELETE", &path, "").await.0, 204);
     assert!(is_refused(address).await);
 }
+
+#[tokio::test]
+async fn rules_for_viewers_hold_for_each_connection_and_those_of_requests_are_refused() {
+    let rig = rig(|_| {}).await;
+    for (policy, rule) in [(json!({"auth": "ann:secret"}), "auth"), (json!({"max_body": "1MB"}), "max_body")]
+    {
+        let (status, refused) = create(&rig, ALICE, "db", json!({"policy": policy})).await;
+        assert_eq!((status, refused["code"].as_str()), (400, Some("invalid_policy")));
+        assert!(refused["error"].as_str().unwrap().contains(rule), "{refused}");
+    }
+    let (status, tunnel) = create(&rig, ALICE, "db", json!({"policy": {"rate_limit": "2/h"}})).await;
+    assert_eq!(status, 201, "{tunnel}");
+    let control = rig.connect(ALICE, tunnel["id"].as_str().unwrap()).await;
+    let _client = rig.serve(control, echo().await).await;
+    for _ in 0..2 {
+        let mut viewer = TcpStream::connect(address_of(&tunnel)).await.unwrap();
+        expect(&mut viewer, b"220 ready\n").await;
+    }
+    assert!(is_reset(TcpStream::connect(address_of(&tunnel)).await.unwrap()).await);
+    let path = format!("/v1/tunnels/{}/policy", tunnel["id"].as_str().unwrap());
+    let (status, refused) = rig.api(ALICE, "PUT", &path, "{\"interstitial\":true}").await;
+    assert_eq!((status, refused["code"].as_str()), (400, Some("invalid_policy")));
+    assert_eq!(rig.api(ALICE, "PUT", &path, "{\"deny\":\"127.0.0.0/8\"}").await.0, 200);
+    assert!(is_reset(TcpStream::connect(address_of(&tunnel)).await.unwrap()).await);
+    assert_eq!(rig.api(ALICE, "DELETE", &path, "").await.0, 204);
+    let mut viewer = TcpStream::connect(address_of(&tunnel)).await.unwrap();
+    expect(&mut viewer, b"220 ready\n").await;
+}

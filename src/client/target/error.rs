@@ -22,6 +22,8 @@ pub enum Fault {
     NotTls,
     /// The target speaks TLS, though it was not written as `https`.
     NotPlain,
+    /// The target speaks TLS, but not HTTP/2, which it was said to speak.
+    NotHttp2,
     /// The target's certificate was not accepted.
     Certificate,
     /// TLS failed otherwise.
@@ -74,6 +76,7 @@ impl TargetError {
             Fault::NoSocket => "There is no such socket: start your server, or check the path.",
             Fault::NotTls => "The server speaks plain HTTP: write http:// instead of https://.",
             Fault::NotPlain => "The server speaks TLS: write https:// before the target.",
+            Fault::NotHttp2 => "The server does not speak HTTP/2: leave out --target-proto h2.",
             Fault::Certificate => {
                 "The server's certificate is not trusted here: set SSL_CERT_FILE to that of its authority."
             }
@@ -92,6 +95,7 @@ impl TargetError {
             Fault::NoSocket => "no_socket",
             Fault::NotTls => "not_tls",
             Fault::NotPlain => "not_plain",
+            Fault::NotHttp2 => "not_http2",
             Fault::Certificate => "certificate",
             Fault::Tls => "tls",
             Fault::Other => "other",

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use rustls::AlertDescription;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
@@ -29,6 +30,8 @@ pub(super) use crate::stream::any::AnyStream as TargetIo;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     speaks: Speaks,
+    /// Offered by ALPN where it has TLS.
+    http2: bool,
     at: At,
 }
 
@@ -55,7 +58,17 @@ enum At {
 impl Target {
     /// The plain service at a port of this machine.
     pub fn port_here(port: u16) -> Self {
-        Self { speaks: Speaks::Http, at: At::Tcp { host: "localhost".into(), port } }
+        Self { speaks: Speaks::Http, http2: false, at: At::Tcp { host: "localhost".into(), port } }
+    }
+
+    /// The same, spoken to in HTTP/2.
+    pub(super) fn speaking(self, http2: bool) -> Self {
+        Self { http2, ..self }
+    }
+
+    /// Whether it is spoken to in HTTP/2.
+    pub(super) fn speaks_http2(&self) -> bool {
+        self.http2
     }
 
     /// A service of this program, such as an `axum::Router`: no port is opened for it. Upgrades (WebSocket) work as on
@@ -70,7 +83,7 @@ impl Target {
             + Send
             + 'static,
     {
-        Self { speaks: Speaks::Http, at: At::Here(Service(Arc::new(Tower::new(service)))) }
+        Self { speaks: Speaks::Http, http2: false, at: At::Here(Service(Arc::new(Tower::new(service)))) }
     }
 
     /// The service of this program, where that is the target.
@@ -150,16 +163,27 @@ impl Target {
         let setup = |error: String| TargetError::new(self, Fault::Tls, error);
         let loopback = stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
         let connector = if loopback { tls::unverified() } else { tls::verified() };
-        let connector = connector.map_err(|error| setup(error.to_string()))?;
+        let mut connector = connector.map_err(|error| setup(error.to_string()))?;
+        if self.http2 {
+            connector = tls::offering_http2(&connector);
+        }
         let name = ServerName::try_from(host.to_owned()).map_err(|error| setup(error.to_string()))?;
-        connector.connect(name, stream).await.map_err(|error| {
+        let secured = connector.connect(name, stream).await.map_err(|error| {
             let fault = match tls::error_of(&error) {
+                Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
+                    Fault::NotHttp2
+                }
                 Some(rustls::Error::InvalidCertificate(_)) => Fault::Certificate,
                 _ if tls::is_not_tls(&error) => Fault::NotTls,
                 _ => Fault::Tls,
             };
             TargetError::new(self, fault, error.to_string())
-        })
+        })?;
+        if self.http2 && secured.get_ref().1.alpn_protocol() != Some(tls::HTTP2) {
+            let error = "it does not offer HTTP/2 (ALPN h2)".to_owned();
+            return Err(TargetError::new(self, Fault::NotHttp2, error));
+        }
+        Ok(secured)
     }
 }
 

@@ -78,7 +78,7 @@ impl Target {
             }
             let path = format!("/{}", path.trim_start_matches('/'));
             let speaks = if raw { Speaks::Bytes } else { Speaks::Http };
-            return Ok(Self { speaks, at: At::Unix(PathBuf::from(path)) });
+            return Ok(Self { speaks, http2: false, at: At::Unix(PathBuf::from(path)) });
         }
         let (speaks, usual, rest) = match text.split_once("://") {
             None if raw => (Speaks::Bytes, None, text),
@@ -105,7 +105,7 @@ impl Target {
             (None, None) if raw => return Err(ParseTargetError::NoRawPort(authority.to_owned())),
             (None, None) => return Err(ParseTargetError::NoPort(authority.to_owned())),
         };
-        Ok(Self { speaks, at: At::Tcp { host, port } })
+        Ok(Self { speaks, http2: false, at: At::Tcp { host, port } })
     }
 }
 

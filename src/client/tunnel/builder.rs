@@ -18,6 +18,7 @@ use crate::client::relay_url::RelayUrl;
 use crate::client::session::Options;
 use crate::client::target::Target;
 use crate::client::tls;
+use crate::proto::api::Balance;
 use crate::proto::api::{Proto, ProxyProtocol};
 use crate::proto::duration;
 use crate::proto::name::Name;
@@ -41,6 +42,8 @@ pub struct TunnelBuilder {
     proto: Proto,
     remote_port: Option<u16>,
     proxy_protocol: Option<ProxyProtocol>,
+    http2: bool,
+    replica: Option<Balance>,
     requests_per_second: u32,
     reconnect: bool,
     wait: bool,
@@ -72,6 +75,8 @@ impl TunnelBuilder {
             proto: Proto::Http,
             remote_port: None,
             proxy_protocol: None,
+            http2: false,
+            replica: None,
             requests_per_second: 0,
             reconnect: true,
             wait: false,
@@ -138,6 +143,18 @@ impl TunnelBuilder {
     /// Each connection to the target begins with a header of this version of the PROXY protocol, which names the viewer.
     pub fn proxy_protocol(self, version: ProxyProtocol) -> Self {
         Self { proxy_protocol: Some(version), ..self }
+    }
+
+    /// `true`: the target speaks HTTP/2 with prior knowledge, as gRPC servers do, and so does the relay with it; viewers of
+    /// HTTP/1.1 are served as well. Requests are not told as events then. A service of this program speaks HTTP/1.1.
+    pub fn http2(self, http2: bool) -> Self {
+        Self { http2, ..self }
+    }
+
+    /// Shares the tunnel with other clients of the same key that ask for it too: viewers are balanced among them, and the
+    /// end of one ends no other. Without this the newest client takes over from all others.
+    pub fn replica(self, balance: Balance) -> Self {
+        Self { replica: Some(balance), ..self }
     }
 
     /// Requests told as events in a second; beyond it they are counted. None are told without this.
@@ -217,6 +234,9 @@ impl TunnelBuilder {
             return Err(TunnelError::Policy(policy.mistakes().join("; ")));
         }
         target.check_proxy_protocol(self.proxy_protocol)?;
+        if self.http2 && target.here().is_some() {
+            return Err(TunnelError::ServiceHttp2);
+        }
         let relay = RelayUrl::parse(&self.relay)?;
         let dialer = Dialer::new(relay, self.proxies.unwrap_or_else(Proxies::from_env));
         let dialer = match self.tls {
@@ -236,6 +256,8 @@ impl TunnelBuilder {
             proto: self.proto,
             remote_port: self.remote_port,
             proxy_protocol: self.proxy_protocol,
+            http2: self.http2,
+            replica: self.replica,
             requests_per_second: self.requests_per_second,
             exit_on_disconnect: !self.reconnect,
             probe: self.probe,

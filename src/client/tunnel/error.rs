@@ -26,6 +26,11 @@ pub enum TunnelError {
     /// The target as written.
     #[error(transparent)]
     Target(#[from] ParseTargetError),
+    /// [`TunnelBuilder::http2`](super::TunnelBuilder::http2) for a service of this program.
+    #[error(
+        "a service of this program speaks HTTP/1.1: leave out http2, or serve it on a port and expose that"
+    )]
+    ServiceHttp2,
     /// The certificates given by [`TunnelBuilder::ca`](super::TunnelBuilder::ca).
     #[error("the relay's authority cannot be used: {0}; give its certificate as PEM")]
     Ca(String),

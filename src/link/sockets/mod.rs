@@ -14,17 +14,19 @@ pub use control::{Judge, run as run_control};
 pub use pending::{Bearer, Claim, ClaimError, Pending};
 pub use standby::{Admitted, StandbyError, is_recent};
 
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::any::Any;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Ask, Home, Lane, Link, OpenError, Opening, Rejection};
 pub use crate::proto::control::relay::{End, Ended};
-use crate::proto::limits::{Limits, standby::SAID_BESIDE};
+use crate::proto::limits::{Limits, replicas, standby::SAID_BESIDE};
 use crate::proto::message::{Connection, Drain, Level, Reject, ToClient};
 use crate::proto::pending::Addressee;
 use crate::stream::Duplex;
@@ -79,6 +81,13 @@ pub struct Session {
     reuse: AtomicU8,
     claim_wait: Duration,
     waiting_most: usize,
+    /// Viewers that it serves, as far as somebody counts them.
+    load: AtomicUsize,
+    /// Until when others are asked before it, in milliseconds after `born`.
+    ailing: AtomicU64,
+    born: Instant,
+    /// What a front keeps for as long as the session lives.
+    kept: OnceLock<Arc<dyn Any + Send + Sync>>,
     /// Counts it among all sessions.
     _counted: Held,
 }
@@ -113,9 +122,45 @@ impl Session {
             reuse: AtomicU8::new(reuse as u8),
             claim_wait: limits.claim_wait,
             waiting_most: limits.waiting_per_tunnel,
+            load: AtomicUsize::new(0),
+            ailing: AtomicU64::new(0),
+            born: Instant::now(),
+            kept: OnceLock::new(),
         });
         session.ask_standby();
         (session, said)
+    }
+
+    /// Counts a viewer until the guard is dropped.
+    pub fn begin(self: &Arc<Self>) -> Load {
+        self.load.fetch_add(1, Ordering::Relaxed);
+        Load(Arc::clone(self))
+    }
+
+    /// Viewers that count.
+    pub fn load(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has failed a viewer of late.
+    pub fn is_ailing(&self) -> bool {
+        self.ailing.load(Ordering::Relaxed) > self.age()
+    }
+
+    /// It has failed a viewer: for a while others are asked before it.
+    pub fn ail(&self) {
+        self.ailing.store(self.age() + replicas::AILING.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// In milliseconds; never 0.
+    fn age(&self) -> u64 {
+        self.born.elapsed().as_millis() as u64 + 1
+    }
+
+    /// What a front keeps of this session, which goes with it: `make` makes it for whoever asks first. It must not hold the
+    /// session in turn. `None`: something of another type is kept.
+    pub fn keep<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<Arc<T>> {
+        Arc::clone(self.kept.get_or_init(|| Arc::new(make()))).downcast().ok()
     }
 
     /// Names it among all sessions.
@@ -277,6 +322,15 @@ impl Session {
         };
         let rejected = (self.level() == Level::Two).then(|| Box::pin(ticket) as _);
         Ok(Lane { rejected, ..Lane::new(stream, self.home()) })
+    }
+}
+
+/// A viewer among those of its session, until dropped.
+pub struct Load(Arc<Session>);
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.load.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

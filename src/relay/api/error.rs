@@ -11,6 +11,7 @@ use http::{HeaderValue, StatusCode, header};
 use crate::auth::Refused;
 use crate::link::sockets::{ClaimError, StandbyError};
 use crate::proto::api::ApiError;
+use crate::proto::limits::replicas;
 use crate::relay::domains::Unproven;
 use crate::relay::ending::Ending;
 use crate::store::StoreError;
@@ -38,6 +39,12 @@ pub enum ApiFailure {
     /// A host is not the caller's.
     #[error("{0}")]
     Domain(#[from] Unproven),
+    /// As many clients serve the tunnel as may.
+    #[error("{} clients serve this tunnel, which is as many as may", replicas::MOST)]
+    TooManyClients,
+    /// The tunnel was to be deleted only if nobody serves it.
+    #[error("a client serves this tunnel")]
+    Connected,
     /// No tunnel of the caller with that id.
     #[error("tunnel not found")]
     NoTunnel,
@@ -92,6 +99,12 @@ impl ApiFailure {
                 CreateError::Name(_) => (StatusCode::BAD_REQUEST, "invalid_name"),
                 CreateError::Ttl(_) => (StatusCode::BAD_REQUEST, "invalid_ttl"),
                 CreateError::Auth | CreateError::Password(_) => (StatusCode::BAD_REQUEST, "invalid_auth"),
+                CreateError::Balance | CreateError::BalanceAlone => {
+                    (StatusCode::BAD_REQUEST, "invalid_balance")
+                }
+                CreateError::TargetProto | CreateError::SharedByNature => {
+                    (StatusCode::BAD_REQUEST, "invalid_target_proto")
+                }
                 CreateError::HostHeader => (StatusCode::BAD_REQUEST, "invalid_host_header"),
                 CreateError::Domain(_) | CreateError::TooManyDomains => {
                     (StatusCode::BAD_REQUEST, "invalid_domain")
@@ -99,7 +112,9 @@ impl ApiFailure {
                 CreateError::DomainTaken(_) => (StatusCode::CONFLICT, "domain_taken"),
                 CreateError::Policy(_) => (StatusCode::BAD_REQUEST, "invalid_policy"),
                 CreateError::Proto => (StatusCode::BAD_REQUEST, "invalid_proto"),
-                CreateError::ProxyProtocol => (StatusCode::BAD_REQUEST, "invalid_proxy_protocol"),
+                CreateError::ProxyProtocol | CreateError::ToldOfOne => {
+                    (StatusCode::BAD_REQUEST, "invalid_proxy_protocol")
+                }
                 CreateError::RemotePort | CreateError::PortWithoutTcp => {
                     (StatusCode::BAD_REQUEST, "invalid_remote_port")
                 }
@@ -121,6 +136,8 @@ impl ApiFailure {
             Self::Domain(Unproven::Unavailable { .. }) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "dns_unavailable")
             }
+            Self::TooManyClients => (StatusCode::TOO_MANY_REQUESTS, "too_many_clients"),
+            Self::Connected => (StatusCode::CONFLICT, "connected"),
             Self::NoTunnel => (StatusCode::NOT_FOUND, "tunnel_not_found"),
             Self::Foreign | Self::OtherTunnel => (StatusCode::FORBIDDEN, "foreign_tunnel"),
             Self::TokenLimited(_) => (StatusCode::FORBIDDEN, "token_limited"),

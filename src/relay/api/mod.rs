@@ -156,9 +156,19 @@ impl utoipa::Modify for AsWritten {
                 "Policy" => |_| false,
                 "Verify" => |field| field == "secret",
                 "Tunnel" => |field| {
-                    let optional =
-                        ["name", "device_name", "source", "suspended", "remote_port", "proxy_protocol"];
-                    !optional.contains(&field)
+                    !matches!(
+                        field,
+                        "name"
+                            | "device_name"
+                            | "source"
+                            | "suspended"
+                            | "domains"
+                            | "remote_port"
+                            | "proxy_protocol"
+                            | "target_proto"
+                            | "replica"
+                            | "balance"
+                    )
                 },
                 _ => continue,
             };

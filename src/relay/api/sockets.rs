@@ -56,7 +56,11 @@ pub async fn control(
     let accept = handshake::check(&request)?;
     let level = if handshake::offers(&request, ADIT_1) { Level::Two } else { Level::Base };
     let on_upgrade = upgrade_of(&mut request)?;
-    let begun = Begun { level, successor_of: Uuid::parse_str(&query.successor_of).ok() };
+    let successor_of = Uuid::parse_str(&query.successor_of).ok();
+    if tunnel.is_full(successor_of) {
+        return Err(ApiFailure::TooManyClients);
+    }
+    let begun = Begun { level, successor_of };
     let sessions = api.sessions.clone();
     sessions.spawn(async move {
         if let Some((io, already)) = upgraded(on_upgrade, &api.open.control_sockets).await {
@@ -83,13 +87,15 @@ async fn tunnel_of(api: &Api, principal: &Principal, id: &str) -> Result<Arc<Tun
     }
 }
 
-/// `?id=`, and for standby sockets `&tunnel_id=`.
+/// `?id=`, and for standby sockets `&tunnel_id=` and `&session=`.
 #[derive(Deserialize)]
 pub struct DataQuery {
     #[serde(default)]
     id: String,
     #[serde(default)]
     tunnel_id: String,
+    #[serde(default)]
+    session: String,
 }
 
 /// `GET /ws/data?id=`: takes up one notified connection. Nothing that is refused burns the id.
@@ -113,7 +119,12 @@ pub async fn data(
         if api.room.is_scarce() {
             return Err(StandbyError::TooMany(0).into());
         }
-        let admitted = tunnel.session().ok_or(StandbyError::NoSession)?.admit_standby(&query.id)?;
+        // Of several, each has its own.
+        let session = match Uuid::parse_str(&query.session) {
+            Ok(id) => tunnel.session_of(id),
+            Err(_) => tunnel.session().filter(|_| tunnel.clients() == 1),
+        };
+        let admitted = session.ok_or(StandbyError::NoSession)?.admit_standby(&query.id)?;
         let on_upgrade = upgrade_of(&mut request)?;
         api.sessions.spawn(async move {
             if let Some((io, already)) = upgraded(on_upgrade, &api.open.data_sockets).await {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{Refusals, TunnelRefusals};
@@ -79,15 +80,28 @@ pub async fn get(
     Ok(Json(show(&api, &tunnel)))
 }
 
-/// Ends a tunnel for good. Its client is told to stop; the name stays reserved for the key.
-#[utoipa::path(delete, path = "/v1/tunnels/{id}", security(("key" = [])), params(("id" = String, Path, description = "UUID of the tunnel")),
-    responses((status = 204, description = "It is gone"), TunnelRefusals))]
+/// What is asked of a deletion.
+#[derive(Deserialize)]
+pub struct DeleteQuery {
+    #[serde(default)]
+    unless_connected: bool,
+}
+
+/// Ends a tunnel for good. Its clients are told to stop; the name stays reserved for the key.
+#[utoipa::path(delete, path = "/v1/tunnels/{id}", security(("key" = [])), params(("id" = String, Path, description = "UUID of the tunnel"),
+        ("unless_connected" = Option<bool>, Query, description = "`true`: not while a client serves it")),
+    responses((status = 204, description = "It is gone"),
+        (status = 409, description = "A client serves it, and `unless_connected` was given", body = ApiError), TunnelRefusals))]
 pub async fn delete(
     State(api): State<Api>,
     headers: HeaderMap,
     Path(id): Path<String>,
+    Query(query): Query<DeleteQuery>,
 ) -> Answer<StatusCode> {
     let tunnel = find(&api, &headers, &id).await?;
+    if query.unless_connected && tunnel.clients() > 0 {
+        return Err(ApiFailure::Connected);
+    }
     still_there(api.registry.delete(&tunnel).await?)?;
     tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), "tunnel deleted");
     Ok(StatusCode::NO_CONTENT)
@@ -234,7 +248,10 @@ fn show(api: &Api, tunnel: &Tunnel) -> api::Tunnel {
         requests: tunnel.traffic.requests.load(Ordering::Relaxed),
         last_active: time(tunnel.traffic.last_active()),
         suspended: tunnel.is_suspended(),
-        connected: tunnel.session().is_some(),
+        connected: tunnel.clients() > 0,
+        clients: tunnel.clients() as u64,
+        replica: spec.replica.is_some(),
+        balance: spec.replica.map(|balance| balance.as_str().to_owned()),
         device_name: spec.device_name.clone(),
         source: spec.source.clone(),
         domains: spec.domains.clone(),
@@ -247,6 +264,7 @@ fn show(api: &Api, tunnel: &Tunnel) -> api::Tunnel {
         proto: spec.proto.as_str().to_owned(),
         remote_port: spec.port,
         proxy_protocol: spec.proxy_protocol.map(|version| version.as_str().to_owned()),
+        target_proto: spec.http2.then(|| api::TARGET_HTTP2.to_owned()),
     }
 }
 

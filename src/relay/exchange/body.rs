@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Exchange, Record};
 use crate::link::Lane;
+use crate::link::sockets::Load;
 use crate::proto::http1::{BodyReader, Framing, Piece};
 use crate::proto::limits::turn;
 use crate::relay::ending::Ending;
@@ -279,6 +280,8 @@ pub struct Account {
     viewing: Option<Viewing>,
     /// If records are wanted.
     record: Option<Box<Record>>,
+    /// Counts the viewer among those of its session, where several share the tunnel.
+    load: Option<Load>,
 }
 
 impl Account {
@@ -287,12 +290,17 @@ impl Account {
         if let Some(record) = &mut record {
             record.answer(status);
         }
-        Self { tunnel, viewing: Some(viewing), record }
+        Self { tunnel, viewing: Some(viewing), record, load: None }
+    }
+
+    /// Counts the viewer by `load` for as long as it lasts.
+    pub fn hold(&mut self, load: Option<Load>) {
+        self.load = load;
     }
 
     /// An account of a connection that nobody reads.
     pub fn of_connection(tunnel: Arc<Tunnel>, viewing: Viewing, record: Option<Box<Record>>) -> Self {
-        Self { tunnel, viewing: Some(viewing), record }
+        Self { tunnel, viewing: Some(viewing), record, load: None }
     }
 
     /// Counts what moved through a connection that nobody reads.
@@ -326,7 +334,8 @@ impl Account {
         self.tunnel.traffic.bytes_in.fetch_add(count, Ordering::Relaxed);
     }
 
-    fn bytes_out(&mut self, count: u64) {
+    /// So many bytes of the response are for the viewer.
+    pub fn bytes_out(&mut self, count: u64) {
         self.tunnel.traffic.bytes_out.fetch_add(count, Ordering::Relaxed);
         if let Some(record) = &mut self.record {
             record.send(count);

@@ -12,7 +12,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use crate::proto::http1::{RequestBody, chunk_head, chunked_end};
-use crate::proto::limits::turn;
+use crate::proto::limits::{replicas::KEPT, turn};
 use crate::relay::errors::Cause;
 use crate::relay::forward::strip_trailers;
 use crate::relay::policy::Body;
@@ -86,6 +86,8 @@ pub struct Upload {
     policy: Option<Arc<Policy>>,
     /// Counts a body that was held for its signature.
     holding: Option<Box<Holding>>,
+    /// What was written, where all of it may have to be written once more and it is little.
+    kept: Option<BytesMut>,
 }
 
 impl Upload {
@@ -107,6 +109,7 @@ impl Upload {
             done: false,
             policy: None,
             holding: None,
+            kept: None,
         }
     }
 
@@ -155,6 +158,30 @@ impl Upload {
             done: false,
             policy: None,
             holding: None,
+            kept: None,
+        }
+    }
+
+    /// Keeps what is written, as long as it is little, to begin anew.
+    pub fn keep(&mut self) {
+        self.kept = Some(BytesMut::new());
+    }
+
+    /// The same from the start, if all of it is still there.
+    pub fn rewound(mut self) -> Option<Self> {
+        let mut out = self.kept.replace(BytesMut::new())?;
+        out.unsplit(std::mem::take(&mut self.out));
+        self.out = out;
+        self.done = false;
+        Some(self)
+    }
+
+    fn note(kept: &mut Option<BytesMut>, written: &[u8]) {
+        if let Some(bytes) = kept {
+            bytes.extend_from_slice(written);
+            if bytes.len() > KEPT {
+                *kept = None;
+            }
         }
     }
 
@@ -206,11 +233,13 @@ impl Upload {
             if !self.out.is_empty() {
                 let count =
                     ready!(Pin::new(&mut *stream).poll_write(cx, &self.out)).map_err(UploadError::Target)?;
+                Self::note(&mut self.kept, &self.out[..count]);
                 self.out.advance(count);
                 moved += count;
             } else if !self.portion.is_empty() {
                 let count = ready!(Pin::new(&mut *stream).poll_write(cx, &self.portion))
                     .map_err(UploadError::Target)?;
+                Self::note(&mut self.kept, &self.portion[..count]);
                 self.portion.advance(count);
                 moved += count;
                 if self.portion.is_empty() && std::mem::take(&mut self.chunk_open) {

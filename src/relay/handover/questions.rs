@@ -11,9 +11,9 @@ use tokio::time::timeout;
 use super::claim::claim;
 use crate::link::peer::{Answer, Dialled, Holder, Question, Refusal};
 use crate::link::sockets::{Bearer, ClaimError};
-use crate::link::{Ask, Lane, Link, OpenError, Rejection};
+use crate::link::{Ask, Lane, OpenError, Rejection};
 use crate::proto::frame::Role;
-use crate::relay::Shared;
+use crate::relay::{Shared, reach};
 use crate::stream::courier::Courier;
 use crate::stream::splice::{HalfClose, Moved, splice};
 use crate::stream::websocket::{Sizes, WebSocket};
@@ -110,8 +110,12 @@ async fn open(shared: &Shared, tunnel: &str, remote: &str, proto: &str) -> Resul
     let tunnel = shared.registry.by_name(tunnel).ok_or_else(unknown)?;
     let remote = remote.parse().map_err(|_| unknown())?;
     let ask = Ask { resendable: false, remote, proto: proto.parse().unwrap_or_default(), unused: true };
-    let opened = match tunnel.session().filter(|_| !shared.ending.leaving.is_cancelled()) {
-        Some(session) => session.open(ask).await,
+    let claimed = match shared.ending.leaving.is_cancelled() {
+        false => reach::claim(&tunnel, ask, shared.config.limits.claim_wait).await,
+        true => None,
+    };
+    let opened = match claimed {
+        Some(opened) => opened,
         None => shared.predecessor.open(&tunnel.name, ask).await.ok_or_else(unknown)?,
     };
     opened.map_err(|error| match error {

@@ -15,23 +15,23 @@ use crate::auth::password::Verdict;
 use crate::tunnel::policy::{Policy, Refused};
 use crate::tunnel::{Quota, Spec};
 
-/// What can be said by the address alone, also of a connection that nobody reads.
-pub fn admit_address(policy: &Policy, viewer: IpAddr) -> Result<(), Cause> {
-    policy.admit_connection(viewer).map_err(|refused| match refused {
-        Refused::Address => Cause::Forbidden,
-        Refused::TooOften(wait) => Cause::RateLimited(wait),
-    })
-}
-
 /// What can be said by the address alone, and then by the login.
 pub async fn admit(policy: &Policy, quota: &Quota, viewer: IpAddr, headers: &HeaderMap) -> Result<(), Cause> {
-    admit_address(policy, viewer)?;
+    admit_connection(policy, viewer)?;
     let Some(users) = &policy.users else { return Ok(()) };
     match users.verify(headers.get(header::AUTHORIZATION), &quota.hashing).await {
         Verdict::Accepted => Ok(()),
         Verdict::Refused => Err(Cause::AuthRequired),
         Verdict::Unchecked => Err(Cause::AuthBusy),
     }
+}
+
+/// What can be said by the address alone.
+pub fn admit_connection(policy: &Policy, viewer: IpAddr) -> Result<(), Cause> {
+    policy.admit_connection(viewer).map_err(|refused| match refused {
+        Refused::Address => Cause::Forbidden,
+        Refused::TooOften(wait) => Cause::RateLimited(wait),
+    })
 }
 
 /// Whether the viewer's `Authorization` is for the relay, and so not for the target.

@@ -12,13 +12,13 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::carry::{Ends, Terms, carry};
+use super::carry::{Ends, Of, Terms, carry};
 use super::errors::Cause;
 use super::exchange::{Account, Record};
 use super::policy;
 use super::reach;
 use super::viewer::{Connection, ViewerIo, vanished};
-use crate::link::{Ask, Lane, Link};
+use crate::link::{Ask, Lane};
 use crate::proto::api::Proto;
 use crate::proto::limits::turn;
 use crate::proto::proxy_header;
@@ -44,9 +44,10 @@ pub async fn serve(
     match open(&shared, &connection, tunnel, &running, proto).await {
         Ok(Reached { tunnel, viewing, lane }) => {
             let sign_of_life = lane.waited.map(|_| shared.config.limits.claim_wait);
-            let Lane { stream, rejected, .. } = lane;
+            let Lane { stream, rejected, load, .. } = lane;
             let ends = Ends {
-                viewer: ViewerIo::new(connection, first),
+                viewer: ViewerIo::new(Arc::clone(&connection), first),
+                of: Of::Connection(connection),
                 stream,
                 meter: tunnel.quota.meter(),
                 early: Bytes::new(),
@@ -59,7 +60,9 @@ pub async fn serve(
                 running,
                 ending: Arc::clone(&shared.ending),
             };
-            carry(ends, terms, Account::of_connection(tunnel, viewing, record)).await;
+            let mut account = Account::of_connection(tunnel, viewing, record);
+            account.hold(load);
+            carry(ends, terms, account).await;
         }
         Err(cause) => {
             tracing::debug!(cause = cause.label(), viewer = connection.remote_text(), "refused");
@@ -96,15 +99,16 @@ async fn open(
     if tunnel.is_suspended() {
         return Err(Cause::Suspended);
     }
-    if let Some(policy) = &tunnel.spec().policy {
-        policy::admit_address(policy, connection.remote_canonical().ip())?;
+    let spec = tunnel.spec();
+    if let Some(policy) = &spec.policy {
+        policy::admit_connection(policy, connection.remote_canonical().ip())?;
     }
     let viewing = tunnel.quota.view().map_err(Cause::ViewersOfKey)?;
     tunnel.traffic.request();
     let ask = Ask { resendable: false, remote: connection.remote_canonical(), proto, unused: true };
     // What a viewer does while it waits is only looked at during an exchange.
     let _busy = connection.begin();
-    let ready = tunnel.session().and_then(|session| session.ready(ask));
+    let ready = tunnel.pick(ask.remote.ip(), &[]).and_then(|picked| picked.ready(ask).ok());
     let lane = match ready {
         Some(lane) => lane,
         None => tokio::select! {
@@ -115,7 +119,7 @@ async fn open(
         },
     };
     let mut lane = lane;
-    if let Some(version) = tunnel.spec().proxy_protocol {
+    if let Some(version) = spec.proxy_protocol {
         let header = proxy_header::write(version, connection.ends());
         let greeting = async {
             lane.stream.write_all(&header).await?;

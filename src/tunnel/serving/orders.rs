@@ -2,6 +2,7 @@
 
 use crate::auth::Owner;
 use crate::link::sockets::{Opened, Pending};
+use crate::proto::api::Balance;
 use crate::proto::api::Proto;
 use crate::proto::limits::Limits;
 use crate::proto::message::Level;
@@ -19,6 +20,8 @@ fn tunnel() -> Tunnel {
         source: None,
         host_header: None,
         reuse: true,
+        http2: false,
+        replica: None,
         auth: None,
         domains: Vec::new(),
         policy: None,
@@ -119,4 +122,112 @@ fn sessions_that_come_and_go_on_threads_leave_the_last_one_or_none() {
         }
     });
     assert!(tunnel.session().is_none());
+}
+
+/// Replicas, or one client alone, as the last creation says.
+fn shared(tunnel: &Tunnel, replica: Option<Balance>) {
+    let spec = Spec { replica, ..Spec::clone(&tunnel.spec()) };
+    tunnel.replace_spec(Arc::new(spec));
+}
+
+fn join(tunnel: &Tunnel, replica: Option<Balance>) -> Arc<Session> {
+    shared(tunnel, replica);
+    let session = session();
+    tunnel.attach(Arc::clone(&session), Credential::Key(0), None);
+    session
+}
+
+const BALANCED: Option<Balance> = Some(Balance::LeastBusy);
+
+#[test]
+fn only_those_who_both_ask_for_it_serve_together() {
+    let tunnel = tunnel();
+    let alone = join(&tunnel, None);
+    let first = join(&tunnel, BALANCED);
+    assert!(alone.is_gone() && !first.is_gone(), "it did not ask to share");
+    let second = join(&tunnel, BALANCED);
+    assert!(!first.is_gone() && !second.is_gone());
+    assert_eq!((tunnel.clients(), tunnel.all_sessions().count()), (2, 2));
+    // A client comes back: the one that it had goes, and no other.
+    let third = session();
+    tunnel.attach(Arc::clone(&third), Credential::Key(0), Some(first.id()));
+    assert!(first.is_gone() && !second.is_gone() && !third.is_gone());
+    let last = join(&tunnel, None);
+    assert!(second.is_gone() && third.is_gone() && !last.is_gone());
+    assert_eq!(tunnel.clients(), 1);
+    tunnel.end(End::Deleted);
+    assert!(last.is_gone() && tunnel.clients() == 0);
+}
+
+#[test]
+fn no_more_replicas_than_may_serve_a_tunnel() {
+    let tunnel = tunnel();
+    let all: Vec<_> = (0..replicas::MOST).map(|_| join(&tunnel, BALANCED)).collect();
+    assert!(
+        tunnel.is_full(None)
+            && tunnel.is_full(Some(Uuid::from_u128(1)))
+            && !tunnel.is_full(Some(all[7].id()))
+    );
+    assert!(join(&tunnel, BALANCED).is_gone() && all.iter().all(|session| !session.is_gone()));
+    // One of them that comes back finds its place.
+    let back = session();
+    tunnel.attach(Arc::clone(&back), Credential::Key(0), Some(all[7].id()));
+    assert!(!back.is_gone() && all[7].is_gone() && tunnel.clients() == replicas::MOST);
+}
+
+#[test]
+fn the_least_busy_one_gets_the_next_viewer_and_equals_take_turns() {
+    let tunnel = tunnel();
+    let sessions = [join(&tunnel, BALANCED), join(&tunnel, BALANCED), join(&tunnel, BALANCED)];
+    let viewer = IpAddr::from([192, 0, 2, 1]);
+    let at = |picked: &Picked| sessions.iter().position(|one| one.id() == picked.session.id()).unwrap();
+    let mut held = Vec::new();
+    for round in 1..=4 {
+        let mut turn: Vec<_> = (0..3).map(|_| tunnel.pick(viewer, &[]).unwrap()).collect();
+        let mut order: Vec<_> = turn.iter().map(&at).collect();
+        order.sort_unstable();
+        assert_eq!(order, [0, 1, 2], "round {round}");
+        held.append(&mut turn);
+        assert!(sessions.iter().all(|session| session.load() == round));
+    }
+    // Whoever has finished gets the next ones, until it is as busy.
+    held.retain(|picked| at(picked) != 1);
+    for _ in 0..4 {
+        let picked = tunnel.pick(viewer, &[]).unwrap();
+        assert_eq!(at(&picked), 1);
+        held.push(picked);
+    }
+    // One that failed of late comes last, and one that was tried or is gone does not.
+    drop(held);
+    sessions[0].ail();
+    for _ in 0..6 {
+        assert_ne!(at(&tunnel.pick(viewer, &[]).unwrap()), 0);
+    }
+    let tried = [sessions[1].id()];
+    sessions[2].end(End::Replaced);
+    assert_eq!(at(&tunnel.pick(viewer, &tried).unwrap()), 0);
+    let tried = [sessions[0].id(), sessions[1].id()];
+    assert!(tunnel.pick(viewer, &tried).is_none() && !tunnel.has_others(&tried));
+}
+
+#[test]
+fn a_viewer_stays_with_its_client_until_that_goes() {
+    let tunnel = tunnel();
+    let sticky = Some(Balance::Sticky);
+    let sessions: Vec<_> = (0..4).map(|_| join(&tunnel, sticky)).collect();
+    let of = |viewer: u32| {
+        let picked = tunnel.pick(IpAddr::from(viewer.to_be_bytes()), &[]).unwrap();
+        sessions.iter().position(|one| one.id() == picked.session.id()).unwrap()
+    };
+    let before: Vec<_> = (0..400).map(of).collect();
+    assert_eq!((0..400).map(of).collect::<Vec<_>>(), before);
+    for at in 0..4 {
+        let share = before.iter().filter(|one| **one == at).count();
+        assert!((50..150).contains(&share), "{share} of 400");
+    }
+    sessions[2].end(End::Replaced);
+    tunnel.detach(&sessions[2]);
+    for (viewer, before) in (0..).zip(before) {
+        assert!(before == 2 || of(viewer) == before);
+    }
 }
