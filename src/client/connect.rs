@@ -198,7 +198,9 @@ impl Attempt {
                 let what = if last { "; --remote-port chooses another" } else { "" };
                 format!("the relay refuses the port (409): {message}{what}")
             }
-            CallError::Refused { status, message, .. } if status.as_u16() == 409 => {
+            CallError::Refused { status, message, code }
+                if status.as_u16() == 409 && !code.contains("domain") =>
+            {
                 let name = self.wanted().name.unwrap_or_default();
                 let what = if last { "; give another with --name" } else { "" };
                 format!("the relay refuses the name {name:?} (409): {message}{what}")

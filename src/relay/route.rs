@@ -106,6 +106,16 @@ impl Routes {
         format!("tcp://{host}:{port}")
     }
 
+    /// The URL of an owner's own host, if `host` (with or without a port) is one.
+    pub fn url_of_domain(&self, host: &str) -> Option<String> {
+        let (host, _) = split_host(host)?;
+        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        self.domains.tunnel_of(&host)?;
+        let (scheme, authority) = self.public_url.split_once("://")?;
+        let port = split_host(authority).and_then(|(_, port)| port);
+        Some(port.map_or_else(|| format!("{scheme}://{host}"), |port| format!("{scheme}://{host}:{port}")))
+    }
+
     /// Where viewers reach the tunnel `name` by its name in TLS: without a base domain, by a domain of its own.
     pub fn tls_url(&self, name: &str, domain: Option<&String>) -> String {
         let host = match (&self.base_domain, domain) {

@@ -29,7 +29,7 @@ pub fn check(
             }
         }
         Security::Tls { .. } => Ok(()),
-        Security::Plain { tls_port: true } => Err(Cause::HttpsOnly(https_url(shared, route, uri))),
+        Security::Plain { tls_port: true } => Err(Cause::HttpsOnly(https_url(shared, route, host, uri))),
         Security::Plain { tls_port: false } => {
             let wanted = shared.tls.is_some() && shared.config.https_redirect && shared.routes.is_https();
             if !wanted
@@ -39,7 +39,7 @@ pub fn check(
                 return Ok(());
             }
             // Unknown names are led nowhere: their 404 tells nothing that is not known.
-            https_url(shared, route, uri).map_or(Ok(()), |url| Err(Cause::HttpsOnly(Some(url))))
+            https_url(shared, route, host, uri).map_or(Ok(()), |url| Err(Cause::HttpsOnly(Some(url))))
         }
     }
 }
@@ -76,12 +76,15 @@ pub fn is_by_https(shared: &Shared, connection: &Connection, headers: &HeaderMap
 }
 
 /// The same place by https, built from names that we know; never from what the viewer says of its host.
-fn https_url(shared: &Shared, route: &Route<'_>, uri: &Uri) -> Option<HeaderValue> {
+fn https_url(shared: &Shared, route: &Route<'_>, host: &str, uri: &Uri) -> Option<HeaderValue> {
     let routes = &shared.routes;
     let base = match route {
         Route::Own => routes.public_url().to_owned(),
         Route::Path(name) => shared.registry.by_name(name).map(|_| routes.public_url().to_owned())?,
-        Route::Host(name) => shared.registry.by_name(name).map(|_| routes.url_of(name))?,
+        Route::Host(name) => {
+            shared.registry.by_name(name)?;
+            routes.url_of_domain(host).unwrap_or_else(|| routes.url_of(name))
+        }
         Route::Nobody => return None,
     };
     if !base.starts_with("https://") {

@@ -57,9 +57,11 @@ const STEPS: &[&str] = &[
     // 4: hosts of owners' own; certificates that were ordered, and the accounts at their authorities.
     "ALTER TABLE tunnels ADD COLUMN domains TEXT;
     CREATE TABLE certificates (
-        name  TEXT PRIMARY KEY NOT NULL,
-        chain TEXT NOT NULL,
-        key   TEXT NOT NULL
+        directory TEXT NOT NULL,
+        name      TEXT NOT NULL,
+        chain     TEXT NOT NULL,
+        key       TEXT NOT NULL,
+        PRIMARY KEY (directory, name)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE acme_accounts (
         directory   TEXT PRIMARY KEY NOT NULL,

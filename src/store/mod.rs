@@ -169,6 +169,8 @@ pub struct KeyRow {
 pub struct CertificateRow {
     /// What it was ordered for; `*.` begins a wildcard.
     pub name: String,
+    /// The directory of the authority that issued it.
+    pub directory: String,
     /// The certificate and those of its authorities, in PEM.
     pub chain: String,
     /// Its private key, in PEM.

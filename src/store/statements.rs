@@ -304,10 +304,15 @@ impl Store for Sqlite {
         self.call(|db| {
             let mut query = db
                 .conn
-                .prepare_cached("SELECT name, chain, key FROM certificates ORDER BY name")
+                .prepare_cached("SELECT directory, name, chain, key FROM certificates ORDER BY name")
                 .map_err(store_error)?;
             let rows = query.query_map([], |row| {
-                Ok(CertificateRow { name: row.get(0)?, chain: row.get(1)?, key: row.get(2)? })
+                Ok(CertificateRow {
+                    directory: row.get(0)?,
+                    name: row.get(1)?,
+                    chain: row.get(2)?,
+                    key: row.get(3)?,
+                })
             });
             rows.map_err(store_error)?.collect::<Result<_, _>>().map_err(store_error)
         })
@@ -315,9 +320,12 @@ impl Store for Sqlite {
 
     fn put_certificate(&self, row: CertificateRow) -> Reply<'_, ()> {
         self.call(move |db| {
-            let CertificateRow { name, chain, key } = &row;
+            let CertificateRow { directory, name, chain, key } = &row;
             db.conn
-                .execute("INSERT OR REPLACE INTO certificates VALUES (?1, ?2, ?3)", params![name, chain, key])
+                .execute(
+                    "INSERT OR REPLACE INTO certificates VALUES (?1, ?2, ?3, ?4)",
+                    params![directory, name, chain, key],
+                )
                 .map(drop)
                 .map_err(store_error)
         })

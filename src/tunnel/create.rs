@@ -74,8 +74,7 @@ pub enum CreateError {
     NoPorts,
     /// Names cannot be told apart without a domain.
     #[error(
-        "a tunnel of proto tls is told by the name in the handshake; this relay's operator has not set base-domain, so \
-         it needs domains of its own"
+        "a tunnel of proto tls is told by the name in the handshake; this relay's operator has not set base-domain"
     )]
     NoBaseDomain,
     /// The port is none of those that the relay gives.

@@ -180,7 +180,7 @@ async fn a_failed_renewal_keeps_the_certificate_and_a_restart_finds_it() {
     pebble.child.kill().await.unwrap();
     let mut relay = start().await;
     assert_eq!(show().await, first);
-    relay.until("no certificate; the one before stays, and it is tried again").await;
+    relay.until("certificate not renewed; the one before stays").await;
     assert_eq!(show().await, first);
 }
 
@@ -202,4 +202,18 @@ async fn a_domain_of_an_owners_own_is_ordered_when_it_leads_to_a_tunnel() {
     assert!(answer.text().contains("Host: www.alice.example"), "{}", answer.text());
     acme.own().await;
     assert_eq!(acme.issued().await, ["relay.test", "www.alice.example"]);
+}
+
+#[tokio::test]
+async fn beside_the_certificate_for_all_names_a_domain_has_its_own() {
+    let address = free_address().await;
+    let pebble = Pebble::start(Wanted { http: address.port(), tls: address.port(), seconds: HOUR }).await;
+    // It does nothing, so there is none for all names; the domain does not need it.
+    let acme = Acme::on(pebble, address, |acme| acme.dns_hook = Some("/bin/true".into())).await;
+    acme.pebble.dns.set("_adit.www.alice.example", "adit-owner=alice").await;
+    let wanted = "{\"local_port\":1,\"name\":\"web\",\"domains\":[\"www.alice.example\"]}";
+    assert_eq!(acme.rig.api(ALICE, "POST", "/v1/tunnels", wanted).await.0, 201);
+    assert!(acme.viewer("web.relay.test").await.is_err());
+    acme.viewer("www.alice.example").await.unwrap();
+    assert_eq!(acme.issued().await, ["www.alice.example"]);
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adit::relay::config::{PublicUrl, RelayConfig};
+use adit::relay::domains::DomainProof;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
@@ -259,10 +260,12 @@ async fn a_connection_for_one_tenant_is_not_used_for_another() {
 
 #[tokio::test]
 async fn plain_requests_are_led_to_https_by_known_names_only() {
-    let tls =
-        Tls::with(|config| config.public_url = Some(PublicUrl::parse("https://relay.test:8443").unwrap()))
-            .await;
-    let create = "{\"local_port\":1,\"name\":\"web\"}";
+    let tls = Tls::with(|config| {
+        config.public_url = Some(PublicUrl::parse("https://relay.test:8443").unwrap());
+        config.domain_proof = DomainProof::Off;
+    })
+    .await;
+    let create = "{\"local_port\":1,\"name\":\"web\",\"domains\":[\"www.alice.example\"]}";
     let request = format!(
         "POST /v1/tunnels HTTP/1.1\r\nHost: relay.test\r\nAuthorization: Bearer {ALICE}\r\nConnection: close\r\n\
          Content-Length: {}\r\n\r\n{create}",
@@ -279,6 +282,7 @@ async fn plain_requests_are_led_to_https_by_known_names_only() {
     for (host, path, status, location) in [
         ("web.relay.test", "/a?b=%20c", 308, Some("https://web.relay.test:8443/a?b=%20c")),
         ("web.relay.test:80", "//evil.test/", 308, Some("https://web.relay.test:8443//evil.test/")),
+        ("www.alice.example:80", "/a", 308, Some("https://www.alice.example:8443/a")),
         ("relay.test", "/v1/tunnels", 308, Some("https://relay.test:8443/v1/tunnels")),
         ("localhost", "/t/web/x", 308, Some("https://relay.test:8443/t/web/x")),
         ("relay.test", "/health", 200, None),

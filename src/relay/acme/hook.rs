@@ -42,6 +42,12 @@ pub enum HookError {
 pub async fn run(path: &Path, action: &str, entry: &str, value: &str) -> Result<(), HookError> {
     const SHOWN: usize = 500;
     let mut command = Command::new(path);
+    // Keys of our own are none of its business.
+    for name in
+        std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("ADIT_"))
+    {
+        command.env_remove(name);
+    }
     command.args([action, entry, value]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let running = command.kill_on_drop(true).output();
     let path = || path.to_owned();

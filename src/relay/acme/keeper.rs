@@ -48,7 +48,12 @@ impl Acme {
             Ok(()) => tracing::info!(name, "certificate issued"),
             Err(error) => {
                 let again = wait.as_secs();
-                tracing::warn!(%error, name, again, "no certificate; the one before stays, and it is tried again");
+                match self.certificates.ordered(&name) {
+                    Some(_) => {
+                        tracing::warn!(%error, name, again, "certificate not renewed; the one before stays")
+                    }
+                    None => tracing::warn!(%error, name, again, "no certificate; it is tried again"),
+                }
             }
         }
         self.ended.send_replace(());

@@ -13,7 +13,7 @@ pub use hook::HookError;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use instant_acme::Account;
+use instant_acme::{Account, LetsEncrypt};
 use rustls::ServerConfig;
 use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::time::Instant;
@@ -42,6 +42,10 @@ pub struct AcmeConfig {
 }
 
 impl AcmeConfig {
+    fn directory(&self) -> String {
+        self.directory.clone().unwrap_or_else(|| LetsEncrypt::Production.url().to_owned())
+    }
+
     /// Whether certificates are ordered.
     pub fn is_wanted(&self) -> bool {
         self.email.is_some() || self.directory.is_some()
@@ -112,7 +116,12 @@ impl Acme {
     ) -> Result<(Arc<Self>, mpsc::Receiver<String>), AcmeError> {
         let https = Https::new(config.ca.as_deref())?;
         let Ground { store, registry, routes, own, base_domain, certificates } = ground;
+        let directory = config.directory();
         for row in store.certificates().await? {
+            // One of another authority, perhaps tried out before, is no substitute.
+            if row.directory != directory {
+                continue;
+            }
             match Certificate::from_pem(row.chain.as_bytes(), row.key.as_bytes(), (&row.name, &row.name)) {
                 Ok(certificate) => certificates.set_ordered(row.name, certificate),
                 Err(error) => {
@@ -162,14 +171,17 @@ impl Acme {
 
     /// Whether a certificate for `name`, which is in lower case, is ordered when it is asked for.
     fn may_have(&self, name: &str) -> bool {
+        // The base domain and all below it have one in common where there is a hook.
+        if self.config.dns_hook.is_some()
+            && self.base_domain.as_deref().is_some_and(|base| is_within(name, base))
+        {
+            return false;
+        }
         if self.own.iter().any(|own| own == name) {
             return true;
         }
         match self.routes.route(name, "/") {
-            // Those below the base domain have one in common where there is a hook.
-            Route::Host(label) if self.config.dns_hook.is_none() => {
-                self.registry.by_name(&label).is_some_and(|tunnel| !tunnel.is_suspended())
-            }
+            Route::Host(label) => self.registry.by_name(&label).is_some_and(|tunnel| !tunnel.is_suspended()),
             _ => false,
         }
     }
@@ -186,6 +198,13 @@ impl Acme {
     }
 
     async fn save(&self, name: &str, chain: String, key: String) -> Result<(), StoreError> {
-        self.store.put_certificate(CertificateRow { name: name.to_owned(), chain, key }).await
+        let (name, directory) = (name.to_owned(), self.config.directory());
+        self.store.put_certificate(CertificateRow { name, directory, chain, key }).await
     }
+}
+
+/// Whether `name` is `base`, or one label below it.
+fn is_within(name: &str, base: &str) -> bool {
+    let label = name.strip_suffix(base).and_then(|rest| rest.strip_suffix('.'));
+    name == base || label.is_some_and(|label| !label.contains('.'))
 }

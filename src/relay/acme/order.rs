@@ -3,8 +3,8 @@
 use std::fmt::Display;
 
 use instant_acme::{
-    Account, AuthorizationStatus, ChallengeType, Identifier, LetsEncrypt, NewAccount, NewOrder, Order,
-    OrderStatus, RetryPolicy,
+    Account, AuthorizationStatus, ChallengeType, Identifier, NewAccount, NewOrder, Order, OrderStatus,
+    RetryPolicy,
 };
 use tokio::time::timeout;
 
@@ -33,6 +33,8 @@ pub(super) enum OrderError {
     Certificate(#[from] CertificateError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("{0}; and {1}")]
+    Both(Box<Self>, Box<Self>),
     #[error("the order was not done within {} seconds", WAIT.as_secs())]
     Late,
 }
@@ -80,7 +82,7 @@ impl Acme {
         };
         let kinds = if name.starts_with("*.") { &[Kind::Dns][..] } else { &[Kind::Alpn, Kind::Http] };
         let account = timeout(WAIT, self.account()).await.map_err(|_| OrderError::Late)??;
-        let mut failed = OrderError::Late;
+        let mut failed: Option<OrderError> = None;
         for kind in kinds {
             let ordering = self.order_by(&account, &identifiers, *kind);
             match timeout(WAIT, ordering).await.unwrap_or(Err(OrderError::Late)) {
@@ -91,17 +93,18 @@ impl Acme {
                     return Ok(self.save(name, chain, key).await?);
                 }
                 Err(error) => {
-                    tracing::debug!(%error, name, kind = kind.name(), "no certificate this way");
-                    failed = error;
+                    failed = Some(match failed {
+                        None => error,
+                        Some(before) => OrderError::Both(Box::new(before), Box::new(error)),
+                    });
                 }
             }
         }
-        Err(failed)
+        Err(failed.unwrap_or(OrderError::Late))
     }
 
     async fn account(&self) -> Result<Account, OrderError> {
-        let directory =
-            self.config.directory.clone().unwrap_or_else(|| LetsEncrypt::Production.url().to_owned());
+        let directory = self.config.directory();
         let opening = async {
             let builder = Account::builder_with_http(Box::new(self.https.clone()));
             if let Some(kept) = self.store.acme_account(directory.clone()).await?
@@ -194,9 +197,10 @@ impl Acme {
                 })?;
             }
         }
-        match order.poll_ready(&RetryPolicy::new().timeout(POLL_WAIT)).await? {
-            OrderStatus::Ready | OrderStatus::Valid => Ok(()),
-            _ => Err(why(order, kind).await),
+        match order.poll_ready(&RetryPolicy::new().timeout(POLL_WAIT)).await {
+            Ok(OrderStatus::Ready | OrderStatus::Valid) => Ok(()),
+            Ok(_) | Err(instant_acme::Error::Api(_)) => Err(why(order, kind).await),
+            Err(error) => Err(error.into()),
         }
     }
 }
