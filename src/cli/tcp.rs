@@ -31,6 +31,10 @@ pub(super) struct TlsArgs {
     target: Target,
     #[command(flatten)]
     relay: RelayArgs,
+    /// Host of your own that leads to the tunnel, too; its TXT entry in DNS at _adit.HOST says adit-owner=KEY, with your
+    /// key's name. May be repeated
+    #[arg(long, value_name = "HOST")]
+    domain: Vec<String>,
     #[command(flatten)]
     common: RawArgs,
 }
@@ -58,12 +62,12 @@ pub(super) struct RawArgs {
 
 /// Opens the tunnel and keeps it open.
 pub(super) async fn run(args: TcpArgs) -> anyhow::Result<ExitCode> {
-    open("tcp", Proto::Tcp, args.relay, args.target, args.remote_port, args.common).await
+    open("tcp", Proto::Tcp, args.relay, args.target, args.remote_port, Vec::new(), args.common).await
 }
 
 /// The same by the name in TLS.
 pub(super) async fn run_tls(args: TlsArgs) -> anyhow::Result<ExitCode> {
-    open("tls", Proto::Tls, args.relay, args.target, None, args.common).await
+    open("tls", Proto::Tls, args.relay, args.target, None, args.domain, args.common).await
 }
 
 /// Opens a tunnel whose bytes are not read.
@@ -73,6 +77,7 @@ pub(super) async fn open(
     relay: RelayArgs,
     target: Target,
     remote_port: Option<u16>,
+    domains: Vec<String>,
     common: RawArgs,
 ) -> anyhow::Result<ExitCode> {
     let connector = match relay.connector() {
@@ -92,6 +97,7 @@ pub(super) async fn open(
         remote_port,
         policy,
         proxy_protocol,
+        domains,
         exit_on_disconnect,
         ..options(connector, target, style)
     };

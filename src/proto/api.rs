@@ -265,6 +265,7 @@ pub struct Tunnel {
     /// Where viewers go: always absolute.
     pub public_url: String,
     /// What viewers speak: `http`, `tcp` or `tls`. Relays that know only `http` leave it out.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub proto: String,
     /// The relay's port that leads to the tunnel, where viewers speak `tcp`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -68,7 +68,7 @@ async fn a_tunnel_has_the_fields_and_types_of_the_public_api() {
             "proto": "http",
             "bytes_in": 0, "bytes_out": 0, "requests": 0, "last_active": "0001-01-01T00:00:00Z", "connected": false, "clients": 0,
             "device_name": "laptop", "source": "cli", "public_url": format!("http://web.relay.test:{}", rig.address.port()),
-            "policy": [],
+            "policy": [], "proto": "http",
         })
     );
 }
