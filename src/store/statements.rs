@@ -181,20 +181,6 @@ impl Store for Sqlite {
             if let Some(transaction) = transaction.filter(|_| stored > 0) {
                 transaction.commit()?;
             }
-            let stored = put
-                .execute(named_params! {
-                    ":id": row.id.as_bytes(), ":name": row.name, ":owner": row.owner, ":chosen": row.chosen,
-                    ":local_port": row.local_port, ":ttl_seconds": signed(row.ttl_seconds),
-                    ":device_name": row.device_name, ":source": row.source, ":host_header": row.host_header,
-                    ":reuse": row.reuse, ":auth": row.auth, ":created_at": row.created_at,
-                    ":expires_at": row.expires_at, ":suspended": row.suspended, ":closed": row.closed,
-                    ":reserved_until": row.reserved_until, ":bytes_in": signed(row.bytes_in),
-                    ":bytes_out": signed(row.bytes_out), ":requests": signed(row.requests),
-                    ":last_active": row.last_active, ":generation": db.generation, ":now": now(),
-                    ":kind": row.kind, ":port": row.port, ":target_proto": row.target_proto,
-                    ":replica": replica_number(row.replica), ":policy": row.policy,
-                })
-                .map_err(store_error)?;
             if stored > 0 {
                 return Ok(Put::Stored);
             }
