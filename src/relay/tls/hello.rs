@@ -38,7 +38,10 @@ impl Hello {
         let (mut acceptor, mut bytes, mut fed) = (Acceptor::default(), BytesMut::from(first), 0);
         loop {
             while fed < bytes.len() {
-                fed += acceptor.read_tls(&mut &bytes[fed..])?;
+                match acceptor.read_tls(&mut &bytes[fed..])? {
+                    0 => return Err(io::ErrorKind::InvalidData.into()),
+                    count => fed += count,
+                }
             }
             match acceptor.accept() {
                 Ok(Some(accepted)) => {
