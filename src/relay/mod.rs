@@ -14,6 +14,7 @@ mod ending;
 mod errors;
 mod exchange;
 mod extended;
+mod fetch;
 mod forward;
 mod front;
 mod grpc;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::errors::Cause;
 use super::exchange::{Exchange, NoHead, Upload};
-use super::proxy::{Fetch, Fetched, cause_of};
+use super::fetch::{Fetch, Fetched, cause_of};
 use super::reach;
 use crate::link::Lane;
 use crate::proto::http1::ResponseHead;
