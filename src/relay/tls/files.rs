@@ -45,9 +45,9 @@ impl Files {
     }
 
     /// Reads what has changed: all certificates if one has. A pair that is not good, perhaps as only one of its files has
-    /// been written yet, is read again when it changes.
-    pub(super) fn look(&mut self) -> Option<Vec<Certificate>> {
-        let mut changed = false;
+    /// been written yet, is read again when it changes. `show` gets all of them, and what was read is told after that.
+    pub(super) fn look(&mut self, show: impl FnOnce(Vec<Certificate>)) {
+        let mut reloaded = Vec::new();
         for (pair, seen, certificate) in &mut self.pairs {
             let stamp = stamp(pair);
             if stamp == *seen {
@@ -56,17 +56,21 @@ impl Files {
             *seen = stamp;
             match load(pair) {
                 Ok(read) => {
-                    tracing::info!(file = %pair.certificate.display(), names = ?read.names, "certificate reloaded");
                     warn_of(pair, &read);
+                    reloaded.push((pair.certificate.clone(), read.names.clone()));
                     *certificate = read;
-                    changed = true;
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a certificate was changed and cannot be used; the one before stays")
                 }
             }
         }
-        changed.then(|| self.all())
+        if !reloaded.is_empty() {
+            show(self.all());
+        }
+        for (file, names) in reloaded {
+            tracing::info!(file = %file.display(), ?names, "certificate reloaded");
+        }
     }
 }
 
@@ -138,16 +142,21 @@ mod tests {
         write(&two, "two.test");
         let (mut files, all) = Files::open(&[one.clone(), two.clone()]).unwrap();
         assert_eq!(names(&all), ["one.test", "two.test"]);
-        assert!(files.look().is_none());
+        let look = |files: &mut Files| {
+            let mut shown = None;
+            files.look(|all| shown = Some(all));
+            shown
+        };
+        assert!(look(&mut files).is_none());
         // Only the certificate at first.
         let key = fs::read(&two.key).unwrap();
         write(&two, "three.test");
         let new_key = fs::read(&two.key).unwrap();
         fs::write(&two.key, key).unwrap();
-        assert!(files.look().is_none());
+        assert!(look(&mut files).is_none());
         fs::write(&two.key, new_key).unwrap();
         fs::remove_file(&one.key).unwrap();
-        assert_eq!(names(&files.look().unwrap()), ["one.test", "three.test"]);
+        assert_eq!(names(&look(&mut files).unwrap()), ["one.test", "three.test"]);
     }
 
     #[test]

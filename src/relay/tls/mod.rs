@@ -63,8 +63,6 @@ impl Tls {
 
     /// Takes up what has changed in the files. What cannot be used is told in the log, and the one before stays.
     pub fn reload(&self) {
-        if let Some(loaded) = lock(&self.files).look() {
-            self.certificates.set_files(loaded);
-        }
+        lock(&self.files).look(|loaded| self.certificates.set_files(loaded));
     }
 }
