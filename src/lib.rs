@@ -64,5 +64,7 @@ pub mod store;
 pub mod stream;
 mod sync;
 #[cfg(feature = "relay")]
+mod tally;
+#[cfg(feature = "relay")]
 #[doc(hidden)]
 pub mod tunnel;

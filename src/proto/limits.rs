@@ -100,6 +100,35 @@ impl Default for Limits {
     }
 }
 
+/// What operators see of clients.
+#[doc(hidden)]
+pub mod pulse {
+    use std::time::Duration;
+
+    /// A client whose pong is due for longer is late: round trips by satellite are under one second, and of a network that
+    /// loses every other packet under five.
+    pub const LATE: Duration = Duration::from_secs(5);
+    /// What one tick of a client's strip stands for: with pings every 30 seconds, one ping.
+    pub const SLOT: Duration = Duration::from_secs(30);
+    /// Ticks of a strip: an hour. Each takes a byte of every client's memory.
+    pub const SLOTS: usize = 120;
+    /// Characters of a client's `User-Agent` that are kept.
+    pub const AGENT_CHARS: usize = 100;
+    /// Different ones that clients share the text of.
+    pub const AGENTS: usize = 64;
+    /// Clients of one tunnel that were lost and are still shown.
+    pub const LOST: usize = 8;
+}
+
+/// What happened, for operators.
+#[doc(hidden)]
+pub mod events {
+    /// Events of clients and tunnels that are kept, each under 300 bytes.
+    pub const KEPT: usize = 2_000;
+    /// Refusals that are kept beside them, so that whoever is refused without end does not push the others out.
+    pub const REFUSALS_KEPT: usize = 500;
+}
+
 /// TLS of viewers and clients.
 #[doc(hidden)]
 pub mod tls {

@@ -232,6 +232,9 @@ async fn own(
     if let Some(id) = &id {
         request.headers_mut().insert("x-request-id", id.clone());
     }
+    let peer = connection.remote.ip();
+    let caller = forward::viewer(peer, request.headers(), &shared.config.trusted_proxies);
+    request.extensions_mut().insert(super::api::Caller(caller));
     let mut api = shared.api.clone();
     let response = api.call(request.map(axum::body::Body::new)).await;
     let mut response = response.unwrap_or_else(|never| match never {});

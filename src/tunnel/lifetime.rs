@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Registry;
+use super::events::{Event, Kind};
 use crate::auth::Keys;
 
 /// How exact an expiry is, and how often idle data sockets are looked after.
@@ -73,6 +74,7 @@ impl Registry {
                     owner = tunnel.owner.as_str(),
                     "key revoked; session ended"
                 );
+                self.events.add(Event::of(Kind::Revoked, &tunnel));
             }
         }
         true

@@ -2,11 +2,13 @@
 
 mod create;
 mod domains;
+pub mod events;
 mod lifetime;
 mod members;
 mod news;
 pub mod policy;
 mod ports;
+mod pulses;
 mod quota;
 mod registry;
 mod serving;
@@ -41,6 +43,7 @@ use crate::proto::limits::reservation;
 use crate::store::{Activity, TunnelRow};
 use crate::sync::lock;
 use members::Members;
+use pulses::Pulses;
 use quota::Quotas;
 use traffic::Counters;
 
@@ -64,6 +67,7 @@ pub struct Tunnel {
     life: Mutex<Life>,
     suspended: AtomicBool,
     members: Mutex<Members>,
+    pulses: Mutex<Pulses>,
     /// Told when a session is attached.
     attached: Notify,
     /// Viewers that wait for a session.
@@ -132,6 +136,7 @@ impl Tunnel {
             life: Mutex::new(life),
             suspended: AtomicBool::new(false),
             members: Mutex::default(),
+            pulses: Mutex::default(),
             attached: Notify::new(),
             waiting: AtomicUsize::new(0),
         }

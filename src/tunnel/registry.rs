@@ -7,14 +7,15 @@ use dashmap::DashMap;
 use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
+use super::events::{Event, Events, Kind};
 use super::news::News;
 use super::policy::{Given, Policy, Scope};
 use super::ports::{NoPorts, Opened, Ports};
 use super::quota::{Quota, Quotas};
-use super::{CreateError, Domains, Spec, Tunnel, unix_ms};
+use super::{CreateError, Domains, Spec, Tunnel, rfc3339, unix_ms};
 use crate::auth::Owner;
 use crate::link::sockets::{End, Session};
-use crate::proto::api::CreateTunnel;
+use crate::proto::api::{CreateTunnel, NEVER};
 use crate::proto::limits::{Limits, drain};
 use crate::proto::message::{Drain, Level};
 use crate::proto::name::Name;
@@ -36,6 +37,8 @@ pub struct Registry {
     pub(super) writing: tokio::sync::Mutex<()>,
     pub(super) news: News,
     domains: Domains,
+    /// What happened, for operators.
+    pub events: Events,
     /// Bytes of a body, at most.
     body_limit: Option<u64>,
 }
@@ -56,6 +59,7 @@ impl Registry {
             writing: Default::default(),
             news: News::default(),
             domains: Domains::default(),
+            events: Events::default(),
             body_limit: limits.body_bytes,
         };
         for row in rows.iter().filter(|row| is_live(row)) {
@@ -166,6 +170,7 @@ impl Registry {
             },
         };
         opened.into_iter().for_each(Opened::keep);
+        self.events.add(Event::of(Kind::Created, &tunnel));
         Ok((tunnel, true))
     }
 
@@ -317,6 +322,7 @@ impl Registry {
         self.write(tunnel, true).await?;
         self.remove(tunnel);
         tunnel.end(End::Deleted);
+        self.events.add(Event::of(Kind::Deleted, tunnel));
         Ok(true)
     }
 
@@ -329,6 +335,10 @@ impl Registry {
         let before = tunnel.is_suspended();
         tunnel.set_suspended(suspended);
         self.write(tunnel, false).await.inspect_err(|_| tunnel.set_suspended(before))?;
+        if suspended != before {
+            let kind = if suspended { Kind::Suspended } else { Kind::Resumed };
+            self.events.add(Event::of(kind, tunnel));
+        }
         Ok(true)
     }
 
@@ -342,6 +352,8 @@ impl Registry {
         self.write(tunnel, false).await.inspect_err(|_| {
             tunnel.expire_at(before);
         })?;
+        let end = tunnel.expires_at().map_or_else(|| NEVER.to_owned(), rfc3339);
+        self.events.add(Event::of(Kind::Extended, tunnel).because(format!("ends {end}")));
         Ok(true)
     }
 
@@ -383,6 +395,7 @@ impl Registry {
     pub(super) fn expire(&self, tunnel: &Arc<Tunnel>) {
         self.remove(tunnel);
         tunnel.end(End::Expired);
+        self.events.add(Event::of(Kind::Expired, tunnel));
     }
 
     /// Tells every client that the relay goes, and when to come back: spread out, so that they do not come all at once.

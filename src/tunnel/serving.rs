@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::members::{Member, Picked};
 use super::{Tunnel, rfc3339};
+use crate::link::sockets::pulse::{Identity, Pulse};
 use crate::link::sockets::{End, Session};
 use crate::proto::limits::replicas;
 use crate::proto::message::{Expiring, ToClient};
@@ -80,6 +81,16 @@ impl Tunnel {
         members.alive().find(|member| member.session.id() == id).map(|member| Arc::clone(&member.session))
     }
 
+    /// What operators see of the client whose new `session` is about to serve the tunnel.
+    pub fn pulse_of(&self, identity: Identity, session: Uuid, successor_of: Option<Uuid>) -> Arc<Pulse> {
+        lock(&self.pulses).join(self.is_shared(), successor_of, identity, session)
+    }
+
+    /// Its clients as operators see them, also those that were lost.
+    pub fn pulses(&self) -> Vec<Arc<Pulse>> {
+        lock(&self.pulses).all()
+    }
+
     /// The session, waiting until `deadline` for one where there is none; of those that wait at most `most` do. An error
     /// says that more wait already.
     pub async fn session_by(&self, deadline: Instant, most: usize) -> Result<Option<Arc<Session>>, TooMany> {
@@ -105,8 +116,9 @@ impl Tunnel {
     }
 
     /// Makes `session` the one that serves the tunnel; the newest wins, and an older one is told. Only those that were
-    /// asked for as replicas serve it together. `successor_of` is the session that its client had before.
-    pub fn attach(&self, session: Arc<Session>, credential: Credential, successor_of: Option<Uuid>) {
+    /// asked for as replicas serve it together. `successor_of` is the session that its client had before. Gives whether
+    /// another client has lost the tunnel to it.
+    pub fn attach(&self, session: Arc<Session>, credential: Credential, successor_of: Option<Uuid>) -> bool {
         let balance = self.spec().replica;
         let shares = balance.is_some();
         let mut members = lock(&self.members);
@@ -114,21 +126,24 @@ impl Tunnel {
         life.seen = Instant::now();
         if let Some(reason) = life.ended {
             session.end(reason);
-            return;
+            return false;
         }
         life.announced = None;
         let succeeds = members.alive().any(|member| Some(member.session.id()) == successor_of);
         if shares && !succeeds && members.alive().count() >= replicas::MOST {
             // Its client was let in together with others, and tries again.
             session.end(End::Restart);
-            return;
+            return false;
         }
         members.balance = balance;
+        let mut taken = false;
         for before in members.add(Member { session, credential, shares }, successor_of) {
             let succeeded = successor_of == Some(before.session.id());
+            taken |= !succeeded && !before.session.is_gone();
             before.session.end(if succeeded { End::Succeeded } else { End::Replaced });
         }
         self.attached.notify_waiters();
+        taken
     }
 
     /// The client of `session` has shown who it is anew.

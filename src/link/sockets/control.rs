@@ -24,7 +24,7 @@ pub type Judging = Pin<Box<dyn Future<Output = Result<Option<TokenEnd>, String>>
 impl From<MessagesError> for Ended {
     fn from(error: MessagesError) -> Self {
         match error {
-            MessagesError::Broken(_) => Self::ByClient,
+            MessagesError::Broken(_) => Self::Lost,
             MessagesError::Stuck => Self::Silent,
             MessagesError::TooBig => Self::TooBig,
             MessagesError::NotText => Self::NotText,
@@ -52,11 +52,12 @@ where
         Ok(ended) => ended,
         Err(error) => {
             core.finish(error.into());
-            core.ended().unwrap_or(Ended::ByClient)
+            core.ended().unwrap_or(Ended::Lost)
         }
     };
     // Viewers that wait learn it now and not after the goodbye.
     drop(gone);
+    session.over(ended);
     session.forget_lanes();
     while let Some(output) = core.output() {
         let sent = match output {
@@ -90,7 +91,10 @@ async fn serve<IO: AsyncRead + AsyncWrite + Unpin>(
         while let Some(output) = core.output() {
             match output {
                 Output::Text(text) => socket.text(text).await?,
-                Output::Ping(payload) => socket.ping(Bytes::from_static(payload)).await?,
+                Output::Ping(payload) => {
+                    session.pinged();
+                    socket.ping(Bytes::from_static(payload)).await?;
+                }
                 Output::Close(..) => {}
             }
         }
@@ -111,13 +115,16 @@ async fn serve<IO: AsyncRead + AsyncWrite + Unpin>(
             }
             // One token at a time.
             event = socket.next(), if judging.is_none() => match event? {
-                Event::Pong(payload) => core.ponged(now(), &payload),
+                Event::Pong(payload) => {
+                    session.ponged();
+                    core.ponged(now(), &payload);
+                }
                 Event::Message(message) => match core.heard(&message) {
                     Some(Asked::Reject(reject)) => session.rejected(reject),
                     Some(Asked::Auth(token)) => judging = Some(judge(token)),
                     None => {}
                 },
-                Event::Closed(_) => core.finish(Ended::ByClient),
+                Event::Closed(frame) => core.finish(if frame.is_some() { Ended::ByClient } else { Ended::Lost }),
             },
         }
     }

@@ -74,8 +74,7 @@ fn mark(lane: &mut Lane, taken: bool) {
 
 fn session(standby: usize) -> (Arc<Session>, Arc<Pending>, mpsc::Receiver<Box<ToClient>>) {
     let pending = Arc::new(Pending::default());
-    let opened =
-        Opened { level: Level::Two, owner: "alice".into(), tunnel: "web".into(), reuse: true, recent: true };
+    let opened = Opened { recent: true, ..Opened::of_tests(Level::Two) };
     let limits = Limits { standby_per_tunnel: standby, ..Limits::default() };
     let (session, said) = Session::new(opened, Arc::clone(&pending), &limits);
     (session, pending, said)

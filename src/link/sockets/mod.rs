@@ -4,8 +4,10 @@ mod control;
 mod demand;
 mod idle;
 mod pending;
+pub mod pulse;
 mod resting;
 mod standby;
+mod tally;
 
 #[cfg(test)]
 mod lanes;
@@ -13,6 +15,7 @@ mod lanes;
 pub use control::{Judge, run as run_control};
 pub use pending::{Bearer, Claim, ClaimError, Pending};
 pub use standby::{Admitted, StandbyError, is_recent};
+pub use tally::{Outcome, Tally, end_name};
 
 use std::any::Any;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -33,6 +36,7 @@ use crate::stream::Duplex;
 use crate::sync::{Counted, Held, lock};
 use idle::IdleLanes;
 use pending::Ticket;
+use pulse::Pulse;
 use standby::Standby;
 
 /// Whether the client serves more than one request a data socket.
@@ -59,6 +63,21 @@ pub struct Opened {
     pub reuse: bool,
     /// The tunnel is new, or was in use of late.
     pub recent: bool,
+    /// Its id.
+    pub id: Uuid,
+    /// What operators see of its client.
+    pub pulse: Arc<Pulse>,
+}
+
+#[cfg(test)]
+impl Opened {
+    /// Of the tunnel `web` of `alice`.
+    pub fn of_tests(level: Level) -> Self {
+        let id = Uuid::new_v4();
+        let identity = pulse::Identity { address: [127, 0, 0, 1].into(), agent: None, level };
+        let pulse = Arc::new(Pulse::new(identity, id));
+        Self { level, owner: "alice".into(), tunnel: "web".into(), reuse: true, recent: false, id, pulse }
+    }
 }
 
 /// One control socket with everything that belongs to it. A new control socket is a new session; what belonged to the
@@ -86,6 +105,8 @@ pub struct Session {
     /// Until when others are asked before it, in milliseconds after `born`.
     ailing: AtomicU64,
     born: Instant,
+    /// What operators see of its client.
+    pulse: Arc<Pulse>,
     /// What a front keeps for as long as the session lives.
     kept: OnceLock<Arc<dyn Any + Send + Sync>>,
     /// Counts it among all sessions.
@@ -106,10 +127,11 @@ impl Session {
             // The protocol says that these copy bytes, however many requests they are.
             Level::Two => Reuse::Proven,
         };
-        let Opened { level, owner, tunnel, recent, .. } = opened;
+        let Opened { level, owner, tunnel, recent, id, pulse, .. } = opened;
+        pending.tally.begin(level);
         let session = Arc::new_cyclic(|this| Self {
             this: this.clone(),
-            addressee: Addressee { session: Uuid::new_v4(), level, owner, tunnel },
+            addressee: Addressee { session: id, level, owner, tunnel },
             say,
             end: Mutex::new(None),
             ending: CancellationToken::new(),
@@ -125,6 +147,7 @@ impl Session {
             load: AtomicUsize::new(0),
             ailing: AtomicU64::new(0),
             born: Instant::now(),
+            pulse,
             kept: OnceLock::new(),
         });
         session.ask_standby();
@@ -166,6 +189,34 @@ impl Session {
     /// Names it among all sessions.
     pub fn id(&self) -> Uuid {
         self.addressee.session
+    }
+
+    /// What operators see of its client.
+    pub fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
+    }
+
+    fn pinged(&self) {
+        let tally = &self.pending.tally;
+        tally.pings.increment();
+        if self.pulse.pinged(self.id()) {
+            tally.missed.increment();
+        }
+    }
+
+    fn ponged(&self) {
+        if let Some(round_trip) = self.pulse.ponged(self.id()) {
+            self.pending.tally.pongs.increment();
+            self.pending.tally.round_trip.record(round_trip);
+        }
+    }
+
+    /// The control socket is gone.
+    fn over(&self, ended: Ended) {
+        self.pending.tally.end(ended);
+        if self.pulse.ended(self.id(), tally::left(ended)) {
+            self.pending.tally.missed.increment();
+        }
     }
 
     /// The protocol that its client speaks.
@@ -277,6 +328,7 @@ impl Session {
             return None;
         }
         let (stream, waited) = lock(&self.idle).take(ask.resendable)?;
+        self.pending.tally.open(Outcome::Reused);
         let trial = reuse == Reuse::Untried;
         Some(Lane { waited: Some(waited), reused: true, trial, ..Lane::new(stream, self.home()) })
     }
@@ -289,6 +341,7 @@ impl Session {
         self.ask_standby();
         let (id, mut stream, waited) = taken?;
         let ticket = self.pending.assign(&self.this, id, self.addressee.clone())?;
+        self.pending.tally.open(Outcome::Standby);
         stream.say(&self.announcement(&ticket, ask).to_json());
         // Whether anybody is there shows by the pong: the target may take its time.
         stream.ping();
@@ -304,7 +357,15 @@ impl Session {
         })
     }
 
+    /// Claims, and counts what comes of it, also if nobody waits for it any more.
     async fn claim(&self, ask: Ask) -> Result<Lane, OpenError> {
+        let mut counted = tally::Claiming::new(&self.pending.tally);
+        let claimed = self.claimed(ask).await;
+        counted.came_to(&claimed);
+        claimed
+    }
+
+    async fn claimed(&self, ask: Ask) -> Result<Lane, OpenError> {
         let _waiting = Counted::enter(&self.waiting, self.waiting_most).ok_or(OpenError::TooManyWaiting)?;
         let (ticket, claimed) = self.pending.announce(&self.this, self.addressee.clone(), self.claim_wait)?;
         self.say.try_send(Box::new(self.announcement(&ticket, ask))).map_err(|error| match error {

@@ -12,9 +12,10 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::Session;
+use super::{Session, Tally};
 use crate::link::{OpenError, Rejection};
 use crate::proto::frame::Role;
+use crate::proto::limits::pulse::{AGENT_CHARS, AGENTS};
 use crate::proto::message::{Level, ToClient};
 use crate::proto::pending::{Addressee, Table};
 pub use crate::proto::pending::{Bearer, ClaimError};
@@ -32,6 +33,10 @@ pub struct Pending {
     pub(super) standby: AtomicUsize,
     /// Sessions, also those that serve no tunnel any more.
     pub(super) sessions: Count,
+    /// What all sessions came to.
+    pub tally: Tally,
+    /// What clients call themselves: thousands share a few texts.
+    agents: Mutex<Vec<Arc<str>>>,
 }
 
 impl Pending {
@@ -88,6 +93,21 @@ impl Pending {
             Some((None, claimed)) => drop(claimed.send(rejection)),
             None => {}
         }
+    }
+
+    /// What a client calls itself, cut to a sane length.
+    pub fn agent(&self, agent: &[u8]) -> Arc<str> {
+        let text: String = String::from_utf8_lossy(agent).chars().take(AGENT_CHARS).collect();
+        let mut agents = lock(&self.agents);
+        if let Some(known) = agents.iter().find(|known| ***known == *text) {
+            return Arc::clone(known);
+        }
+        let agent: Arc<str> = text.into();
+        if agents.len() == AGENTS {
+            agents.remove(0);
+        }
+        agents.push(Arc::clone(&agent));
+        agent
     }
 
     /// Whether a connection has this id.

@@ -38,6 +38,8 @@ pub enum End {
     TokenExpired,
     /// The relay shuts down.
     Restart,
+    /// The relay's operator wants it to connect anew.
+    Disconnected,
 }
 
 impl End {
@@ -51,6 +53,7 @@ impl End {
             Self::Revoked => (close::POLICY, "key revoked"),
             Self::TokenExpired => (close::POLICY, "token expired"),
             Self::Restart => (close::RESTART, "relay restarting"),
+            Self::Disconnected => (close::RESTART, "disconnected by the operator"),
         }
     }
 
@@ -62,7 +65,7 @@ impl End {
             Self::Succeeded => ClosedReason::Succeeded,
             Self::Revoked => ClosedReason::Revoked,
             Self::TokenExpired => ClosedReason::TokenExpired,
-            Self::Restart => ClosedReason::Restart,
+            Self::Restart | Self::Disconnected => ClosedReason::Restart,
         }
     }
 }
@@ -72,8 +75,10 @@ impl End {
 pub enum Ended {
     /// We ended it.
     ByUs(End),
-    /// The client closed or dropped it.
+    /// The client closed it.
     ByClient,
+    /// The connection broke.
+    Lost,
     /// No pong, or a message not taken, for too long.
     Silent,
     /// The client broke RFC 6455.
@@ -93,7 +98,7 @@ impl Ended {
                 (code, reason, Some(end.reason()))
             }
             // If it reads this at all, it must not take it for the end of its tunnel.
-            Self::ByClient => (close::GOING_AWAY, "", None),
+            Self::ByClient | Self::Lost => (close::GOING_AWAY, "", None),
             Self::Silent => (close::GOING_AWAY, "no pong", Some(ClosedReason::Stale)),
             Self::Protocol => (close::PROTOCOL_ERROR, "protocol error", Some(ClosedReason::ProtocolError)),
             Self::NotText => (close::NOT_TEXT, "text that is no UTF-8", Some(ClosedReason::ProtocolError)),

@@ -8,6 +8,7 @@ mod tunnels;
 
 pub use error::ApiFailure;
 use error::Refusals;
+pub use sockets::Caller;
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
 //! The life of one control session, from its handshake to its end.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +10,12 @@ use uuid::Uuid;
 
 use super::{Api, ApiFailure};
 use crate::auth::Principal;
-use crate::link::sockets::{End, Ended, Judge, Opened, Session, is_recent, run_control};
+use crate::link::sockets::pulse::Identity;
+use crate::link::sockets::{End, Ended, Judge, Opened, Session, end_name, is_recent, run_control};
 use crate::proto::control::relay::{RelayEnd, Timing, TokenEnd};
 use crate::proto::limits::{Limits, drain};
 use crate::proto::message::{Level, SessionLimits, Welcome};
+use crate::tunnel::events::{Event, Kind};
 use crate::tunnel::{Credential, Tunnel, drain_session, rfc3339, unix_ms};
 
 /// What a client asked for by its handshake.
@@ -21,6 +24,10 @@ pub struct Begun {
     pub level: Level,
     /// The session that it had before.
     pub successor_of: Option<Uuid>,
+    /// Where it comes from.
+    pub address: IpAddr,
+    /// Its `User-Agent`.
+    pub agent: Option<Arc<str>>,
 }
 
 /// Makes the client behind `io` the one that serves `tunnel`, and gives what serves it to its end. With `io` comes what
@@ -35,20 +42,25 @@ pub fn begin<IO>(
 where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (limits, level) = (&api.limits, begun.level);
+    let Begun { level, successor_of, address, agent } = begun;
+    let (limits, id) = (&api.limits, Uuid::new_v4());
     let opened = Opened {
         level,
         owner: tunnel.owner.as_str().into(),
         tunnel: tunnel.name.as_str().into(),
         reuse: tunnel.spec().reuse,
         recent: is_recent(tunnel.unused_for()),
+        id,
+        pulse: tunnel.pulse_of(Identity { address, agent, level }, id, successor_of),
     };
     let (session, said) = Session::new(opened, Arc::clone(&api.pending), limits);
     let timing = Timing { ping_every: limits.ping_every, pong_wait: limits.pong_wait };
     let now = Instant::now().into_std();
     let mut core = RelayEnd::new(now, level, timing, welcome(&session, limits));
     core.set_token(now, token_end(principal));
-    tunnel.attach(Arc::clone(&session), credential(principal), begun.successor_of);
+    let took_over = tunnel.attach(Arc::clone(&session), credential(principal), successor_of);
+    let kind = if took_over { Kind::TookOver } else { Kind::Connected };
+    api.registry.events.add(Event::of(kind, &tunnel).from(address));
     api.registry.look_at_keys();
     if api.ending.has_begun() {
         // It came too late to be told with the others.
@@ -57,12 +69,15 @@ where
     tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), ?level, "client connected");
     let judge = judge(api, &tunnel, &session);
     let running = run_control(Arc::clone(&session), io, core, said, judge, limits.control_message_bytes);
+    let registry = Arc::clone(&api.registry);
     async move {
         let ended = running.await;
         if ended == Ended::ByUs(End::TokenExpired) {
             tunnel.cut(&session);
         }
         tunnel.detach(&session);
+        let event = Event::of(Kind::Disconnected, &tunnel).from(address);
+        registry.events.add(event.because(end_name(ended)));
         tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), ?ended, "client disconnected");
     }
 }

@@ -1,8 +1,10 @@
 //! The WebSocket endpoints of clients: control and data.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{Query, Request, State};
 use axum::response::Response;
 use bytes::BytesMut;
@@ -29,6 +31,7 @@ use crate::stream::handshake::{self, NotWebSocket};
 use crate::stream::websocket::{Sizes, WebSocket};
 use crate::sync::Count;
 use crate::tunnel::Tunnel;
+use crate::tunnel::events::{Event, Kind};
 
 /// For our 101 to be taken.
 const SWITCH_WAIT: Duration = Duration::from_secs(10);
@@ -42,17 +45,35 @@ pub struct ControlQuery {
     successor_of: String,
 }
 
+/// Where a call comes from, as far as trusted proxies tell.
+#[derive(Clone, Copy)]
+pub struct Caller(pub IpAddr);
+
 /// `GET /ws/control?tunnel_id=`: the long-lived socket of one tunnel.
 pub async fn control(
     State(api): State<Api>,
+    Extension(Caller(address)): Extension<Caller>,
     Query(query): Query<ControlQuery>,
+    request: Request,
+) -> Result<Response, ApiFailure> {
+    let begun = begin_control(&api, address, &query, request).await;
+    begun.inspect_err(|failure| {
+        let event = Event::new(Kind::Refused).from(address).because(failure.to_string());
+        api.registry.events.add(event);
+    })
+}
+
+async fn begin_control(
+    api: &Api,
+    address: IpAddr,
+    query: &ControlQuery,
     mut request: Request,
 ) -> Result<Response, ApiFailure> {
     let principal = api.authenticate(request.headers()).await?;
     if query.tunnel_id.is_empty() {
         return Err(ApiFailure::Missing("tunnel_id"));
     }
-    let tunnel = tunnel_of(&api, &principal, &query.tunnel_id).await?;
+    let tunnel = tunnel_of(api, &principal, &query.tunnel_id).await?;
     let accept = handshake::check(&request)?;
     let level = if handshake::offers(&request, ADIT_1) { Level::Two } else { Level::Base };
     let on_upgrade = upgrade_of(&mut request)?;
@@ -60,8 +81,9 @@ pub async fn control(
     if tunnel.is_full(successor_of) {
         return Err(ApiFailure::TooManyClients);
     }
-    let begun = Begun { level, successor_of };
-    let sessions = api.sessions.clone();
+    let agent = request.headers().get(header::USER_AGENT).map(|agent| api.pending.agent(agent.as_bytes()));
+    let begun = Begun { level, successor_of, address, agent };
+    let (api, sessions) = (api.clone(), api.sessions.clone());
     sessions.spawn(async move {
         if let Some((io, already)) = upgraded(on_upgrade, &api.open.control_sockets).await {
             let serving = session::begin(&api, tunnel, &principal, begun, (io, already.to_vec()));

@@ -36,8 +36,7 @@ fn tunnel() -> Tunnel {
 }
 
 fn session() -> Arc<Session> {
-    let opened =
-        Opened { level: Level::Two, owner: "alice".into(), tunnel: "web".into(), reuse: true, recent: false };
+    let opened = Opened { recent: false, ..Opened::of_tests(Level::Two) };
     Session::new(opened, Arc::new(Pending::default()), &Limits::default()).0
 }
 

@@ -40,7 +40,7 @@ pub fn each_order(steps: &[usize], mut visit: impl FnMut(&[usize])) -> usize {
 }
 
 fn session(level: Level, pending: &Arc<Pending>) -> (Arc<Session>, mpsc::Receiver<Box<ToClient>>) {
-    let opened = Opened { level, owner: "alice".into(), tunnel: "web".into(), reuse: true, recent: false };
+    let opened = Opened { recent: false, ..Opened::of_tests(level) };
     Session::new(opened, Arc::clone(pending), &Limits { standby_per_tunnel: 0, ..Limits::default() })
 }
 
