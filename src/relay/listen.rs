@@ -216,7 +216,8 @@ async fn shake(shared: &Shared, tls: &Tls, hello: Hello) -> io::Result<Greeted> 
         }
         acme.obtain(name).await;
     }
-    let shaken = hello.shake(Arc::clone(&tls.config)).await;
+    let config = tls.config(&hello);
+    let shaken = hello.shake(config).await;
     let stream = shaken.inspect_err(|error| tracing::debug!(%error, "no TLS with a viewer"))?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(ALPN_H2);
     Ok(Greeted::Secure(AnyStream::Tls(Box::new(stream.into())), Security::Tls { name }, http2))
