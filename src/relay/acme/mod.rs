@@ -151,7 +151,7 @@ impl Acme {
     /// Until there is a certificate for `name`, or it is clear that there will be none now. Names of nobody cost nothing
     /// but a look.
     pub async fn obtain(&self, name: &str) {
-        if self.certificates.find(name).is_some() || !self.may_have(name) {
+        if self.certificates.has(name) || !self.may_have(name) {
             return;
         }
         let mut ended = self.ended.subscribe();
@@ -162,7 +162,7 @@ impl Acme {
         if !is_running && (!may_begin || self.asked.try_send(name.to_owned()).is_err()) {
             return;
         }
-        while self.certificates.find(name).is_none() {
+        while !self.certificates.has(name) {
             if ended.changed().await.is_err() || lock(&self.orders).has_failed(name) {
                 return;
             }
