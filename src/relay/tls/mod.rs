@@ -21,6 +21,8 @@ use files::Files;
 pub const ALPN_H2: &[u8] = b"h2";
 /// HTTP/1.1 in ALPN (RFC 7301, section 6).
 const ALPN_HTTP1: &[u8] = b"http/1.1";
+/// TLS-ALPN-01 in ALPN (RFC 8737, section 3).
+pub const ALPN_CHALLENGE: &[u8] = b"acme-tls/1";
 
 /// Why a relay cannot speak TLS.
 #[derive(Debug, thiserror::Error)]
