@@ -71,7 +71,7 @@ use crate::store::{Store, StoreError};
 use crate::stream::courier::Courier;
 use crate::stream::tcp as sockets;
 use crate::tunnel::Registry;
-use acme::{Acme, AcmeError, Ground};
+use acme::{Acme, AcmeError};
 use config::RelayConfig;
 use counts::Open;
 use domains::Prover;
@@ -286,15 +286,8 @@ impl Relay {
             .with_domains(registry.domains());
         let mut acme = None;
         if let Some(tls) = tls.as_ref().filter(|_| config.acme.is_wanted()) {
-            let ground = Ground {
-                store,
-                registry: Arc::clone(&registry),
-                routes: routes.clone(),
-                own: config.own_names(),
-                base_domain: config.base_domain.clone(),
-                certificates: Arc::clone(&tls.certificates),
-            };
-            let (opened, asked) = Acme::open(config.acme.clone(), ground).await?;
+            let (certificates, registry) = (Arc::clone(&tls.certificates), Arc::clone(&registry));
+            let (opened, asked) = Acme::open(&config, certificates, registry, routes.clone(), store).await?;
             let keeping = Arc::clone(&opened).keep(asked);
             tasks.push(own(tokio::spawn(ending.begun.clone().run_until_cancelled_owned(keeping).map(drop))));
             acme = Some(opened);
