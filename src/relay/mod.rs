@@ -66,7 +66,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::auth::Keys;
 use crate::link::peer::Predecessor;
 use crate::link::sockets::Pending;
-use crate::proto::limits::{descriptors, tls::LOOK_EVERY};
+use crate::proto::limits::descriptors;
 use crate::store::{Store, StoreError};
 use crate::stream::courier::Courier;
 use crate::stream::tcp as sockets;
@@ -95,7 +95,7 @@ struct Shared {
     /// Names this relay in forwarded requests, so that loops are seen.
     via: HeaderValue,
     /// How to speak TLS, if that is wanted.
-    tls: Option<Tls>,
+    tls: Option<Arc<Tls>>,
     /// Orders certificates, if that is wanted.
     acme: Option<Arc<Acme>>,
     /// Room for connections.
@@ -257,7 +257,7 @@ impl Relay {
         store: Arc<dyn Store>,
     ) -> Result<Self, RelayError> {
         let addresses = sockets.addresses()?.listen;
-        let tls = Tls::open(&config)?;
+        let tls = Tls::open(&config)?.map(Arc::new);
         let plain = addresses.len().saturating_sub(sockets.tls);
         let most = room::most(&config.limits);
         config.limits.standby = config.limits.standby.min(most / descriptors::STANDBY);
@@ -266,7 +266,6 @@ impl Relay {
             Arc::new(OpenPorts::new(config.tcp_ports.clone(), config.tcp_addresses(), Arc::clone(&room)));
         let registry = Registry::open(Arc::clone(&store), &config.limits).await?;
         let registry = Arc::new(registry.with_ports(Arc::clone(&ports) as Arc<_>));
-        let own = |task| AbortOnDropHandle::new(task);
         let mut tasks = Vec::new();
         let mut before = Predecessor::none();
         if let Some(mut courier) = predecessor {
@@ -276,7 +275,7 @@ impl Relay {
             ports.adopt(inherited, |port| registry.by_port(port).is_some());
             let limits = &config.limits;
             let (predecessor, carrying) = Predecessor::new(courier, limits.claim_wait, limits.into());
-            tasks.push(own(tokio::spawn(carrying)));
+            tasks.push(own(carrying));
             before = predecessor;
         }
         registry.open_ports(true);
@@ -289,7 +288,7 @@ impl Relay {
             let (certificates, registry) = (Arc::clone(&tls.certificates), Arc::clone(&registry));
             let (opened, asked) = Acme::open(&config, certificates, registry, routes.clone(), store).await?;
             let keeping = Arc::clone(&opened).keep(asked);
-            tasks.push(own(tokio::spawn(ending.begun.clone().run_until_cancelled_owned(keeping).map(drop))));
+            tasks.push(own(ending.begun.clone().run_until_cancelled_owned(keeping).map(drop)));
             acme = Some(opened);
         }
         let (sessions, open) = (TaskTracker::new(), Arc::new(Open::default()));
@@ -328,24 +327,24 @@ impl Relay {
             sessions,
             questions: TaskTracker::new(),
         });
-        tasks.push(own(tokio::spawn(registry.tend(keys))));
+        tasks.push(own(registry.tend(keys)));
         for (at, listener) in sockets.listen.iter().enumerate() {
             sockets::tune(listener.as_ref());
             let tls_port = at >= plain;
             let serve =
                 move |shared, stream, remote, place| listen::serve(shared, stream, remote, place, tls_port);
             let accepting = listen::accept(Arc::clone(&shared), Arc::clone(listener), serve);
-            tasks.push(own(tokio::spawn(accepting)));
+            tasks.push(own(accepting));
         }
         for listener in &sockets.unix {
-            tasks.push(own(tokio::spawn(listen::accept_unix(Arc::clone(&shared), Arc::clone(listener)))));
+            tasks.push(own(listen::accept_unix(Arc::clone(&shared), Arc::clone(listener))));
         }
-        if shared.tls.is_some() {
-            tasks.push(own(tokio::spawn(reload_now_and_then(Arc::clone(&shared)))));
+        if let Some(tls) = &shared.tls {
+            tasks.push(own(Arc::clone(tls).reload_now_and_then()));
         }
-        tasks.push(own(tokio::spawn(tcp::keep(Arc::clone(&shared)))));
+        tasks.push(own(tcp::keep(Arc::clone(&shared))));
         if let Some(admin) = &sockets.admin {
-            tasks.push(own(tokio::spawn(admin::serve(Arc::clone(admin), Arc::clone(&shared)))));
+            tasks.push(own(admin::serve(Arc::clone(admin), Arc::clone(&shared))));
         }
         Ok(Self { shared, addresses, sockets, tasks, files: Vec::new() })
     }
@@ -356,7 +355,7 @@ impl Relay {
         let socket = handover::Published::new(&self.shared.config.data_dir)?;
         let sockets = Sockets { files: !self.files.is_empty(), ..self.sockets.clone() };
         let serving = handover::serve(Arc::clone(&self.shared), socket, sockets);
-        self.tasks.push(AbortOnDropHandle::new(tokio::spawn(serving)));
+        self.tasks.push(own(serving));
         Ok(())
     }
 
@@ -398,11 +397,7 @@ impl Relay {
     }
 }
 
-async fn reload_now_and_then(shared: Arc<Shared>) {
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        if let Some(tls) = &shared.tls {
-            tls.reload();
-        }
-    }
+/// A task that ends when its handle is dropped.
+fn own(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(task))
 }

@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex};
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
+use tokio::time::sleep;
 
+use crate::proto::limits::tls::LOOK_EVERY;
 use crate::relay::config::RelayConfig;
 use crate::sync::lock;
 use files::Files;
@@ -66,5 +68,13 @@ impl Tls {
     /// Takes up what has changed in the files. What cannot be used is told in the log, and the one before stays.
     pub fn reload(&self) {
         lock(&self.files).look(|loaded| self.certificates.set_files(loaded));
+    }
+
+    /// The same now and then, until it is dropped.
+    pub async fn reload_now_and_then(self: Arc<Self>) {
+        loop {
+            sleep(LOOK_EVERY).await;
+            self.reload();
+        }
     }
 }
