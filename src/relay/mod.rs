@@ -202,26 +202,13 @@ impl Relay {
         let admin = bind("admin-listen", config.admin_listen)?;
         let files = config.listen_unix.iter().filter_map(|path| unix::File::at(path)).collect();
         let listeners = Listeners { tcp: listeners, unix: paths, admin: Some(admin) };
-        let mut relay = Self::start_on(config, listeners, keys, store).await?;
+        let mut relay = Self::start(config, listeners, keys, store).await?;
         relay.files = files;
         Ok(relay)
     }
 
-    /// Starts serving on `listeners`, which the caller has bound (port 0 is any free one), and on `admin`. The last of them,
-    /// as many as `config.listen_tls` has, are for TLS alone.
+    /// Starts serving on `listeners`, which the caller has bound.
     pub async fn start(
-        config: RelayConfig,
-        listeners: Vec<TcpListener>,
-        admin: Option<TcpListener>,
-        keys: Keys,
-        store: Arc<dyn Store>,
-    ) -> Result<Self, RelayError> {
-        let listeners = Listeners { tcp: listeners, unix: Vec::new(), admin };
-        Self::start_on(config, listeners, keys, store).await
-    }
-
-    /// Starts serving on these.
-    pub async fn start_on(
         config: RelayConfig,
         listeners: Listeners,
         keys: Keys,
