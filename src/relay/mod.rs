@@ -26,6 +26,7 @@ pub mod onward;
 mod policy;
 mod proxied;
 mod proxy;
+pub mod public_url;
 mod reach;
 mod replicas;
 #[doc(hidden)]
