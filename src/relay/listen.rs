@@ -49,9 +49,7 @@ where
             continue;
         };
         // Boxed, as each future around another one holds room for it twice.
-        let serving = Box::pin(serve(Arc::clone(&shared), stream, remote, place));
-        let serving = shared.ending.cut.clone().run_until_cancelled_owned(serving);
-        shared.tasks.spawn(serving);
+        shared.spawn(Box::pin(serve(Arc::clone(&shared), stream, remote, place)));
     }
 }
 
@@ -59,9 +57,7 @@ where
 pub async fn accept_unix(shared: Arc<Shared>, listener: Arc<UnixListener>) {
     while let Some((permit, (stream, _))) = next(&shared, || listener.accept()).await {
         let Some(place) = shared.room.place(permit, None) else { continue };
-        let serving = Box::pin(serve_unix(Arc::clone(&shared), stream, place));
-        let serving = shared.ending.cut.clone().run_until_cancelled_owned(serving);
-        shared.tasks.spawn(serving);
+        shared.spawn(Box::pin(serve_unix(Arc::clone(&shared), stream, place)));
     }
 }
 

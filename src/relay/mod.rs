@@ -37,6 +37,7 @@ pub mod route;
 #[doc(hidden)]
 pub mod sample;
 mod secure;
+mod shared;
 mod tcp;
 pub mod tls;
 mod unix;
@@ -59,8 +60,6 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use http::HeaderValue;
-use hyper::server::conn::{http1, http2};
-use hyper_util::rt::TokioExecutor;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -80,42 +79,9 @@ use ending::Ending;
 use handover::Sockets;
 use room::Room;
 use route::Routes;
+use shared::Shared;
 use tcp::OpenPorts;
 use tls::{Tls, TlsError};
-
-/// What all connections share.
-struct Shared {
-    config: RelayConfig,
-    routes: Routes,
-    registry: Arc<Registry>,
-    /// Those that lead to tunnels.
-    ports: Arc<OpenPorts>,
-    api: axum::Router,
-    http1: http1::Builder,
-    http2: http2::Builder<TokioExecutor>,
-    /// Names this relay in forwarded requests, so that loops are seen.
-    via: HeaderValue,
-    /// How to speak TLS, if that is wanted.
-    tls: Option<Arc<Tls>>,
-    /// Orders certificates, if that is wanted.
-    acme: Option<Arc<Acme>>,
-    /// Room for connections.
-    room: Arc<Room>,
-    /// Connections that wait for their data socket.
-    pending: Arc<Pending>,
-    keys: Arc<Keys>,
-    ending: Arc<Ending>,
-    /// What is open.
-    open: Arc<Open>,
-    /// The process whose listeners we have, while it lives.
-    predecessor: Predecessor,
-    /// Connections of viewers and what was upgraded from them.
-    tasks: TaskTracker,
-    /// Control sockets, which outlive the viewers at a shutdown.
-    sessions: TaskTracker,
-    /// What a successor asks for.
-    questions: TaskTracker,
-}
 
 /// Why a relay did not start.
 #[derive(Debug, thiserror::Error)]
