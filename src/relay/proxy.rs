@@ -194,7 +194,7 @@ pub async fn forward(
         *response.headers_mut() = answer.headers;
         let terms = Terms { idle: limits.idle_upgraded, running, ending: Arc::clone(&shared.ending) };
         let splicing = Box::pin(upgrade::splice(viewer, exchange.into_parts(), terms, account));
-        shared.tasks.spawn(shared.ending.cut.clone().run_until_cancelled_owned(splicing));
+        shared.spawn(splicing);
         return Ok(response);
     }
     if wanted.is_some_and(|wanted| wanted.is_mistaken(answer.status)) {

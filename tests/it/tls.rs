@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit::relay::config::{PublicUrl, RelayConfig};
+use adit::relay::config::RelayConfig;
 use adit::relay::domains::DomainProof;
+use adit::relay::public_url::PublicUrl;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Empty};

@@ -78,7 +78,7 @@ pub fn switch(
     };
     let parts = (Bytes::new(), Box::new(stream) as Box<dyn Duplex>, None);
     let splicing = Box::pin(upgrade::splice(viewer, parts, terms, account));
-    shared.tasks.spawn(shared.ending.cut.clone().run_until_cancelled_owned(splicing));
+    shared.spawn(splicing);
     let mut response = Response::new(Content::Page(Default::default()));
     *response.status_mut() = status;
     *response.headers_mut() = head.headers;

@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::server::{StartHandshake, TlsStream};
 
-use super::ciphers;
+use super::{ALPN_CHALLENGE, ciphers};
 use crate::proto::limits::tls::HELLO_BYTES;
 
 /// What a viewer has said that speaks TLS.
@@ -25,9 +25,6 @@ pub struct Hello {
     stream: TcpStream,
     bytes: BytesMut,
 }
-
-/// TLS-ALPN-01 in ALPN.
-const ALPN_CHALLENGE: &[u8] = b"acme-tls/1";
 
 impl Hello {
     /// Whether a connection that begins with this byte speaks TLS: a handshake record (RFC 8446, section 5.1). No method

@@ -13,7 +13,9 @@ use std::sync::{Arc, Mutex};
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
+use tokio::time::sleep;
 
+use crate::proto::limits::tls::LOOK_EVERY;
 use crate::relay::config::RelayConfig;
 use crate::sync::lock;
 use files::Files;
@@ -22,6 +24,8 @@ use files::Files;
 pub const ALPN_H2: &[u8] = b"h2";
 /// HTTP/1.1 in ALPN (RFC 7301, section 6).
 const ALPN_HTTP1: &[u8] = b"http/1.1";
+/// TLS-ALPN-01 in ALPN (RFC 8737, section 3).
+pub const ALPN_CHALLENGE: &[u8] = b"acme-tls/1";
 
 /// Why a relay cannot speak TLS.
 #[derive(Debug, thiserror::Error)]
@@ -85,5 +89,13 @@ impl Tls {
     /// Takes up what has changed in the files. What cannot be used is told in the log, and the one before stays.
     pub fn reload(&self) {
         lock(&self.files).look(|loaded| self.certificates.set_files(loaded));
+    }
+
+    /// The same now and then, until it is dropped.
+    pub async fn reload_now_and_then(self: Arc<Self>) {
+        loop {
+            sleep(LOOK_EVERY).await;
+            self.reload();
+        }
     }
 }
