@@ -20,7 +20,7 @@ use super::front::Content;
 use super::multiplex;
 use super::onward::{Onward, split_target};
 use super::policy;
-use super::rewrite::{self, Address};
+use super::rewrite;
 use super::secure;
 use super::upgrade::{self, Viewer};
 use super::viewer::{Connection, Pinned};
@@ -166,16 +166,7 @@ pub async fn forward(
     });
     let switched = answer.status == StatusCode::SWITCHING_PROTOCOLS;
     let protocols = answer.headers.get(header::UPGRADE).cloned();
-    let address = Address {
-        host: host.to_str().unwrap_or_default(),
-        prefix,
-        target_host: spec.host_header.as_ref().and_then(|host| host.to_str().ok()),
-    };
-    if let Some(policy) = &spec.policy {
-        // Before the rest: what an owner sets speaks for its own tunnel alone, too.
-        policy.response.apply(&mut answer.headers);
-    }
-    rewrite::response_headers(&mut answer.headers, address);
+    rewrite::response(&mut answer.headers, &spec, host, prefix);
 
     if switched {
         let (Some(on_upgrade), Some(wanted), Some(protocol)) = (on_upgrade, wanted, protocols) else {

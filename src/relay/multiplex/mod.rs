@@ -34,7 +34,7 @@ use super::grpc;
 use super::onward::Onward;
 use super::policy;
 use super::proxy::{UploadBody, viewer_address};
-use super::rewrite::{self, Address};
+use super::rewrite;
 use super::viewer::Connection;
 use crate::link::Ask;
 use crate::proto::api::Proto;
@@ -110,15 +110,7 @@ pub async fn forward(asked: Asked<'_>) -> Result<Response<Content>, Cause> {
     }
 
     let (mut head, body) = response.into_parts();
-    let address = Address {
-        host: asked.onward.host.to_str().unwrap_or_default(),
-        prefix: asked.onward.prefix,
-        target_host: asked.spec.host_header.as_ref().and_then(|host| host.to_str().ok()),
-    };
-    rewrite::response_headers(&mut head.headers, address);
-    if let Some(policy) = &asked.spec.policy {
-        policy.response.apply(&mut head.headers);
-    }
+    rewrite::response(&mut head.headers, asked.spec, asked.onward.host, asked.onward.prefix);
     let terms = Terms {
         idle: limits.idle_exchange,
         running: asked.running,
