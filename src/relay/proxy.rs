@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::Shared;
 use super::carry::Terms;
 use super::errors::Cause;
-use super::exchange::{Account, Finish, Record, ResponseBody, Rest, Upload, is_resendable};
+use super::exchange::{Account, Delivery, Finish, LaneBody, Record, Rest, Upload, is_resendable};
 use super::extended::{self, Wanted};
 use super::fetch::Fetch;
 use super::forward;
@@ -200,13 +200,11 @@ pub async fn forward(
     if version == Version::HTTP_10 && matches!(framing, Framing::Chunked | Framing::UntilClose) {
         connection.close_ends_body();
     }
-    let rest =
-        Rest { tasks: shared.tasks.clone(), busy: connection.hold(), ending: Arc::clone(&shared.ending) };
+    let rest = Rest { tasks: shared.tasks.clone(), busy: connection.hold() };
+    let terms = Terms { idle: limits.idle_exchange, running, ending: Arc::clone(&shared.ending) };
     let account = Account::new(tunnel, viewing, answer.status.as_u16(), record.take());
-    let mut body = ResponseBody::new(exchange, framing, finish, limits.idle_exchange, running, rest, account);
-    if let Some(policy) = &spec.policy {
-        body.keep_to(policy);
-    }
+    let body = LaneBody::new(exchange, framing, finish, rest);
+    let body = Delivery::new(body, terms, account, spec.policy.as_ref());
     let mut response = Response::new(Content::Target(Box::new(body)));
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;

@@ -25,8 +25,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::carry::Terms;
 use super::errors::Cause;
-use super::exchange::{Account, Record, is_resendable};
+use super::exchange::{Account, Delivery, Record, is_resendable};
 use super::extended::Wanted;
 use super::forward::takes_trailers;
 use super::front::Content;
@@ -40,7 +41,7 @@ use crate::link::Ask;
 use crate::proto::api::Proto;
 use crate::proto::limits::multiplex::AGAIN;
 use crate::tunnel::{Spec, Tunnel, Viewing};
-use body::{Remainder, Terms};
+use body::Remainder;
 use connection::{Place, cause_of, is_unprocessed};
 use upload::Upload;
 
@@ -115,7 +116,6 @@ pub async fn forward(asked: Asked<'_>) -> Result<Response<Content>, Cause> {
         idle: limits.idle_exchange,
         running: asked.running,
         ending: Arc::clone(&asked.shared.ending),
-        policy: asked.spec.policy.clone(),
     };
     if let Some((wanted, on_upgrade)) = websocket
         && head.status.is_success()
@@ -150,7 +150,8 @@ pub async fn forward(asked: Asked<'_>) -> Result<Response<Content>, Cause> {
         head.headers.entry(header::TRAILER).or_insert(trailers);
     }
     let account = Account::new(asked.tunnel, asked.viewing, head.status.as_u16(), asked.record.take());
-    let body = StreamBody::new(body, place, Remainder { task, received, failed }, terms, account);
+    let body = StreamBody::new(body, place, Remainder { task, received, failed });
+    let body = Delivery::new(body, terms, account, asked.spec.policy.as_ref());
     let mut response = Response::new(Content::Multiplexed(Box::new(body)));
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
