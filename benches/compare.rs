@@ -9,6 +9,8 @@
 mod adit;
 #[path = "shared/document.rs"]
 mod document;
+#[path = "compare/handshakes.rs"]
+mod handshakes;
 #[path = "shared/http.rs"]
 mod http;
 #[path = "compare/idle.rs"]
@@ -81,6 +83,9 @@ struct Options {
     /// Measure the other relays that are installed, and only the speed
     #[arg(long, conflicts_with = "no_memory")]
     peers: bool,
+    /// Measure TLS alone, and only the speed
+    #[arg(long, conflicts_with_all = ["peers", "write"])]
+    tls: bool,
     /// Put the table between `<!-- bench:begin -->` and `<!-- bench:end -->` of this file, or those of `peers`
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
@@ -135,7 +140,7 @@ async fn run(options: &Options) -> Result<()> {
     for _ in 0..options.runs {
         measure_speed(options, &tools, buffering, &mut speed).await?;
     }
-    let rest = match options.peers {
+    let rest = match options.peers || options.tls {
         true => table::Rest::default(),
         false => measure_rest(options, &tools, buffering, files).await?,
     };
@@ -177,11 +182,15 @@ async fn measure_speed(
         true => peers::start(&temp, nginx.backend, targets.sink).await?,
         false => Vec::new(),
     };
-    let mut loads = load::Load::PLAIN.to_vec();
+    let mut loads = Vec::new();
+    if !options.tls {
+        loads.extend(load::Load::PLAIN);
+    }
     if !options.peers {
         loads.extend(load::Load::TLS);
     }
-    let bench = rounds::Bench { tools, temp: &temp, rounds: options.rounds, seconds: options.seconds, loads };
+    let bench =
+        rounds::Bench { tools, temp: &temp, chain, rounds: options.rounds, seconds: options.seconds, loads };
     let ours: [&dyn System; 2] = [&nginx, &adit];
     let systems: Vec<&dyn System> =
         ours.into_iter().chain(peers.iter().map(|peer| peer as &dyn System)).collect();

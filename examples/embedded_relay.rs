@@ -6,8 +6,8 @@ use std::sync::Arc;
 use adit::auth::keys::generate_key;
 use adit::auth::{Keys, StaticKey};
 use adit::client::Tunnel;
-use adit::relay::Relay;
 use adit::relay::config::RelayConfig;
+use adit::relay::{Listeners, Relay};
 use adit::store::{Sqlite, Store};
 use axum::Router;
 use axum::routing::get;
@@ -23,7 +23,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let config = RelayConfig { base_domain: Some("localhost".into()), ..RelayConfig::default() };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    let relay = Relay::start(config, vec![listener], None, keys, store).await?;
+    let listeners = Listeners { tcp: vec![listener], ..Listeners::default() };
+    let relay = Relay::start(config, listeners, keys, store).await?;
 
     let router = Router::new().route("/", get(|| async { "hello from inside\n" }));
     let tunnel =

@@ -35,6 +35,8 @@ pub enum Load {
     UpEight,
     /// Small responses by TLS on connections that stay.
     TlsKeepAlive,
+    /// Small responses, each after a TLS handshake that takes up a session.
+    TlsResumed,
     /// Small responses, each after a full TLS handshake.
     TlsHandshake,
 }
@@ -44,7 +46,7 @@ impl Load {
     pub const PLAIN: &[Self] =
         &[Self::KeepAlive, Self::NewConnection, Self::Down, Self::Up, Self::DownEight, Self::UpEight];
     /// Those with it.
-    pub const TLS: &[Self] = &[Self::TlsKeepAlive, Self::TlsHandshake];
+    pub const TLS: &[Self] = &[Self::TlsKeepAlive, Self::TlsResumed, Self::TlsHandshake];
 
     /// The column's title.
     pub fn title(self) -> &'static str {
@@ -56,6 +58,7 @@ impl Load {
             Self::DownEight => "8 streams down",
             Self::UpEight => "8 streams up",
             Self::TlsKeepAlive => "TLS keep-alive",
+            Self::TlsResumed => "TLS session resumed",
             Self::TlsHandshake => "TLS handshake each",
         }
     }
@@ -83,17 +86,17 @@ impl Load {
     /// Connections that wrk holds.
     fn connections(self) -> &'static str {
         match self {
-            Self::KeepAlive | Self::NewConnection | Self::TlsKeepAlive | Self::TlsHandshake => "32",
             Self::Down | Self::Up => "2",
             Self::DownEight | Self::UpEight => "8",
+            _ => "32",
         }
     }
 
     fn path(self) -> &'static str {
         match self {
-            Self::KeepAlive | Self::NewConnection | Self::TlsKeepAlive | Self::TlsHandshake => "/",
             Self::Down | Self::DownEight => "/big",
             Self::Up | Self::UpEight => "/upload",
+            _ => "/",
         }
     }
 
@@ -144,7 +147,7 @@ pub async fn run(
     let mut command = Command::new(&tools.wrk);
     command.args(["-t2", "-c", load.connections(), "-d", &format!("{seconds}s"), "--timeout", "10s", "-s"]);
     command.arg(&script).args(["-H", &format!("Host: {host}")]);
-    if matches!(load, Load::NewConnection | Load::TlsHandshake) {
+    if matches!(load, Load::NewConnection | Load::TlsResumed) {
         command.args(["-H", "Connection: close"]);
     }
     let scheme = if load.is_tls() { "https" } else { "http" };
@@ -168,9 +171,9 @@ fn read_summary(load: Load, line: &str) -> Result<Outcome> {
     let field = |name: &str| summary[name].as_f64().with_context(|| format!("no {name} in {line}"));
     let requests = field("requests")?;
     let amount = match load {
-        Load::KeepAlive | Load::NewConnection | Load::TlsKeepAlive | Load::TlsHandshake => requests,
         Load::Down | Load::DownEight => field("bytes")? / GB,
         Load::Up | Load::UpEight => requests * UPLOAD as f64 / GB,
+        _ => requests,
     };
     let mut problems = Vec::new();
     for (name, words) in [

@@ -87,7 +87,7 @@ pub struct Certificate {
 impl Certificate {
     /// A new one, of the kind that authorities issue (ECDSA with P-256).
     fn new(temp: &TempDir, name: &str) -> Result<Self> {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])?;
         let path = |kind: &str| temp.join(&format!("{name}.{kind}"));
         fs::write(path("crt"), made.cert.pem())?;
         fs::write(path("key"), made.signing_key.serialize_pem())?;
@@ -128,8 +128,8 @@ pub async fn start_proxy(
 ) -> Result<Proxy> {
     let (address, secure, certificate) = (free_address()?, free_address()?, Certificate::new(temp, name)?);
     let listen = format!(
-        "listen {address} backlog=4096;\n    listen {secure} ssl backlog=4096;\n    ssl_certificate {};\n    \
-         ssl_certificate_key {};",
+        "listen {address} backlog=4096;\n    listen {secure} ssl backlog=4096;\n    \
+         ssl_protocols TLSv1.2 TLSv1.3;\n    ssl_certificate {};\n    ssl_certificate_key {};",
         certificate.chain, certificate.key
     );
     let mut server = start(tools, temp, name, &proxy_config(&listen, backend, targets, buffering))?;

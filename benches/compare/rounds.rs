@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::load::{self, Load, Outcome};
+use crate::handshakes;
+use crate::load::{self, Load};
 use crate::machine::Tools;
 use crate::process::{Server, TempDir};
 
@@ -37,6 +38,8 @@ pub struct Bench<'a> {
     pub tools: &'a Tools,
     /// For wrk's script.
     pub temp: &'a TempDir,
+    /// The certificate that all systems show, in a file.
+    pub chain: &'a str,
     /// Rounds, each with every load on every system.
     pub rounds: u32,
     /// Of each measurement.
@@ -103,7 +106,10 @@ impl Bench<'_> {
             way.hops.iter().map(|hop| hop.cpu_seconds(self.tools.ticks_per_second)).collect()
         };
         let before = clock()?;
-        let outcome: Outcome = load::run(self.tools, self.temp, load, way.address, way.host, seconds).await?;
+        let outcome = match load {
+            Load::TlsHandshake => handshakes::run(way.address, way.host, self.chain, seconds).await?,
+            _ => load::run(self.tools, self.temp, load, way.address, way.host, seconds).await?,
+        };
         let after = clock()?;
         let unit = if load.is_bulk() { 1.0 } else { 10_000.0 };
         let cpu = before

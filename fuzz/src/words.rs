@@ -4,7 +4,7 @@ use adit::client::text::visible;
 use adit::client::{RelayUrl, Target};
 use adit::proto::duration;
 use adit::proto::name::Name;
-use adit::relay::config::{PublicUrl, base_domain};
+use adit::relay::public_url::{PublicUrl, base_domain};
 use adit::relay::route::{is_valid_host, split_host};
 
 /// See the top.

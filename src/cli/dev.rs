@@ -16,7 +16,7 @@ use crate::auth::{Keys, StaticKey};
 use crate::client::{Options, Target};
 use crate::proto::name::Name;
 use crate::relay::config::RelayConfig;
-use crate::relay::{Relay, sample};
+use crate::relay::{Listeners, Relay, sample};
 use crate::store::{Sqlite, Store};
 
 /// Names below it are this machine for every browser.
@@ -59,7 +59,8 @@ pub(super) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     // In memory: what is tried out leaves nothing behind.
     let store: Arc<dyn Store> = Arc::new(Sqlite::memory()?);
     let keys = Keys::new(Arc::clone(&store), config.static_keys.clone());
-    let relay = Relay::start(config, listeners, None, keys, store).await?;
+    let listeners = Listeners { tcp: listeners, ..Listeners::default() };
+    let relay = Relay::start(config, listeners, keys, store).await?;
     let (target, _site) = match args.target {
         Some(target) => (target, None),
         None => {

@@ -116,7 +116,7 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         Keys::new(Arc::clone(&store), config.static_keys.clone()).with_tokens(config.jwt_secrets.clone());
     let mut relay = match (inheritance, given) {
         (Some(inheritance), _) => Relay::succeed(config, inheritance, keys, store).await?,
-        (None, Some(listeners)) => Relay::start_on(config, listeners, keys, store).await?,
+        (None, Some(listeners)) => Relay::start(config, listeners, keys, store).await?,
         (None, None) => Relay::bind(config, keys, store).await?,
     };
     if let Err(error) = relay.let_successors_in() {

@@ -53,7 +53,7 @@ pub struct Ends<V> {
     pub sign_of_life: Option<Duration>,
 }
 
-/// How long, and what may end it.
+/// How long an exchange or a connection lasts at most, and what may end it.
 pub struct Terms {
     /// Silence of both ends.
     pub idle: Duration,

@@ -15,7 +15,7 @@ use tower_service::Service;
 
 use super::Shared;
 use super::errors::{Cause, request_id, wants_html};
-use super::exchange::{Record, ResponseBody};
+use super::exchange::{Delivery, LaneBody, Record};
 use super::extended;
 use super::forward;
 use super::grpc;
@@ -43,9 +43,9 @@ pub enum Content {
     /// The REST API.
     Api(axum::body::Body),
     /// The target.
-    Target(Box<ResponseBody>),
+    Target(Box<Delivery<LaneBody>>),
     /// The target, in HTTP/2.
-    Multiplexed(Box<StreamBody>),
+    Multiplexed(Box<Delivery<StreamBody>>),
 }
 
 impl Body for Reply {
@@ -59,7 +59,7 @@ impl Body for Reply {
         match &mut self.content {
             Content::Page(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Content::Api(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            Content::Target(body) => Pin::new(body.as_mut()).poll_frame(cx).map_err(Into::into),
+            Content::Target(body) => Pin::new(body.as_mut()).poll_frame(cx),
             Content::Multiplexed(body) => Pin::new(body.as_mut()).poll_frame(cx),
         }
     }

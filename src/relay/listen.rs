@@ -21,7 +21,7 @@ use super::proxied::announced;
 use super::room::{Permit, Place};
 use super::route::Route;
 use super::tls::{ALPN_H2, Hello, Tls};
-use super::viewer::{Connection, Security, Verdict, ViewerIo, watch};
+use super::viewer::{Connection, Peer, Security, Verdict, ViewerIo, watch};
 use super::{Shared, forward, front, reach, tcp};
 use crate::proto::api::Proto;
 use crate::proto::limits::{Limits, read, viewer};
@@ -49,9 +49,7 @@ where
             continue;
         };
         // Boxed, as each future around another one holds room for it twice.
-        let serving = Box::pin(serve(Arc::clone(&shared), stream, remote, place));
-        let serving = shared.ending.cut.clone().run_until_cancelled_owned(serving);
-        shared.tasks.spawn(serving);
+        shared.spawn(Box::pin(serve(Arc::clone(&shared), stream, remote, place)));
     }
 }
 
@@ -59,9 +57,7 @@ where
 pub async fn accept_unix(shared: Arc<Shared>, listener: Arc<UnixListener>) {
     while let Some((permit, (stream, _))) = next(&shared, || listener.accept()).await {
         let Some(place) = shared.room.place(permit, None) else { continue };
-        let serving = Box::pin(serve_unix(Arc::clone(&shared), stream, place));
-        let serving = shared.ending.cut.clone().run_until_cancelled_owned(serving);
-        shared.tasks.spawn(serving);
+        shared.spawn(Box::pin(serve_unix(Arc::clone(&shared), stream, place)));
     }
 }
 
@@ -104,18 +100,13 @@ pub async fn serve(
     mut place: Place,
     tls_port: bool,
 ) {
-    let limits = &shared.config.limits;
-    let announced = announced(&shared, &mut stream, remote.into(), &mut place).await;
-    let Some((peer, behind)) = announced else { return };
-    let first = tokio::select! {
-        first = timeout(limits.first_byte_wait, first_bytes(&mut stream, behind)) => first,
-        () = shared.ending.closing.cancelled() => return,
-    };
-    let Ok(Ok(first)) = first else { return };
+    let begun = begin(&shared, &mut stream, remote.into(), &mut place).await;
+    let Some((peer, first)) = begun else { return };
     let is_hello = first.first().is_some_and(|byte| Hello::begins_with(*byte));
     let (stream, security, first, http2) = if is_hello {
         // Boxed, so that connections without TLS hold no room for it.
-        let greeting = timeout(limits.head_wait, Box::pin(greet(&shared, stream, &first, tls_port)));
+        let greeting =
+            timeout(shared.config.limits.head_wait, Box::pin(greet(&shared, stream, &first, tls_port)));
         match greeting.await {
             Ok(Ok(Greeted::Secure(stream, security, http2))) => (stream, security, Bytes::new(), http2),
             Ok(Ok(Greeted::Plain(stream, security, first))) => (stream, security, first, false),
@@ -136,17 +127,27 @@ pub async fn serve(
 /// Serves a connection that speaks HTTP and comes from this machine.
 async fn serve_unix(shared: Arc<Shared>, mut stream: UnixStream, mut place: Place) {
     let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let announced = announced(&shared, &mut stream, here.into(), &mut place).await;
-    let Some((peer, behind)) = announced else { return };
-    let first = tokio::select! {
-        first = timeout(shared.config.limits.first_byte_wait, first_bytes(&mut stream, behind)) => first,
-        () = shared.ending.closing.cancelled() => return,
-    };
-    let Ok(Ok(first)) = first else { return };
+    let begun = begin(&shared, &mut stream, here.into(), &mut place).await;
+    let Some((peer, first)) = begun else { return };
     let http2 = first.starts_with(HTTP2_PREFACE);
     let security = Security::Plain { tls_port: false };
     let connection = Connection::new(AnyStream::Unix(stream), security, peer, http2, place);
     converse(&shared, connection, first, http2).await;
+}
+
+/// Who is at the other end, and the first bytes that tell what it speaks. `None`: the connection is to be closed.
+async fn begin<S: AsyncRead + Unpin>(
+    shared: &Shared,
+    stream: &mut S,
+    peer: Peer,
+    place: &mut Place,
+) -> Option<(Peer, Bytes)> {
+    let (peer, behind) = announced(shared, stream, peer, place).await?;
+    let first = tokio::select! {
+        first = timeout(shared.config.limits.first_byte_wait, first_bytes(stream, behind)) => first,
+        () = shared.ending.closing.cancelled() => return None,
+    };
+    first.ok()?.ok().map(|first| (peer, first))
 }
 
 /// HTTP on a connection of which `first` was read, to its end.
@@ -216,7 +217,8 @@ async fn shake(shared: &Shared, tls: &Tls, hello: Hello) -> io::Result<Greeted> 
         }
         acme.obtain(name).await;
     }
-    let shaken = hello.shake(Arc::clone(&tls.config)).await;
+    let config = tls.config(&hello);
+    let shaken = hello.shake(config).await;
     let stream = shaken.inspect_err(|error| tracing::debug!(%error, "no TLS with a viewer"))?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(ALPN_H2);
     Ok(Greeted::Secure(AnyStream::Tls(Box::new(stream.into())), Security::Tls { name }, http2))

@@ -26,6 +26,7 @@ pub mod onward;
 mod policy;
 mod proxied;
 mod proxy;
+pub mod public_url;
 mod reach;
 mod replicas;
 #[doc(hidden)]
@@ -36,6 +37,7 @@ pub mod route;
 #[doc(hidden)]
 pub mod sample;
 mod secure;
+mod shared;
 mod tcp;
 pub mod tls;
 mod unix;
@@ -58,20 +60,18 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use http::HeaderValue;
-use hyper::server::conn::{http1, http2};
-use hyper_util::rt::TokioExecutor;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::auth::Keys;
 use crate::link::peer::Predecessor;
 use crate::link::sockets::Pending;
-use crate::proto::limits::{descriptors, tls::LOOK_EVERY};
+use crate::proto::limits::descriptors;
 use crate::store::{Store, StoreError};
 use crate::stream::courier::Courier;
 use crate::stream::tcp as sockets;
 use crate::tunnel::Registry;
-use acme::{Acme, AcmeError, Ground};
+use acme::{Acme, AcmeError};
 use config::RelayConfig;
 use counts::Open;
 use domains::Prover;
@@ -79,42 +79,9 @@ use ending::Ending;
 use handover::Sockets;
 use room::Room;
 use route::Routes;
+use shared::Shared;
 use tcp::OpenPorts;
 use tls::{Tls, TlsError};
-
-/// What all connections share.
-struct Shared {
-    config: RelayConfig,
-    routes: Routes,
-    registry: Arc<Registry>,
-    /// Those that lead to tunnels.
-    ports: Arc<OpenPorts>,
-    api: axum::Router,
-    http1: http1::Builder,
-    http2: http2::Builder<TokioExecutor>,
-    /// Names this relay in forwarded requests, so that loops are seen.
-    via: HeaderValue,
-    /// How to speak TLS, if that is wanted.
-    tls: Option<Tls>,
-    /// Orders certificates, if that is wanted.
-    acme: Option<Arc<Acme>>,
-    /// Room for connections.
-    room: Arc<Room>,
-    /// Connections that wait for their data socket.
-    pending: Arc<Pending>,
-    keys: Arc<Keys>,
-    ending: Arc<Ending>,
-    /// What is open.
-    open: Arc<Open>,
-    /// The process whose listeners we have, while it lives.
-    predecessor: Predecessor,
-    /// Connections of viewers and what was upgraded from them.
-    tasks: TaskTracker,
-    /// Control sockets, which outlive the viewers at a shutdown.
-    sessions: TaskTracker,
-    /// What a successor asks for.
-    questions: TaskTracker,
-}
 
 /// Why a relay did not start.
 #[derive(Debug, thiserror::Error)]
@@ -202,26 +169,13 @@ impl Relay {
         let admin = bind("admin-listen", config.admin_listen)?;
         let files = config.listen_unix.iter().filter_map(|path| unix::File::at(path)).collect();
         let listeners = Listeners { tcp: listeners, unix: paths, admin: Some(admin) };
-        let mut relay = Self::start_on(config, listeners, keys, store).await?;
+        let mut relay = Self::start(config, listeners, keys, store).await?;
         relay.files = files;
         Ok(relay)
     }
 
-    /// Starts serving on `listeners`, which the caller has bound (port 0 is any free one), and on `admin`. The last of them,
-    /// as many as `config.listen_tls` has, are for TLS alone.
+    /// Starts serving on `listeners`, which the caller has bound.
     pub async fn start(
-        config: RelayConfig,
-        listeners: Vec<TcpListener>,
-        admin: Option<TcpListener>,
-        keys: Keys,
-        store: Arc<dyn Store>,
-    ) -> Result<Self, RelayError> {
-        let listeners = Listeners { tcp: listeners, unix: Vec::new(), admin };
-        Self::start_on(config, listeners, keys, store).await
-    }
-
-    /// Starts serving on these.
-    pub async fn start_on(
         config: RelayConfig,
         listeners: Listeners,
         keys: Keys,
@@ -257,7 +211,7 @@ impl Relay {
         store: Arc<dyn Store>,
     ) -> Result<Self, RelayError> {
         let addresses = sockets.addresses()?.listen;
-        let tls = Tls::open(&config)?;
+        let tls = Tls::open(&config)?.map(Arc::new);
         let plain = addresses.len().saturating_sub(sockets.tls);
         let most = room::most(&config.limits);
         config.limits.standby = config.limits.standby.min(most / descriptors::STANDBY);
@@ -266,7 +220,6 @@ impl Relay {
             Arc::new(OpenPorts::new(config.tcp_ports.clone(), config.tcp_addresses(), Arc::clone(&room)));
         let registry = Registry::open(Arc::clone(&store), &config.limits).await?;
         let registry = Arc::new(registry.with_ports(Arc::clone(&ports) as Arc<_>));
-        let own = |task| AbortOnDropHandle::new(task);
         let mut tasks = Vec::new();
         let mut before = Predecessor::none();
         if let Some(mut courier) = predecessor {
@@ -276,7 +229,7 @@ impl Relay {
             ports.adopt(inherited, |port| registry.by_port(port).is_some());
             let limits = &config.limits;
             let (predecessor, carrying) = Predecessor::new(courier, limits.claim_wait, limits.into());
-            tasks.push(own(tokio::spawn(carrying)));
+            tasks.push(own(carrying));
             before = predecessor;
         }
         registry.open_ports(true);
@@ -286,17 +239,10 @@ impl Relay {
             .with_domains(registry.domains());
         let mut acme = None;
         if let Some(tls) = tls.as_ref().filter(|_| config.acme.is_wanted()) {
-            let ground = Ground {
-                store,
-                registry: Arc::clone(&registry),
-                routes: routes.clone(),
-                own: config.own_names(),
-                base_domain: config.base_domain.clone(),
-                certificates: Arc::clone(&tls.certificates),
-            };
-            let (opened, asked) = Acme::open(config.acme.clone(), ground).await?;
+            let (certificates, registry) = (Arc::clone(&tls.certificates), Arc::clone(&registry));
+            let (opened, asked) = Acme::open(&config, certificates, registry, routes.clone(), store).await?;
             let keeping = Arc::clone(&opened).keep(asked);
-            tasks.push(own(tokio::spawn(ending.begun.clone().run_until_cancelled_owned(keeping).map(drop))));
+            tasks.push(own(ending.begun.clone().run_until_cancelled_owned(keeping).map(drop)));
             acme = Some(opened);
         }
         let (sessions, open) = (TaskTracker::new(), Arc::new(Open::default()));
@@ -335,24 +281,24 @@ impl Relay {
             sessions,
             questions: TaskTracker::new(),
         });
-        tasks.push(own(tokio::spawn(registry.tend(keys))));
+        tasks.push(own(registry.tend(keys)));
         for (at, listener) in sockets.listen.iter().enumerate() {
             sockets::tune(listener.as_ref());
             let tls_port = at >= plain;
             let serve =
                 move |shared, stream, remote, place| listen::serve(shared, stream, remote, place, tls_port);
             let accepting = listen::accept(Arc::clone(&shared), Arc::clone(listener), serve);
-            tasks.push(own(tokio::spawn(accepting)));
+            tasks.push(own(accepting));
         }
         for listener in &sockets.unix {
-            tasks.push(own(tokio::spawn(listen::accept_unix(Arc::clone(&shared), Arc::clone(listener)))));
+            tasks.push(own(listen::accept_unix(Arc::clone(&shared), Arc::clone(listener))));
         }
-        if shared.tls.is_some() {
-            tasks.push(own(tokio::spawn(reload_now_and_then(Arc::clone(&shared)))));
+        if let Some(tls) = &shared.tls {
+            tasks.push(own(Arc::clone(tls).reload_now_and_then()));
         }
-        tasks.push(own(tokio::spawn(tcp::keep(Arc::clone(&shared)))));
+        tasks.push(own(tcp::keep(Arc::clone(&shared))));
         if let Some(admin) = &sockets.admin {
-            tasks.push(own(tokio::spawn(admin::serve(Arc::clone(admin), Arc::clone(&shared)))));
+            tasks.push(own(admin::serve(Arc::clone(admin), Arc::clone(&shared))));
         }
         Ok(Self { shared, addresses, sockets, tasks, files: Vec::new() })
     }
@@ -363,7 +309,7 @@ impl Relay {
         let socket = handover::Published::new(&self.shared.config.data_dir)?;
         let sockets = Sockets { files: !self.files.is_empty(), ..self.sockets.clone() };
         let serving = handover::serve(Arc::clone(&self.shared), socket, sockets);
-        self.tasks.push(AbortOnDropHandle::new(tokio::spawn(serving)));
+        self.tasks.push(own(serving));
         Ok(())
     }
 
@@ -405,11 +351,7 @@ impl Relay {
     }
 }
 
-async fn reload_now_and_then(shared: Arc<Shared>) {
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        if let Some(tls) = &shared.tls {
-            tls.reload();
-        }
-    }
+/// A task that ends when its handle is dropped.
+fn own(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(task))
 }

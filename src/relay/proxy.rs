@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::Shared;
 use super::carry::Terms;
 use super::errors::Cause;
-use super::exchange::{Account, Finish, Record, ResponseBody, Rest, Upload, is_resendable};
+use super::exchange::{Account, Delivery, Finish, LaneBody, Record, Rest, Upload, is_resendable};
 use super::extended::{self, Wanted};
 use super::fetch::Fetch;
 use super::forward;
@@ -20,7 +20,7 @@ use super::front::Content;
 use super::multiplex;
 use super::onward::{Onward, split_target};
 use super::policy;
-use super::rewrite::{self, Address};
+use super::rewrite;
 use super::secure;
 use super::upgrade::{self, Viewer};
 use super::viewer::{Connection, Pinned};
@@ -166,16 +166,7 @@ pub async fn forward(
     });
     let switched = answer.status == StatusCode::SWITCHING_PROTOCOLS;
     let protocols = answer.headers.get(header::UPGRADE).cloned();
-    let address = Address {
-        host: host.to_str().unwrap_or_default(),
-        prefix,
-        target_host: spec.host_header.as_ref().and_then(|host| host.to_str().ok()),
-    };
-    if let Some(policy) = &spec.policy {
-        // Before the rest: what an owner sets speaks for its own tunnel alone, too.
-        policy.response.apply(&mut answer.headers);
-    }
-    rewrite::response_headers(&mut answer.headers, address);
+    rewrite::response(&mut answer.headers, &spec, host, prefix);
 
     if switched {
         let (Some(on_upgrade), Some(wanted), Some(protocol)) = (on_upgrade, wanted, protocols) else {
@@ -194,7 +185,7 @@ pub async fn forward(
         *response.headers_mut() = answer.headers;
         let terms = Terms { idle: limits.idle_upgraded, running, ending: Arc::clone(&shared.ending) };
         let splicing = Box::pin(upgrade::splice(viewer, exchange.into_parts(), terms, account));
-        shared.tasks.spawn(shared.ending.cut.clone().run_until_cancelled_owned(splicing));
+        shared.spawn(splicing);
         return Ok(response);
     }
     if wanted.is_some_and(|wanted| wanted.is_mistaken(answer.status)) {
@@ -209,13 +200,11 @@ pub async fn forward(
     if version == Version::HTTP_10 && matches!(framing, Framing::Chunked | Framing::UntilClose) {
         connection.close_ends_body();
     }
-    let rest =
-        Rest { tasks: shared.tasks.clone(), busy: connection.hold(), ending: Arc::clone(&shared.ending) };
+    let rest = Rest { tasks: shared.tasks.clone(), busy: connection.hold() };
+    let terms = Terms { idle: limits.idle_exchange, running, ending: Arc::clone(&shared.ending) };
     let account = Account::new(tunnel, viewing, answer.status.as_u16(), record.take());
-    let mut body = ResponseBody::new(exchange, framing, finish, limits.idle_exchange, running, rest, account);
-    if let Some(policy) = &spec.policy {
-        body.keep_to(policy);
-    }
+    let body = LaneBody::new(exchange, framing, finish, rest);
+    let body = Delivery::new(body, terms, account, spec.policy.as_ref());
     let mut response = Response::new(Content::Target(Box::new(body)));
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;

@@ -4,6 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::forward::strip_hop_by_hop;
 use super::route::split_host;
+use crate::tunnel::Spec;
 
 /// What speaks for a whole origin, which is not one target's where tunnels are reached by path: who asks there, over what,
 /// with which errors, and what a browser keeps of it.
@@ -25,6 +26,21 @@ pub struct Address<'a> {
     pub prefix: Option<&'a str>,
     /// The host that the target was told, where it differs.
     pub target_host: Option<&'a str>,
+}
+
+/// The head of a target's response on its way through a tunnel that was reached by `host`, and by path under `prefix`:
+/// changed as its owner wants, and fit for the viewer.
+pub(super) fn response(headers: &mut HeaderMap, spec: &Spec, host: &HeaderValue, prefix: Option<&str>) {
+    if let Some(policy) = &spec.policy {
+        // Before the rest: what an owner sets speaks for its own tunnel alone, too.
+        policy.response.apply(headers);
+    }
+    let address = Address {
+        host: host.to_str().unwrap_or_default(),
+        prefix,
+        target_host: spec.host_header.as_ref().and_then(|host| host.to_str().ok()),
+    };
+    response_headers(headers, address);
 }
 
 /// Makes the headers of a response fit for the viewer.

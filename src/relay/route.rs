@@ -1,6 +1,7 @@
 //! Where a request goes: one of the relay's own hosts, or a tunnel by host or by path.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 
 use http::uri::Authority;
@@ -42,7 +43,7 @@ impl Routes {
     pub fn new(config: &RelayConfig, bound: Option<SocketAddr>) -> Self {
         let base_domain = config.base_domain.clone();
         let public_url = match (&config.public_url, bound) {
-            (Some(url), _) => url.to_string().trim_end_matches('/').to_owned(),
+            (Some(url), _) => url.to_string(),
             (None, Some(bound)) => {
                 let host = match (&base_domain, bound.ip()) {
                     (Some(base), _) => base.clone(),
@@ -60,10 +61,7 @@ impl Routes {
             }
             (None, None) => "http://localhost".to_owned(),
         };
-        let own_host = config.public_url.as_ref().and_then(|_| {
-            let authority = public_url.split_once("://").map_or(public_url.as_str(), |(_, rest)| rest);
-            split_host(authority).map(|(host, _)| host.to_ascii_lowercase())
-        });
+        let own_host = config.public_url.as_ref().map(|url| url.host().to_owned());
         let domains = Domains::default();
         Self { base_domain, own_host, by_path: config.path_routing, public_url, domains }
     }
@@ -86,12 +84,7 @@ impl Routes {
     /// Where viewers reach the tunnel `name`.
     pub fn url_of(&self, name: &str) -> String {
         let Some(base) = &self.base_domain else { return format!("{}{PATH_PREFIX}{name}", self.public_url) };
-        let (scheme, authority) = self.public_url.split_once("://").unwrap_or(("http", &self.public_url));
-        let port = split_host(authority).and_then(|(_, port)| port);
-        match port {
-            Some(port) => format!("{scheme}://{name}.{base}:{port}"),
-            None => format!("{scheme}://{name}.{base}"),
-        }
+        self.url_at(format_args!("{name}.{base}"))
     }
 
     /// Whether tunnels have hosts of their own.
@@ -101,8 +94,7 @@ impl Routes {
 
     /// Where viewers reach the tunnel whose port is `port`.
     pub fn tcp_url(&self, port: u16) -> String {
-        let (_, authority) = self.public_url.split_once("://").unwrap_or(("", &self.public_url));
-        let host = split_host(authority).map_or("localhost", |(host, _)| host);
+        let (_, host, _) = self.parts();
         format!("tcp://{host}:{port}")
     }
 
@@ -111,9 +103,7 @@ impl Routes {
         let (host, _) = split_host(host)?;
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         self.domains.tunnel_of(&host)?;
-        let (scheme, authority) = self.public_url.split_once("://")?;
-        let port = split_host(authority).and_then(|(_, port)| port);
-        Some(port.map_or_else(|| format!("{scheme}://{host}"), |port| format!("{scheme}://{host}:{port}")))
+        Some(self.url_at(host))
     }
 
     /// Where viewers reach the tunnel `name` by its name in TLS: without a base domain, by a domain of its own.
@@ -123,10 +113,24 @@ impl Routes {
             (None, Some(domain)) => domain.clone(),
             (None, None) => name.to_owned(),
         };
-        let (scheme, authority) = self.public_url.split_once("://").unwrap_or(("", &self.public_url));
-        let usual = if scheme == "https" { "443" } else { "80" };
-        let port = split_host(authority).and_then(|(_, port)| port).unwrap_or(usual);
+        let (scheme, _, port) = self.parts();
+        let port = port.unwrap_or(if scheme == "https" { "443" } else { "80" });
         format!("tls://{host}:{port}")
+    }
+
+    /// Scheme, host and port of the public URL.
+    fn parts(&self) -> (&str, &str, Option<&str>) {
+        let (scheme, authority) = self.public_url.split_once("://").unwrap_or(("http", &self.public_url));
+        let (host, port) = split_host(authority).unwrap_or(("localhost", None));
+        (scheme, host, port)
+    }
+
+    /// The public URL with another host.
+    fn url_at(&self, host: impl Display) -> String {
+        match self.parts() {
+            (scheme, _, Some(port)) => format!("{scheme}://{host}:{port}"),
+            (scheme, _, None) => format!("{scheme}://{host}"),
+        }
     }
 
     /// Routes by `host` (with or without a port) and then by `path`.

@@ -174,7 +174,7 @@ pub(super) fn data_version(conn: &Connection) -> Result<i64, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::statements::tests::row;
+    use crate::store::statements::tunnels::tests::row;
     use crate::store::{Put, Store};
 
     #[tokio::test]

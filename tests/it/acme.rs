@@ -11,7 +11,8 @@ use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::certs::{Secure, connect};
-use crate::pebble::{Pebble, Wanted, free_address};
+use crate::pebble::{Pebble, Wanted};
+use crate::ports::free_address;
 use crate::program::{Running, adit, keys};
 use crate::rig::{ALICE, Answer, Rig, echo_target, soon};
 

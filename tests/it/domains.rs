@@ -3,7 +3,8 @@
 use adit::relay::domains::DomainProof;
 use serde_json::{Value, json};
 
-use crate::pebble::{Dns, free_address};
+use crate::pebble::Dns;
+use crate::ports::free_address;
 use crate::rig::{ALICE, BOB, Rig, echo_target};
 
 async fn create(rig: &Rig, key: &str, name: &str, domains: &[&str]) -> (u16, Value) {

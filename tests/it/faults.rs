@@ -13,7 +13,7 @@ use std::path::Path;
 
 use adit::client::{Event, Proxies, Tunnel, TunnelBuilder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::sync::{mpsc, watch};
 
@@ -35,11 +35,6 @@ fn relay_at(home: &Path, address: SocketAddr, more: &[&str]) -> Command {
     let mut command = adit(home, &[&arguments[..], more].concat());
     command.env("ADIT_KEYS", keys());
     command
-}
-
-/// An address that was free a moment ago.
-async fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
 /// A process as that command has it, `wrapper`, which becomes it.

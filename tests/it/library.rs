@@ -15,12 +15,12 @@ use axum::extract::{Extension, Request};
 use axum::response::Response;
 use axum::routing::{get, post};
 use futures_util::{SinkExt, StreamExt, stream};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
 use tower_service::Service;
 
+use crate::ports::free_address;
 use crate::rig::{ALICE, Answer, BOB, Rig, echo_target, soon};
 use crate::wire;
 
@@ -31,11 +31,6 @@ fn web(rig: &Rig) -> TunnelBuilder {
 
 fn web_at(relay: SocketAddr) -> TunnelBuilder {
     Tunnel::to(format!("http://{relay}")).key(ALICE).name("web").proxies(Proxies::none())
-}
-
-/// An address on which nobody listens.
-async fn nowhere() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
 /// The next event but tries and requests.
@@ -299,7 +294,7 @@ async fn what_keeps_a_tunnel_from_opening_is_an_error_that_says_what_to_do() {
         (open(web(&rig).key("a b")).await, "Key", "check key()"),
         (open(web(&rig).name("bobs")).await, "Refused", "give another by name()"),
         (open(web(&rig).name("a.b")).await, "Name", "a-z"),
-        (open(web_at(nowhere().await)).await, "Unreachable", "check the relay's URL"),
+        (open(web_at(free_address().await)).await, "Unreachable", "check the relay's URL"),
         (open(Tunnel::to("relay.example")).await, "Relay", "write https://relay.example"),
         (open(web(&rig).ca("nonsense")).await, "Ca", "PEM"),
     ] {
@@ -314,7 +309,7 @@ async fn what_keeps_a_tunnel_from_opening_is_an_error_that_says_what_to_do() {
 
 #[tokio::test]
 async fn a_relay_that_is_not_there_yet_is_waited_for_where_that_is_wanted() {
-    let address = nowhere().await;
+    let address = free_address().await;
     let builder = web_at(address).wait_for_relay(true);
     let opening = tokio::spawn(builder.serve(sample::site()));
     let rig = Rig::on(Arc::new(Sqlite::memory().unwrap()), address, |_| {}).await;

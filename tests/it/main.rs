@@ -37,6 +37,7 @@ mod passthrough;
 mod pebble;
 mod peers;
 mod policy;
+mod ports;
 mod process;
 mod program;
 mod proxy_protocol;

@@ -22,6 +22,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use crate::counts::settle;
 use crate::grpc::{client, tunnel};
 use crate::http2::{Body, connect, empty, fed, get, next};
+use crate::policy;
 use crate::rig::{ALICE, Rig, soon, target};
 use crate::wire::scripted;
 
@@ -539,6 +540,58 @@ async fn the_rules_of_the_relay_hold() {
     assert_eq!(ask(&viewer, get("/").body(empty()).unwrap()).await.0, 503);
     drop(stream);
     settle(rig.admin, &json!({"exchanges": 0})).await;
+}
+
+#[tokio::test]
+async fn what_an_owner_sets_of_an_http_2_target_stays_within_its_tunnel() {
+    let rig = Rig::start().await;
+    let address = speaking(
+        |_| {},
+        |_, (_, mut answer)| async move {
+            let mut response = head(200);
+            response.headers_mut().insert("set-cookie", "a=1".parse().unwrap());
+            response.headers_mut().insert("x-gone", "1".parse().unwrap());
+            let mut stream = answer.send_response(response, false).unwrap();
+            let trailers = [("x-gone", "2"), ("x-kept", "3")];
+            let trailers = trailers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            stream.send_trailers(HeaderMap::from_iter(trailers)).unwrap();
+        },
+    )
+    .await;
+    let client = client(&rig, address).await;
+    let changes = [
+        "-X-Gone",
+        "+Set-Cookie: b=2; Path=/; Domain=localhost",
+        "Location: /login",
+        "Strict-Transport-Security: max-age=9",
+        "Clear-Site-Data: *",
+        "Alt-Svc: h3",
+        "X-Frame-Options: DENY",
+    ];
+    policy::set(&rig, &client.id, json!({"response_headers": changes})).await;
+    let viewer = connect(&rig).await;
+    let answers = async |url: &str| {
+        let request = Request::get(url).body(empty()).unwrap();
+        let (parts, body) = soon(viewer.clone().send_request(request)).await.unwrap().into_parts();
+        let trailers = soon(body.collect()).await.unwrap().trailers().cloned().unwrap();
+        assert_eq!(trailers.len(), 1);
+        assert_eq!(trailers["x-kept"], "3");
+        let all = |name: &str| {
+            let values = parts.headers.get_all(name).iter();
+            values.map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!((all("x-frame-options"), all("x-gone")), (vec!["DENY".to_owned()], vec![]));
+        let origin = ["strict-transport-security", "clear-site-data", "alt-svc"];
+        (all("set-cookie"), all("location"), origin.map(|name| all(name).len()))
+    };
+    let (cookies, location, origin) = answers("http://web.relay.test/").await;
+    assert_eq!((cookies, location), (vec!["a=1".into(), "b=2; Path=/".into()], vec!["/login".into()]));
+    assert_eq!(origin, [1; 3]);
+    // By path the origin is shared: nobody speaks for the others there.
+    let (cookies, location, origin) = answers("http://localhost/t/web/").await;
+    let cookie = "b=2; Path=/t/web/".to_owned();
+    assert_eq!((cookies, location), (vec!["a=1; Path=/t/web/".into(), cookie], vec!["/t/web/login".into()]));
+    assert_eq!(origin, [0; 3]);
 }
 
 #[tokio::test]

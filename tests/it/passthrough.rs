@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adit::client::{Proto, Proxies, ProxyProtocol, Tunnel, TunnelBuilder};
-use adit::relay::config::{PublicUrl, RelayConfig};
+use adit::relay::config::RelayConfig;
 use adit::relay::domains::DomainProof;
+use adit::relay::public_url::PublicUrl;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

@@ -3,18 +3,18 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::process::Child;
 use tokio::task::JoinSet;
 
 use crate::certs::Authority;
+use crate::ports::free_address;
 use crate::rig::{Answer, soon};
 use crate::tools::tool;
 
@@ -64,18 +64,6 @@ pub struct Pebble {
     pub ca: PathBuf,
     authority: Authority,
     _home: tempfile::TempDir,
-}
-
-/// An address for a program that must be told one: free, below those that the system gives away, and given to nobody
-/// else in this process.
-pub async fn free_address() -> SocketAddr {
-    static NEXT: AtomicU16 = AtomicU16::new(30_000);
-    loop {
-        let address = SocketAddr::from(([127, 0, 0, 1], NEXT.fetch_add(1, Ordering::Relaxed)));
-        if TcpListener::bind(address).await.is_ok() {
-            return address;
-        }
-    }
 }
 
 /// Where the authority looks for proofs, and how long its certificates are good.

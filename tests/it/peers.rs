@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
+use crate::ports::free_address;
 use crate::rig::{ALICE, BOB, Rig, read_request, soon, target};
 
 /// A program that ends with the test.
@@ -26,10 +27,6 @@ pub async fn listening(address: &str) {
         }
     })
     .await;
-}
-
-pub async fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
 /// A keep-alive target that answers every request with its own name.
@@ -67,7 +64,7 @@ async fn behind_a_pooling_nginx_no_request_reaches_another_tenants_target() {
     let _first = rig.client(ALICE, "first", named("first").await).await;
     let _second = rig.client(BOB, "second", named("second").await).await;
     let directory = tempfile::tempdir().unwrap();
-    let port = free_port().await;
+    let port = free_address().await.port();
     let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {}/{kind};", directory.path().display()))
         .concat();

@@ -4,14 +4,11 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::frames::Raw;
+use crate::ports::free_address;
 use crate::program::{RELAY, Running, adit, http, keys, run};
 use crate::rig::{ALICE, BOB};
 
 const HEALTH: &str = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-/// A port that was free a moment ago.
-async fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
-}
 
 // ---- options ----
 
@@ -146,7 +143,7 @@ async fn listing_keys_makes_no_database() {
 #[tokio::test]
 async fn it_listens_on_every_address_of_both_families() {
     let home = tempfile::tempdir().unwrap();
-    let port = free_port().await;
+    let port = free_address().await.port();
     let (four, six) = (format!("0.0.0.0:{port}"), format!("[::]:{port}"));
     let all = [
         "relay",
@@ -207,7 +204,7 @@ async fn sigterm_tells_clients_to_come_back_and_exits_with_0() {
 #[tokio::test]
 async fn names_and_keys_are_there_after_kill_9() {
     let home = tempfile::tempdir().unwrap();
-    let listen = format!("127.0.0.1:{}", free_port().await);
+    let listen = free_address().await.to_string();
     let command = || {
         let mut command = adit(home.path(), &["relay", "--listen", &listen, "--admin-listen", "127.0.0.1:0"]);
         command.env("ADIT_KEYS", keys());

@@ -13,9 +13,10 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::http2;
 use crate::level_two::{Two, read_until};
-use crate::peers::{free_port, listening, start};
+use crate::peers::{listening, start};
+use crate::ports::{free_address, some_ports};
 use crate::rig::{ALICE, Answer, Rig, echo_target, read_all, read_head, soon};
-use crate::tcp::{some_ports, viewers_of};
+use crate::tcp::viewers_of;
 use crate::wire::{Recorder, Viewer, by_hand};
 
 const GET: &str =
@@ -288,7 +289,7 @@ async fn a_standby_socket_begins_with_the_header_and_a_header_in_tls_is_refused(
 async fn nginx_learns_who_the_viewer_is_by_both_versions_and_both_kinds_of_tunnel() {
     let rig = Rig::with(|config| config.tcp_ports = Some(some_ports())).await;
     let directory = tempfile::tempdir().unwrap();
-    let port = free_port().await;
+    let port = free_address().await.port();
     let dir = directory.path().display();
     let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {dir}/{kind};"))

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adit::auth::{Keys, Secret, StaticKey};
-use adit::relay::Relay;
 use adit::relay::config::RelayConfig;
+use adit::relay::{Listeners, Relay};
 use adit::store::{Sqlite, Store};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -68,9 +68,9 @@ impl Rig {
         let (address, admin) = (listener.local_addr().unwrap(), admin_listener.local_addr().unwrap());
         let keys =
             Keys::new(Arc::clone(&store), config.static_keys.clone()).with_tokens(config.jwt_secrets.clone());
-        let relay = Relay::start(config, vec![listener], Some(admin_listener), keys, Arc::clone(&store))
-            .await
-            .unwrap();
+        let listeners =
+            Listeners { tcp: vec![listener], admin: Some(admin_listener), ..Listeners::default() };
+        let relay = Relay::start(config, listeners, keys, Arc::clone(&store)).await.unwrap();
         Self { relay: Some(relay), address, admin, store }
     }
 

@@ -215,7 +215,8 @@ async fn an_ipv6_listener_serves_and_tells_the_address() {
 #[tokio::test]
 async fn the_public_url_is_an_own_host_too() {
     let rig = Rig::with(|config| {
-        config.public_url = Some(adit::relay::config::PublicUrl::parse("https://door.example:8443").unwrap());
+        config.public_url =
+            Some(adit::relay::public_url::PublicUrl::parse("https://door.example:8443").unwrap());
     })
     .await;
     let _client = rig.client(ALICE, "web", scripted("HTTP/1.1 204 No Content\r\n\r\n").await).await;

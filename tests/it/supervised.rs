@@ -9,7 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixDatagram, UnixStream};
 use tokio::process::Command;
 
-use crate::peers::{free_port, listening, start};
+use crate::peers::{listening, start};
+use crate::ports::free_address;
 use crate::program::{RELAY, Running, adit, keys, signal};
 use crate::rig::{ALICE, Answer, echo_target, soon};
 use crate::takeover::successor_with;
@@ -43,7 +44,7 @@ async fn behind_nginx_viewers_and_clients_come_in_at_a_path() {
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(probe(&path).await.unwrap(), 200);
 
-    let (port, dir) = (free_port().await, home.path().display());
+    let (port, dir) = (free_address().await.port(), home.path().display());
     let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {dir}/{kind};"))
         .concat();

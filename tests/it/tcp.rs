@@ -1,9 +1,8 @@
 //! TCP tunnels: a port of the relay that leads to a target, whatever is spoken there.
 
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use adit::client::{Event, Proto, Proxies, Tunnel, TunnelBuilder};
@@ -17,18 +16,10 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::counts::settle;
 use crate::drain::stop;
 use crate::level_two::{Two, data_at, read_until, send};
+use crate::ports::some_ports;
 use crate::program::{RELAY, Running, adit as program, keys};
 use crate::rig::{ALICE, BOB, Client, Rig, read_all, soon, target};
 use crate::wire::by_hand;
-
-/// Ports for one test; below those that the system gives to others.
-pub fn some_ports() -> RangeInclusive<u16> {
-    const EACH: u16 = 8;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let begin = 10000 + (std::process::id() % 60) as u16 * 320;
-    let from = begin + NEXT.fetch_add(EACH, Ordering::Relaxed);
-    from..=from + EACH - 1
-}
 
 /// A relay with ports for tunnels.
 pub async fn rig(change: impl FnOnce(&mut RelayConfig)) -> Rig {

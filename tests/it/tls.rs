@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit::relay::config::{PublicUrl, RelayConfig};
+use adit::relay::config::RelayConfig;
 use adit::relay::domains::DomainProof;
+use adit::relay::public_url::PublicUrl;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::CipherSuite;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -106,6 +109,30 @@ async fn http2_is_spoken_when_it_is_offered_and_http_1_otherwise() {
     }
     let error = tls.authority.connect(tls.rig.address, "web.relay.test", &["gopher"]).await.unwrap_err();
     assert!(error.to_string().contains("NoApplicationProtocol"), "{error}");
+}
+
+#[tokio::test]
+async fn who_likes_aes_best_gets_the_cheaper_one_and_who_does_not_gets_what_it_likes() {
+    let tls = Tls::start().await;
+    let all = aws_lc_rs::default_provider().cipher_suites;
+    // As OpenSSL and rustls offer them, then as a telephone without instructions for AES, then without the cheaper one.
+    let usual = [CipherSuite::TLS13_AES_256_GCM_SHA384, CipherSuite::TLS13_AES_128_GCM_SHA256];
+    let telephone = [CipherSuite::TLS13_CHACHA20_POLY1305_SHA256, CipherSuite::TLS13_AES_128_GCM_SHA256];
+    let only = [CipherSuite::TLS13_AES_256_GCM_SHA384];
+    let old = [
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    ];
+    let cases = [(&usual[..], usual[1]), (&telephone, telephone[0]), (&only, only[0]), (&old, old[1])];
+    for (offered, agreed) in cases {
+        let find = |wanted: &CipherSuite| *all.iter().find(|suite| suite.suite() == *wanted).unwrap();
+        let cipher_suites = offered.iter().map(find).collect();
+        let provider = CryptoProvider { cipher_suites, ..aws_lc_rs::default_provider() };
+        let config = tls.authority.client_with(provider, &[]);
+        let stream = connect(tls.rig.address, "web.relay.test", config).await.unwrap();
+        let suite = stream.get_ref().1.negotiated_cipher_suite().unwrap().suite();
+        assert_eq!(suite, agreed, "of {offered:?}");
+    }
 }
 
 #[tokio::test]

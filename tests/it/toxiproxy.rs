@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::process::Child;
 
+use crate::ports::free_address;
 use crate::program::http;
 use crate::rig::{Answer, soon};
 use crate::tools::tool;
@@ -30,9 +31,7 @@ impl Toxiproxy {
     pub async fn start() -> Self {
         loop {
             // It takes a port for its API and does not tell which one it was given.
-            let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let api = free.local_addr().unwrap();
-            drop(free);
+            let api = free_address().await;
             let mut command = tool("toxiproxy");
             command.args(["-host", "127.0.0.1", "-port", &api.port().to_string()]);
             let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

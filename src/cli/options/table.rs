@@ -6,8 +6,9 @@ use super::values::{
     HIDDEN, address, count, count_or_none, email, https_url, ip, jwt_secret, mode, network, one, path, ports,
     show_or_none, show_size, show_switch, show_wait, size, size_or_none, static_key, switch, unix_path, wait,
 };
-use crate::relay::config::{LogFormat, PublicUrl, RelayConfig, base_domain};
+use crate::relay::config::{LogFormat, RelayConfig};
 use crate::relay::domains::DomainProof;
+use crate::relay::public_url::{PublicUrl, base_domain};
 
 /// Where an option can be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

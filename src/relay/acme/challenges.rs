@@ -11,6 +11,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use crate::relay::route::split_host;
+use crate::relay::tls::ALPN_CHALLENGE;
 use crate::sync::lock;
 
 /// The answers that are prepared.
@@ -66,7 +67,7 @@ impl Challenges {
         let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let config = config.map_err(|error| failed(&error))?;
         let mut config = config.with_no_client_auth().with_cert_resolver(Arc::new(shown));
-        config.alpn_protocols = vec![b"acme-tls/1".to_vec()];
+        config.alpn_protocols = vec![ALPN_CHALLENGE.to_vec()];
         lock(&self.alpn).insert(name.to_owned(), Arc::new(config));
         Ok(Prepared::Alpn(Arc::clone(self), name.to_owned()))
     }

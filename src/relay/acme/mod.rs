@@ -18,6 +18,7 @@ use rustls::ServerConfig;
 use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::time::Instant;
 
+use super::config::RelayConfig;
 use super::route::{Route, Routes};
 use super::tls::{Certificate, Certificates};
 use crate::proto::limits::acme;
@@ -92,31 +93,18 @@ pub struct Acme {
     ended: watch::Sender<()>,
 }
 
-/// What an [`Acme`] stands on.
-pub struct Ground {
-    /// Keeps accounts and certificates.
-    pub store: Arc<dyn Store>,
-    /// Knows the tunnels.
-    pub registry: Arc<Registry>,
-    /// Knows whose a host is.
-    pub routes: Routes,
-    /// Names of the relay itself.
-    pub own: Vec<String>,
-    /// What tunnels are below.
-    pub base_domain: Option<String>,
-    /// Shows what was ordered.
-    pub certificates: Arc<Certificates>,
-}
-
 impl Acme {
-    /// With the certificates that were ordered before. The receiver is for [`Acme::keep`].
+    /// With the certificates that were ordered before, which `certificates` shows from now on. The receiver is for
+    /// [`Acme::keep`].
     pub async fn open(
-        config: AcmeConfig,
-        ground: Ground,
+        config: &RelayConfig,
+        certificates: Arc<Certificates>,
+        registry: Arc<Registry>,
+        routes: Routes,
+        store: Arc<dyn Store>,
     ) -> Result<(Arc<Self>, mpsc::Receiver<String>), AcmeError> {
-        let https = Https::new(config.ca.as_deref())?;
-        let Ground { store, registry, routes, own, base_domain, certificates } = ground;
-        let directory = config.directory();
+        let https = Https::new(config.acme.ca.as_deref())?;
+        let directory = config.acme.directory();
         for row in store.certificates().await? {
             // One of another authority, perhaps tried out before, is no substitute.
             if row.directory != directory {
@@ -131,14 +119,14 @@ impl Acme {
         }
         let (asked, receiver) = mpsc::channel(acme::QUEUE);
         let acme = Self {
-            config,
+            config: config.acme.clone(),
             https,
             account: OnceCell::new(),
             store,
             registry,
             routes,
-            own,
-            base_domain,
+            own: config.own_names(),
+            base_domain: config.base_domain.clone(),
             certificates,
             challenges: Arc::default(),
             orders: Mutex::default(),
@@ -151,7 +139,7 @@ impl Acme {
     /// Until there is a certificate for `name`, or it is clear that there will be none now. Names of nobody cost nothing
     /// but a look.
     pub async fn obtain(&self, name: &str) {
-        if self.certificates.find(name).is_some() || !self.may_have(name) {
+        if self.certificates.has(name) || !self.may_have(name) {
             return;
         }
         let mut ended = self.ended.subscribe();
@@ -162,7 +150,7 @@ impl Acme {
         if !is_running && (!may_begin || self.asked.try_send(name.to_owned()).is_err()) {
             return;
         }
-        while self.certificates.find(name).is_none() {
+        while !self.certificates.has(name) {
             if ended.changed().await.is_err() || lock(&self.orders).has_failed(name) {
                 return;
             }

@@ -1,10 +1,12 @@
 //! One request and its response over one lane: the head comes back as soon as it is there, the body follows.
 
 mod body;
+mod delivery;
 mod record;
 mod upload;
 
-pub use body::{Account, Finish, ResponseBody, Rest};
+pub use body::{Account, Finish, LaneBody, Rest};
+pub use delivery::{Broken, Delivery, Source};
 pub use record::Record;
 pub use upload::{Upload, UploadError};
 

@@ -98,7 +98,7 @@ impl Connection {
                 pool.remove(&weak);
             }
         };
-        shared.tasks.spawn(shared.ending.cut.clone().run_until_cancelled_owned(carrying));
+        shared.spawn(carrying);
         match timeout(wait, hello).await {
             // One that takes no request at all is of no use.
             Ok(Ok(Ok(()))) if connection.requests.current_max_send_streams() == 0 => Err(Cause::TargetClosed),

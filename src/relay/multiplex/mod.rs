@@ -25,8 +25,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::carry::Terms;
 use super::errors::Cause;
-use super::exchange::{Account, Record, is_resendable};
+use super::exchange::{Account, Delivery, Record, is_resendable};
 use super::extended::Wanted;
 use super::forward::takes_trailers;
 use super::front::Content;
@@ -34,13 +35,13 @@ use super::grpc;
 use super::onward::Onward;
 use super::policy;
 use super::proxy::{UploadBody, viewer_address};
-use super::rewrite::{self, Address};
+use super::rewrite;
 use super::viewer::Connection;
 use crate::link::Ask;
 use crate::proto::api::Proto;
 use crate::proto::limits::multiplex::AGAIN;
 use crate::tunnel::{Spec, Tunnel, Viewing};
-use body::{Remainder, Terms};
+use body::Remainder;
 use connection::{Place, cause_of, is_unprocessed};
 use upload::Upload;
 
@@ -110,20 +111,11 @@ pub async fn forward(asked: Asked<'_>) -> Result<Response<Content>, Cause> {
     }
 
     let (mut head, body) = response.into_parts();
-    let address = Address {
-        host: asked.onward.host.to_str().unwrap_or_default(),
-        prefix: asked.onward.prefix,
-        target_host: asked.spec.host_header.as_ref().and_then(|host| host.to_str().ok()),
-    };
-    rewrite::response_headers(&mut head.headers, address);
-    if let Some(policy) = &asked.spec.policy {
-        policy.response.apply(&mut head.headers);
-    }
+    rewrite::response(&mut head.headers, asked.spec, asked.onward.host, asked.onward.prefix);
     let terms = Terms {
         idle: limits.idle_exchange,
         running: asked.running,
         ending: Arc::clone(&asked.shared.ending),
-        policy: asked.spec.policy.clone(),
     };
     if let Some((wanted, on_upgrade)) = websocket
         && head.status.is_success()
@@ -158,7 +150,8 @@ pub async fn forward(asked: Asked<'_>) -> Result<Response<Content>, Cause> {
         head.headers.entry(header::TRAILER).or_insert(trailers);
     }
     let account = Account::new(asked.tunnel, asked.viewing, head.status.as_u16(), asked.record.take());
-    let body = StreamBody::new(body, place, Remainder { task, received, failed }, terms, account);
+    let body = StreamBody::new(body, place, Remainder { task, received, failed });
+    let body = Delivery::new(body, terms, account, asked.spec.policy.as_ref());
     let mut response = Response::new(Content::Multiplexed(Box::new(body)));
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;

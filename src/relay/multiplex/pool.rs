@@ -84,7 +84,7 @@ impl Pool {
         let (pool, shared, tunnel) = (Arc::clone(self), Arc::clone(shared), Arc::clone(tunnel));
         let session = Arc::clone(session);
         // In a task of its own: the viewer who asked for it may leave, and others wait for it.
-        shared.tasks.clone().spawn(shared.ending.cut.clone().run_until_cancelled_owned(async move {
+        Arc::clone(&shared).spawn(async move {
             let lane = match session.ready(ask) {
                 Some(lane) => Ok(lane),
                 None => session.open(ask).await,
@@ -98,7 +98,7 @@ impl Pool {
                     .map_err(Failure::Shake),
             };
             let _ = tell.send(Some(opened));
-        }));
+        });
         opened
     }
 }

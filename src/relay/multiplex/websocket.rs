@@ -12,12 +12,11 @@ use http::{HeaderValue, Response, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::body::Terms;
 use super::connection::Place;
 use super::upload::poll_room;
 use crate::proto::limits::read::MODEST;
 use crate::relay::Shared;
-use crate::relay::carry;
+use crate::relay::carry::Terms;
 use crate::relay::errors::Cause;
 use crate::relay::exchange::{Account, Record};
 use crate::relay::extended::Wanted;
@@ -71,14 +70,10 @@ pub fn switch(
     };
     let account = Account::new(tunnel, viewing, status.as_u16(), record.take());
     let viewer = upgrade::Viewer::new(on_upgrade, connection, version, &shared.open.upgraded);
-    let terms = carry::Terms {
-        idle: shared.config.limits.idle_upgraded,
-        running: terms.running,
-        ending: terms.ending,
-    };
+    let terms = Terms { idle: shared.config.limits.idle_upgraded, ..terms };
     let parts = (Bytes::new(), Box::new(stream) as Box<dyn Duplex>, None);
     let splicing = Box::pin(upgrade::splice(viewer, parts, terms, account));
-    shared.tasks.spawn(shared.ending.cut.clone().run_until_cancelled_owned(splicing));
+    shared.spawn(splicing);
     let mut response = Response::new(Content::Page(Default::default()));
     *response.status_mut() = status;
     *response.headers_mut() = head.headers;

@@ -147,9 +147,9 @@ impl Certificates {
         self.change(|shown| drop(shown.ordered.insert(name, certificate)));
     }
 
-    /// The one for `name`, if there is one.
-    pub fn find(&self, name: &str) -> Option<Certificate> {
-        self.shown().find(name).cloned()
+    /// Whether there is one for `name`.
+    pub fn has(&self, name: &str) -> bool {
+        self.shown().find(name).is_some()
     }
 
     /// Whether one of the operator's own is for `name`.
@@ -233,11 +233,12 @@ mod tests {
         certificates.set_ordered("web.relay.test".into(), web);
         certificates.set_ordered("*.relay.test".into(), all.clone());
         certificates.set_ordered("relay.test".into(), all);
-        let names = |name: &str| certificates.find(name).map(|found| found.names);
+        let names = |name: &str| certificates.shown().find(name).map(|found| found.names.clone());
         assert_eq!(names("relay.test"), Some(vec!["relay.test".into()]));
         assert_eq!(names("web.relay.test"), Some(vec!["web.relay.test".into()]));
         assert_eq!(names("api.relay.test"), Some(vec!["*.relay.test".into()]));
         assert_eq!(names("other.test"), None);
+        assert!(certificates.has("api.relay.test") && !certificates.has("other.test"));
     }
 
     #[test]

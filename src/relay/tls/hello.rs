@@ -10,6 +10,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::server::{StartHandshake, TlsStream};
 
+use super::{ALPN_CHALLENGE, ciphers};
 use crate::proto::limits::tls::HELLO_BYTES;
 
 /// What a viewer has said that speaks TLS.
@@ -18,13 +19,12 @@ pub struct Hello {
     pub name: Option<Box<str>>,
     /// It offers the protocol of TLS-ALPN-01 (RFC 8737), which is no viewer's.
     pub is_challenge: bool,
+    /// Of the ciphers that it offers, the first that is anything to us is AES.
+    pub prefers_aes: bool,
     accepted: Accepted,
     stream: TcpStream,
     bytes: BytesMut,
 }
-
-/// TLS-ALPN-01 in ALPN.
-const ALPN_CHALLENGE: &[u8] = b"acme-tls/1";
 
 impl Hello {
     /// Whether a connection that begins with this byte speaks TLS: a handshake record (RFC 8446, section 5.1). No method
@@ -49,8 +49,9 @@ impl Hello {
                     let name = hello.server_name().map(|name| name.to_ascii_lowercase().into_boxed_str());
                     let mut offered = hello.alpn().into_iter().flatten();
                     let is_challenge = offered.any(|protocol| protocol == ALPN_CHALLENGE);
+                    let prefers_aes = ciphers::prefers_aes(hello.cipher_suites());
                     drop((offered, hello));
-                    return Ok(Self { name, is_challenge, accepted, stream, bytes });
+                    return Ok(Self { name, is_challenge, prefers_aes, accepted, stream, bytes });
                 }
                 Ok(None) if bytes.len() >= HELLO_BYTES => return Err(io::ErrorKind::InvalidData.into()),
                 Ok(None) => {

@@ -251,14 +251,6 @@ impl Connection {
 /// An exchange under way.
 pub struct Busy(Arc<Connection>);
 
-impl Busy {
-    /// Another guard of the same exchange.
-    pub fn hold(&self) -> Self {
-        self.0.exchanges.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(&self.0))
-    }
-}
-
 impl Drop for Busy {
     fn drop(&mut self) {
         if self.0.exchanges.fetch_sub(1, Ordering::Relaxed) == 1 {

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use super::{free_address, halves, is_offline, is_online, relay, relay_at, served, tunnel, until};
+use super::{halves, is_offline, is_online, relay, relay_at, served, tunnel, until};
+use crate::ports::free_address;
 use crate::program::{Running, adit, http, run};
 use crate::rig::{ALICE, soon};
 

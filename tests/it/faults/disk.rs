@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::{free_address, halves, is_online, relay, relay_at, served, tunnel, under, until};
+use super::{halves, is_online, relay, relay_at, served, tunnel, under, until};
+use crate::ports::free_address;
 use crate::program::{Running, adit, keys, run};
 use crate::rig::{ALICE, BOB, soon};
 

@@ -8,9 +8,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{
-    all_broken, answer, free_address, half_way, halves, is_offline, is_online, relay, relay_at, served,
-    tunnel, until, viewer,
+    all_broken, answer, half_way, halves, is_offline, is_online, relay, relay_at, served, tunnel, until,
+    viewer,
 };
+use crate::ports::free_address;
 use crate::program::{Running, adit, http, signal};
 use crate::rig::{ALICE, Rig, soon};
 

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::{by_path, tunnel};
+use crate::ports::free_address;
 use crate::program::http;
 use crate::rig::{ALICE, Answer, Rig, read_head, read_request, soon, target};
 use crate::wire::{Viewer, by_hand, ended};
@@ -31,10 +32,7 @@ async fn get(rig: &Rig, name: &str) -> Answer {
 
 #[tokio::test]
 async fn a_target_that_refuses_is_502_at_once() {
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nowhere = free.local_addr().unwrap();
-    drop(free);
-    let (rig, _clients) = both(nowhere).await;
+    let (rig, _clients) = both(free_address().await).await;
     for name in NAMES {
         let begun = Instant::now();
         let refused = get(&rig, name).await;

@@ -1,0 +1,62 @@
+//! What all connections of a relay share.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::TokioExecutor;
+use tokio_util::task::TaskTracker;
+
+use super::acme::Acme;
+use super::config::RelayConfig;
+use super::counts::Open;
+use super::ending::Ending;
+use super::room::Room;
+use super::route::Routes;
+use super::tcp::OpenPorts;
+use super::tls::Tls;
+use crate::auth::Keys;
+use crate::link::peer::Predecessor;
+use crate::link::sockets::Pending;
+use crate::tunnel::Registry;
+
+/// One for each relay.
+pub struct Shared {
+    pub config: RelayConfig,
+    pub routes: Routes,
+    pub registry: Arc<Registry>,
+    /// Those that lead to tunnels.
+    pub ports: Arc<OpenPorts>,
+    pub api: axum::Router,
+    pub http1: http1::Builder,
+    pub http2: http2::Builder<TokioExecutor>,
+    /// Names this relay in forwarded requests, so that loops are seen.
+    pub via: HeaderValue,
+    /// How to speak TLS, if that is wanted.
+    pub tls: Option<Arc<Tls>>,
+    /// Orders certificates, if that is wanted.
+    pub acme: Option<Arc<Acme>>,
+    /// Room for connections.
+    pub room: Arc<Room>,
+    /// Connections that wait for their data socket.
+    pub pending: Arc<Pending>,
+    pub keys: Arc<Keys>,
+    pub ending: Arc<Ending>,
+    /// What is open.
+    pub open: Arc<Open>,
+    /// The process whose listeners we have, while it lives.
+    pub predecessor: Predecessor,
+    /// Connections of viewers and what was upgraded from them, see [`Shared::spawn`].
+    pub tasks: TaskTracker,
+    /// Control sockets, which outlive the viewers at a shutdown.
+    pub sessions: TaskTracker,
+    /// What a successor asks for.
+    pub questions: TaskTracker,
+}
+
+impl Shared {
+    /// Runs `task` among those that the end of the relay waits for, until it cuts what still runs.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(self.ending.cut.clone().run_until_cancelled_owned(task));
+    }
+}
