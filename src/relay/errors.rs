@@ -102,6 +102,51 @@ pub enum Cause {
     Internal,
 }
 
+/// The labels of all causes.
+pub const LABELS: [&str; 41] = [
+    "auth_busy",
+    "auth_required",
+    "bad_host",
+    "bad_request",
+    "bad_response",
+    "body_too_large",
+    "broke_off",
+    "client_gone",
+    "client_offline",
+    "draining",
+    "forbidden",
+    "head_too_large",
+    "https_only",
+    "internal",
+    "interstitial",
+    "loop",
+    "method_not_allowed",
+    "misdirected",
+    "no_such_tunnel",
+    "no_websocket",
+    "not_claimed",
+    "not_http",
+    "not_http2",
+    "rate_limited",
+    "rejected",
+    "relay_full",
+    "signature_busy",
+    "signature_refused",
+    "slow_body",
+    "slow_head",
+    "suspended",
+    "target_closed",
+    "target_reset",
+    "target_silent",
+    "target_too_long",
+    "too_many_waiting",
+    "tunnel_ended",
+    "upload_cut",
+    "viewer_left",
+    "viewers_per_key",
+    "waiting_per_key",
+];
+
 /// Status, label, and what the viewer reads.
 struct Text {
     status: u16,
@@ -423,6 +468,23 @@ pub fn request_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_list_of_labels_has_those_of_all_causes_and_no_others() {
+        let source = include_str!("errors.rs");
+        let (_, texts) = source.split_once("fn text(&self)").unwrap();
+        let (texts, _) = texts.split_once("fn is_of_a_quota").unwrap();
+        let words: Vec<_> = texts.split([' ', ',', '(', '\n']).filter(|word| !word.is_empty()).collect();
+        let is_status = |word: &str| word.len() == 3 && word.parse::<u16>().is_ok();
+        let mut named: Vec<_> = words
+            .windows(2)
+            .filter(|pair| (is_status(pair[0]) || pair[0] == ")") && pair[1].starts_with('"'))
+            .map(|pair| pair[1].trim_matches('"'))
+            .collect();
+        named.sort_unstable();
+        named.dedup();
+        assert_eq!(named, LABELS);
+    }
 
     #[test]
     fn the_page_is_html_for_browsers_and_problem_json_for_programs() {

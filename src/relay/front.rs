@@ -94,11 +94,11 @@ pub async fn serve(
     let version = request.version();
     let grpc = version == Version::HTTP_2 && grpc::is_of(request.headers());
     let head = request.method() == Method::HEAD;
-    let mut record = shared.config.log_exchanges.then(|| {
-        let viewer =
-            forward::viewer(connection.remote.ip(), request.headers(), &shared.config.trusted_proxies);
-        Record::new(&request, &viewer.to_string(), &shared.ending)
-    });
+    let viewer = || {
+        let trusted = &shared.config.trusted_proxies;
+        forward::viewer(connection.remote.ip(), request.headers(), trusted).to_string()
+    };
+    let mut record = Some(Record::new(&request, viewer, &shared.ledger));
     let mut answer = match answer(&shared, &connection, request, &mut record).await {
         Ok(response) => response,
         Err(cause) => {

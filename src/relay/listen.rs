@@ -288,9 +288,7 @@ async fn drive<C>(
 
 /// Notes what was answered without being a request.
 fn unread(shared: &Shared, connection: &Connection, cause: &Cause) {
-    if shared.config.log_exchanges {
-        Record::unread(connection.remote_text(), &shared.ending, cause);
-    }
+    Record::unread(connection.remote_text(), &shared.ledger, cause);
 }
 
 /// hyper for HTTP/1 viewers. Its own deadlines are off: it cannot tell a slow head from an idle connection.

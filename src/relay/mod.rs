@@ -21,6 +21,7 @@ mod grpc;
 mod handover;
 mod listen;
 mod multiplex;
+mod observe;
 #[doc(hidden)]
 pub mod onward;
 mod policy;
@@ -76,7 +77,9 @@ use config::RelayConfig;
 use counts::Open;
 use domains::Prover;
 use ending::Ending;
+use exchange::Ledger;
 use handover::Sockets;
+use observe::Observer;
 use room::Room;
 use route::Routes;
 use shared::Shared;
@@ -260,6 +263,7 @@ impl Relay {
             room: Arc::clone(&room),
         });
         let via = HeaderValue::from_str(&errors::request_id()).unwrap_or(HeaderValue::from_static("adit"));
+        let ledger = Arc::new(Ledger::new(config.log_exchanges, Arc::clone(&ending)));
         let shared = Arc::new(Shared {
             http1: http1(&config.limits),
             http2: listen::http2(&config.limits),
@@ -272,6 +276,8 @@ impl Relay {
             ports,
             api,
             via,
+            ledger,
+            observer: Observer::default(),
             pending,
             keys: Arc::clone(&keys),
             ending,

@@ -54,9 +54,17 @@ pub async fn claim(tunnel: &Tunnel, ask: Ask, wait: Duration) -> Option<Result<L
     let viewer = ask.remote.ip();
     let first = tunnel.pick(viewer, &[])?;
     if first.load.is_none() {
-        return Some(first.open(ask).await);
+        return Some(open(tunnel, first, ask).await);
     }
     Some(Box::pin(among(tunnel, ask, wait, first, &mut Vec::new())).await)
+}
+
+/// A stream of its own to the client that was picked, with the time that this took.
+async fn open(tunnel: &Tunnel, picked: Picked, ask: Ask) -> Result<Lane, OpenError> {
+    let began = Instant::now();
+    let lane = picked.open(ask).await?;
+    tunnel.traffic.waited(began.elapsed());
+    Ok(lane)
 }
 
 /// The same, beginning with `first`; all that are asked become `tried`.
@@ -76,7 +84,7 @@ pub async fn among(
         let left = deadline.saturating_duration_since(Instant::now());
         let others = tunnel.has_others(tried);
         let part = if others { left.min(wait / replicas::CLAIM_PART) } else { left };
-        failed = match timeout(part, picked.open(ask)).await {
+        failed = match timeout(part, open(tunnel, picked, ask)).await {
             Ok(Err(OpenError::Draining)) => return Err(OpenError::Draining),
             Ok(Err(error)) => error,
             Ok(lane) => return lane,

@@ -11,6 +11,8 @@ use super::acme::Acme;
 use super::config::RelayConfig;
 use super::counts::Open;
 use super::ending::Ending;
+use super::exchange::Ledger;
+use super::observe::Observer;
 use super::room::Room;
 use super::route::Routes;
 use super::tcp::OpenPorts;
@@ -42,6 +44,10 @@ pub struct Shared {
     pub pending: Arc<Pending>,
     pub keys: Arc<Keys>,
     pub ending: Arc<Ending>,
+    /// What exchanges came to.
+    pub ledger: Arc<Ledger>,
+    /// Counts for operators.
+    pub observer: Observer,
     /// What is open.
     pub open: Arc<Open>,
     /// The process whose listeners we have, while it lives.

@@ -23,6 +23,7 @@ impl Registry {
         loop {
             ticks.tick().await;
             for tunnel in self.all() {
+                tunnel.traffic.tick();
                 // Asked for once: with thousands of tunnels this loop is a third of what an idle relay does.
                 let (session, others) = tunnel.sessions();
                 if tunnel.is_expired() || (session.is_none() && tunnel.unseen_for() > tunnel.reserved_for()) {

@@ -1,11 +1,13 @@
 //! What goes through a tunnel, counted; and how much of that the store knows.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 
 use super::unix_ms;
 use crate::store::{Activity, TunnelRow};
 use crate::sync::lock;
+use crate::tally::{Histogram, Snapshot};
 
 /// Totals of one tunnel, as far as this process knows them.
 #[derive(Debug, Default)]
@@ -16,6 +18,11 @@ pub struct Traffic {
     pub bytes_out: AtomicU64,
     /// Requests of viewers.
     pub requests: AtomicU64,
+    /// Requests and connections of viewers under way.
+    pub viewers: AtomicUsize,
+    /// How its viewers fare, from the first moment that there is something to tell.
+    fare: OnceLock<Box<Fare>>,
+    pace: Mutex<Pace>,
     /// Unix milliseconds of the last request; 0 is never.
     last_active: AtomicI64,
     /// What of the totals is in the store, or on its way there.
@@ -30,7 +37,77 @@ pub(super) struct Counters {
     pub(super) requests: u64,
 }
 
+/// What operators want to know of a tunnel that is in use.
+#[derive(Debug, Default)]
+struct Fare {
+    /// How long viewers waited for a data socket that was opened for them.
+    waits: Histogram,
+    /// Exchanges that failed, by cause.
+    failures: Mutex<Vec<(&'static str, u64)>>,
+}
+
+/// Requests and bytes a second, over about the last ten.
+#[derive(Debug, Default, Clone, Copy)]
+struct Pace {
+    /// What had been counted a second ago.
+    seen: Counters,
+    requests: f32,
+    bytes: f32,
+}
+
+/// The weight of the last second.
+const WEIGHT: f32 = 0.2;
+/// A rate below this is none.
+const LEAST_RATE: f32 = 0.005;
+
 impl Traffic {
+    /// A viewer waited so long for the data socket that was opened for it.
+    pub fn waited(&self, wait: Duration) {
+        self.fare.get_or_init(Box::default).waits.record(wait);
+    }
+
+    /// How long viewers waited, in all.
+    pub fn waits(&self) -> Snapshot {
+        self.fare.get().map(|fare| fare.waits.snapshot()).unwrap_or_default()
+    }
+
+    /// An exchange failed by `cause`.
+    pub fn failed(&self, cause: &'static str) {
+        let mut failures = lock(&self.fare.get_or_init(Box::default).failures);
+        match failures.iter_mut().find(|(known, _)| *known == cause) {
+            Some((_, count)) => *count += 1,
+            None => failures.push((cause, 1)),
+        }
+    }
+
+    /// Exchanges that failed, by cause.
+    pub fn failures(&self) -> Vec<(&'static str, u64)> {
+        self.fare.get().map(|fare| lock(&fare.failures).clone()).unwrap_or_default()
+    }
+
+    /// A second has passed.
+    pub(super) fn tick(&self) {
+        let (mut pace, now) = (lock(&self.pace), self.totals());
+        if now == pace.seen && pace.requests == 0.0 && pace.bytes == 0.0 {
+            return;
+        }
+        let before = pace.seen;
+        let bytes = (now.bytes_in - before.bytes_in) + (now.bytes_out - before.bytes_out);
+        let flow = |rate: f32, count: u64| {
+            let rate = rate + (count as f32 - rate) * WEIGHT;
+            if rate < LEAST_RATE { 0.0 } else { rate }
+        };
+        pace.requests = flow(pace.requests, now.requests - before.requests);
+        pace.bytes = flow(pace.bytes, bytes);
+        pace.seen = now;
+    }
+
+    /// Requests and bytes a second.
+    pub fn rates(&self) -> (f32, f32) {
+        let pace = lock(&self.pace);
+        (pace.requests, pace.bytes)
+    }
+
     /// Counts a request that begins now.
     pub fn request(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
@@ -57,6 +134,7 @@ impl Traffic {
         more(&self.bytes_in, &mut saved.bytes_in, row.bytes_in);
         more(&self.bytes_out, &mut saved.bytes_out, row.bytes_out);
         more(&self.requests, &mut saved.requests, row.requests);
+        lock(&self.pace).seen = self.totals();
         self.last_active.fetch_max(row.last_active.unwrap_or(0), Ordering::Relaxed);
     }
 

@@ -2,11 +2,13 @@
 
 mod body;
 mod delivery;
+mod ledger;
 mod record;
 mod upload;
 
 pub use body::{Account, Finish, LaneBody, Rest};
 pub use delivery::{Broken, Delivery, Source};
+pub use ledger::Ledger;
 pub use record::Record;
 pub use upload::{Upload, UploadError};
 

@@ -1,4 +1,4 @@
-//! The closing record of one exchange: written once, however the exchange ends.
+//! The closing record of one exchange: made once, however the exchange ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,24 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::{Method, Request};
 use tokio::time::Instant;
 
+use super::ledger::Ledger;
 use crate::proto::api::Proto;
 use crate::proto::limits::log::PATH_CHARS;
-use crate::relay::ending::Ending;
 use crate::relay::errors::Cause;
 use crate::tunnel::Tunnel;
 
-/// What is written of a viewer's request when nothing more will come of it, which is when this is dropped. Never a query
-/// string or a header of strangers.
+/// What becomes of a viewer's request, counted, and written if that is wanted, when nothing more will come of it, which is
+/// when this is dropped. Never a query string or a header of strangers.
 pub struct Record {
-    /// What the viewer speaks, where that is not HTTP.
-    proto: Option<Proto>,
-    /// `None`: what came was not read as a request.
-    method: Option<Method>,
-    /// Without the query.
-    path: String,
-    viewer: String,
+    ledger: Arc<Ledger>,
     started: Instant,
-    ending: Arc<Ending>,
     tunnel: Option<Arc<Tunnel>>,
     /// That the viewer was sent.
     status: Option<u16>,
@@ -34,18 +27,34 @@ pub struct Record {
     received: Arc<AtomicU64>,
     sent: u64,
     silent: bool,
+    /// What is written beside that.
+    text: Option<Text>,
+}
+
+struct Text {
+    /// What the viewer speaks, where that is not HTTP.
+    proto: Option<Proto>,
+    /// `None`: what came was not read as a request.
+    method: Option<Method>,
+    /// Without the query.
+    path: String,
+    viewer: String,
 }
 
 impl Record {
-    /// Begins with a request.
-    pub fn new<B>(request: &Request<B>, viewer: &str, ending: &Arc<Ending>) -> Box<Self> {
-        let path = request.uri().path().chars().take(PATH_CHARS).collect();
-        Self::begun(Some(request.method().clone()), path, viewer, ending)
+    /// Begins with a request of `viewer`.
+    pub fn new<B>(request: &Request<B>, viewer: impl FnOnce() -> String, ledger: &Arc<Ledger>) -> Box<Self> {
+        Self::begun(ledger, || Text {
+            proto: None,
+            method: Some(request.method().clone()),
+            path: request.uri().path().chars().take(PATH_CHARS).collect(),
+            viewer: viewer(),
+        })
     }
 
-    /// Writes of what was refused before it was a request.
-    pub fn unread(viewer: &str, ending: &Arc<Ending>, cause: &Cause) {
-        Self::begun(None, String::new(), viewer, ending).refuse(cause, 0);
+    /// Of what was refused before it was a request.
+    pub fn unread(viewer: &str, ledger: &Arc<Ledger>, cause: &Cause) {
+        Self::unnamed(None, viewer, ledger).refuse(cause, 0);
     }
 
     /// Begins with a connection that nobody reads.
@@ -53,21 +62,21 @@ impl Record {
         proto: Proto,
         tunnel: Option<&Arc<Tunnel>>,
         viewer: &str,
-        ending: &Arc<Ending>,
+        ledger: &Arc<Ledger>,
     ) -> Box<Self> {
-        let mut record = Self::begun(None, String::new(), viewer, ending);
-        (record.proto, record.tunnel) = (Some(proto), tunnel.map(Arc::clone));
+        let mut record = Self::unnamed(Some(proto), viewer, ledger);
+        tunnel.into_iter().for_each(|tunnel| record.route(tunnel));
         record
     }
 
-    fn begun(method: Option<Method>, path: String, viewer: &str, ending: &Arc<Ending>) -> Box<Self> {
+    fn unnamed(proto: Option<Proto>, viewer: &str, ledger: &Arc<Ledger>) -> Box<Self> {
+        Self::begun(ledger, || Text { proto, method: None, path: String::new(), viewer: viewer.to_owned() })
+    }
+
+    fn begun(ledger: &Arc<Ledger>, text: impl FnOnce() -> Text) -> Box<Self> {
         Box::new(Self {
-            proto: None,
-            method,
-            path,
-            viewer: viewer.to_owned(),
+            ledger: Arc::clone(ledger),
             started: Instant::now(),
-            ending: Arc::clone(ending),
             tunnel: None,
             status: None,
             cause: None,
@@ -75,11 +84,13 @@ impl Record {
             received: Arc::default(),
             sent: 0,
             silent: false,
+            text: ledger.written.then(text),
         })
     }
 
     /// It is for this tunnel.
     pub fn route(&mut self, tunnel: &Arc<Tunnel>) {
+        tunnel.traffic.viewers.fetch_add(1, Ordering::Relaxed);
         self.tunnel = Some(Arc::clone(tunnel));
     }
 
@@ -91,11 +102,13 @@ impl Record {
     /// The target's response begins.
     pub fn answer(&mut self, status: u16) {
         self.status = Some(status);
+        self.ledger.first_byte.record(self.started.elapsed());
     }
 
     /// So many bytes of its body are for the viewer.
     pub fn send(&mut self, count: u64) {
         self.sent += count;
+        self.ledger.bytes_out.add(count);
     }
 
     /// Nothing is missing.
@@ -116,7 +129,7 @@ impl Record {
         }
     }
 
-    /// Nothing is written: it was no viewer's request.
+    /// Nothing comes of it: it was no viewer's request.
     pub fn discard(mut self) {
         self.silent = true;
     }
@@ -124,26 +137,36 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if let Some(tunnel) = &self.tunnel {
+            tunnel.traffic.viewers.fetch_sub(1, Ordering::Relaxed);
+        }
         if self.silent {
             return;
         }
         if !self.complete {
-            let cut = self.ending.cut.is_cancelled();
+            let cut = self.ledger.ending.cut.is_cancelled();
             self.fail(if cut { &Cause::Draining } else { &Cause::ViewerLeft });
         }
+        let (received, lasted) = (self.received.load(Ordering::Relaxed), self.started.elapsed());
+        self.ledger.bytes_in.add(received);
+        self.ledger.close(self.status, self.cause, lasted);
+        if let (Some(tunnel), Some(cause)) = (&self.tunnel, self.cause) {
+            tunnel.traffic.failed(cause);
+        }
+        let Some(text) = &self.text else { return };
         tracing::info!(
             target: "adit::exchange",
             tunnel = self.tunnel.as_ref().map(|tunnel| tunnel.name.as_str()),
-            proto = self.proto.map(Proto::as_str),
-            method = self.method.as_ref().map(Method::as_str),
-            path = self.path,
-            viewer = self.viewer,
+            proto = text.proto.map(Proto::as_str),
+            method = text.method.as_ref().map(Method::as_str),
+            path = text.path,
+            viewer = text.viewer,
             status = self.status,
             cause = self.cause,
             complete = self.complete,
-            bytes_in = self.received.load(Ordering::Relaxed),
+            bytes_in = received,
             bytes_out = self.sent,
-            ms = self.started.elapsed().as_millis() as u64,
+            ms = lasted.as_millis() as u64,
             "exchange"
         );
     }

@@ -35,10 +35,7 @@ pub async fn serve(
     proto: Proto,
 ) {
     connection.becomes(&shared.open.raw);
-    let record = shared
-        .config
-        .log_exchanges
-        .then(|| Record::connection(proto, tunnel.as_ref(), connection.remote_text(), &shared.ending));
+    let mut record = Record::connection(proto, tunnel.as_ref(), connection.remote_text(), &shared.ledger);
     // Taken before the look at the tunnel's state: a suspension after it ends this connection.
     let running = tunnel.as_ref().map(|tunnel| tunnel.running()).unwrap_or_default();
     match open(&shared, &connection, tunnel, &running, proto).await {
@@ -60,15 +57,13 @@ pub async fn serve(
                 running,
                 ending: Arc::clone(&shared.ending),
             };
-            let mut account = Account::of_connection(tunnel, viewing, record);
+            let mut account = Account::of_connection(tunnel, viewing, Some(record));
             account.hold(load);
             carry(ends, terms, account).await;
         }
         Err(cause) => {
             tracing::debug!(cause = cause.label(), viewer = connection.remote_text(), "refused");
-            if let Some(mut record) = record {
-                record.fail(&cause);
-            }
+            record.fail(&cause);
             connection.reset_on_close();
             if cause.is_of_a_quota() {
                 // Who asks again at once would take the time of others.

@@ -1,0 +1,80 @@
+//! What operators see of a relay: how many of what there are, at most once a second however many ask.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Shared;
+use crate::link::sockets::pulse::Health;
+use crate::sync::lock;
+
+/// A count is good for this long.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Counts of one moment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Census {
+    /// Clients, in the order of [`Health::ALL`].
+    pub clients: [usize; Health::ALL.len()],
+    /// Of those that are connected, the longest time that nothing was heard of one.
+    pub silence: Duration,
+    /// Tunnels that a client serves.
+    pub online: usize,
+    /// Tunnels that none serves.
+    pub offline: usize,
+    /// Tunnels that turn viewers away, of either sort.
+    pub suspended: usize,
+    /// Requests and connections of viewers under way.
+    pub viewers: usize,
+    /// Viewers that wait for a client that is away.
+    pub waiting_for_client: usize,
+    /// Data sockets between two viewers.
+    pub idle: usize,
+}
+
+/// The last count.
+#[derive(Default)]
+pub struct Observer {
+    last: Mutex<Option<(Instant, Arc<Census>)>>,
+}
+
+impl Observer {
+    /// How many there are now, or were less than a second ago. With thousands of clients it takes milliseconds, in which
+    /// others that ask wait for the same.
+    pub fn census(&self, shared: &Shared) -> Arc<Census> {
+        let mut last = lock(&self.last);
+        if let Some((at, census)) = &*last
+            && at.elapsed() < FRESH
+        {
+            return Arc::clone(census);
+        }
+        let census = Arc::new(count(shared));
+        *last = Some((Instant::now(), Arc::clone(&census)));
+        census
+    }
+}
+
+fn count(shared: &Shared) -> Census {
+    let mut census = Census::default();
+    for tunnel in shared.registry.all() {
+        for pulse in tunnel.pulses() {
+            let (health, silence) = pulse.health();
+            census.clients[health as usize] += 1;
+            if matches!(health, Health::Alive | Health::Late) {
+                census.silence = census.silence.max(silence);
+            }
+        }
+        let mut online = false;
+        for session in tunnel.all_sessions() {
+            online = true;
+            census.idle += session.idle_lanes();
+        }
+        census.online += usize::from(online);
+        census.offline += usize::from(!online);
+        census.suspended += usize::from(tunnel.is_suspended());
+        census.viewers += tunnel.traffic.viewers.load(std::sync::atomic::Ordering::Relaxed);
+        census.waiting_for_client += tunnel.waiting();
+    }
+    census
+}
