@@ -19,11 +19,11 @@ pub use members::Picked;
 pub use ports::{PortError, Ports};
 pub use quota::{Quota, UsedUp, Viewing};
 pub use registry::{Registry, drain_session};
-pub use serving::{Credential, TooMany};
+pub use serving::{Arrival, Credential, TooMany};
 pub use throttle::{Meter, Metered};
 pub use traffic::Traffic;
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -64,6 +64,8 @@ pub struct Tunnel {
     life: Mutex<Life>,
     suspended: AtomicBool,
     members: Mutex<Members>,
+    /// Clients that have asked to serve it.
+    arrivals: AtomicU64,
     /// Told when a session is attached.
     attached: Notify,
     /// Viewers that wait for a session.
@@ -132,6 +134,7 @@ impl Tunnel {
             life: Mutex::new(life),
             suspended: AtomicBool::new(false),
             members: Mutex::default(),
+            arrivals: AtomicU64::new(0),
             attached: Notify::new(),
             waiting: AtomicUsize::new(0),
         }

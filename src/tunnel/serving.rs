@@ -28,7 +28,20 @@ pub enum Credential {
     Token,
 }
 
+/// A client that has asked to serve a tunnel, in its place among those that did.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    number: u64,
+    /// The session that it had before.
+    pub successor_of: Option<Uuid>,
+}
+
 impl Tunnel {
+    /// A client asks to serve it now. Its handshake may take longer than that of the next one.
+    pub fn arrive(&self, successor_of: Option<Uuid>) -> Arrival {
+        Arrival { number: self.arrivals.fetch_add(1, Ordering::Relaxed), successor_of }
+    }
+
     /// The session that serves it, if a client is connected; of several the newest.
     pub fn session(&self) -> Option<Arc<Session>> {
         lock(&self.members).alive().next_back().map(|member| Arc::clone(&member.session))
@@ -104,9 +117,10 @@ impl Tunnel {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Makes `session` the one that serves the tunnel; the newest wins, and an older one is told. Only those that were
-    /// asked for as replicas serve it together. `successor_of` is the session that its client had before.
-    pub fn attach(&self, session: Arc<Session>, credential: Credential, successor_of: Option<Uuid>) {
+    /// Makes `session` the one that serves the tunnel; the newest by its `arrival` wins, and an older one is told. Only those
+    /// that were asked for as replicas serve it together.
+    pub fn attach(&self, session: Arc<Session>, credential: Credential, arrival: Arrival) {
+        let Arrival { number, successor_of } = arrival;
         let balance = self.spec().replica;
         let shares = balance.is_some();
         let mut members = lock(&self.members);
@@ -123,8 +137,12 @@ impl Tunnel {
             session.end(End::Restart);
             return;
         }
+        if members.alive().any(|member| member.number > number && !(shares && member.shares)) {
+            session.end(End::Replaced);
+            return;
+        }
         members.balance = balance;
-        for before in members.add(Member { session, credential, shares }, successor_of) {
+        for before in members.add(Member { session, credential, shares, number }, successor_of) {
             let succeeded = successor_of == Some(before.session.id());
             before.session.end(if succeeded { End::Succeeded } else { End::Replaced });
         }

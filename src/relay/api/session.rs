@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::{Api, ApiFailure};
 use crate::auth::Principal;
@@ -13,14 +12,14 @@ use crate::link::sockets::{End, Ended, Judge, Opened, Session, is_recent, run_co
 use crate::proto::control::relay::{RelayEnd, Timing, TokenEnd};
 use crate::proto::limits::{Limits, drain};
 use crate::proto::message::{Level, SessionLimits, Welcome};
-use crate::tunnel::{Credential, Tunnel, drain_session, rfc3339, unix_ms};
+use crate::tunnel::{Arrival, Credential, Tunnel, drain_session, rfc3339, unix_ms};
 
 /// What a client asked for by its handshake.
 pub struct Begun {
     /// The protocol that it speaks.
     pub level: Level,
-    /// The session that it had before.
-    pub successor_of: Option<Uuid>,
+    /// Its place among the clients of the tunnel.
+    pub arrival: Arrival,
 }
 
 /// Makes the client behind `io` the one that serves `tunnel`, and gives what serves it to its end. With `io` comes what
@@ -48,7 +47,7 @@ where
     let now = Instant::now().into_std();
     let mut core = RelayEnd::new(now, level, timing, welcome(&session, limits));
     core.set_token(now, token_end(principal));
-    tunnel.attach(Arc::clone(&session), credential(principal), begun.successor_of);
+    tunnel.attach(Arc::clone(&session), credential(principal), begun.arrival);
     api.registry.look_at_keys();
     if api.ending.has_begun() {
         // It came too late to be told with the others.

@@ -60,7 +60,7 @@ pub async fn control(
     if tunnel.is_full(successor_of) {
         return Err(ApiFailure::TooManyClients);
     }
-    let begun = Begun { level, successor_of };
+    let begun = Begun { level, arrival: tunnel.arrive(successor_of) };
     let sessions = api.sessions.clone();
     sessions.spawn(async move {
         if let Some((io, already)) = upgraded(on_upgrade, &api.open.control_sockets).await {
