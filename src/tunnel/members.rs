@@ -17,6 +17,8 @@ pub(super) struct Member {
     pub(super) credential: Credential,
     /// Whether it asked to share the tunnel.
     pub(super) shares: bool,
+    /// Grows from one that asked to serve the tunnel to the next.
+    pub(super) number: u64,
 }
 
 /// All of them, the newest last. Mostly there is one.

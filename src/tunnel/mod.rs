@@ -21,11 +21,11 @@ pub use members::Picked;
 pub use ports::{PortError, Ports};
 pub use quota::{Quota, UsedUp, Viewing};
 pub use registry::{Registry, drain_session};
-pub use serving::{Credential, TooMany};
+pub use serving::{Arrival, Credential, TooMany};
 pub use throttle::{Meter, Metered};
 pub use traffic::Traffic;
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -68,6 +68,8 @@ pub struct Tunnel {
     suspended: AtomicBool,
     members: Mutex<Members>,
     pulses: Mutex<Pulses>,
+    /// Clients that have asked to serve it.
+    arrivals: AtomicU64,
     /// Told when a session is attached.
     attached: Notify,
     /// Viewers that wait for a session.
@@ -137,6 +139,7 @@ impl Tunnel {
             suspended: AtomicBool::new(false),
             members: Mutex::default(),
             pulses: Mutex::default(),
+            arrivals: AtomicU64::new(0),
             attached: Notify::new(),
             waiting: AtomicUsize::new(0),
         }

@@ -29,7 +29,21 @@ pub enum Credential {
     Token,
 }
 
+/// A client that has asked to serve a tunnel, in its place among those that did.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    /// Grows from one to the next.
+    pub(super) number: u64,
+    /// The session that it had before.
+    pub(super) successor_of: Option<Uuid>,
+}
+
 impl Tunnel {
+    /// A client asks to serve it now. Its handshake may take longer than that of the next one.
+    pub fn arrive(&self, successor_of: Option<Uuid>) -> Arrival {
+        Arrival { number: self.arrivals.fetch_add(1, Ordering::Relaxed), successor_of }
+    }
+
     /// The session that serves it, if a client is connected; of several the newest.
     pub fn session(&self) -> Option<Arc<Session>> {
         lock(&self.members).alive().next_back().map(|member| Arc::clone(&member.session))
@@ -82,8 +96,8 @@ impl Tunnel {
     }
 
     /// What operators see of the client whose new `session` is about to serve the tunnel.
-    pub fn pulse_of(&self, identity: Identity, session: Uuid, successor_of: Option<Uuid>) -> Arc<Pulse> {
-        lock(&self.pulses).join(self.is_shared(), successor_of, identity, session)
+    pub fn pulse_of(&self, identity: Identity, session: Uuid, arrival: Arrival) -> Arc<Pulse> {
+        lock(&self.pulses).join(self.is_shared(), arrival, identity, session)
     }
 
     /// Its clients as operators see them, also those that were lost.
@@ -115,10 +129,11 @@ impl Tunnel {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Makes `session` the one that serves the tunnel; the newest wins, and an older one is told. Only those that were
-    /// asked for as replicas serve it together. `successor_of` is the session that its client had before. Gives whether
-    /// another client has lost the tunnel to it.
-    pub fn attach(&self, session: Arc<Session>, credential: Credential, successor_of: Option<Uuid>) -> bool {
+    /// Makes `session` the one that serves the tunnel; the newest by its `arrival` wins, and an older one is told. Only those
+    /// that were asked for as replicas serve it together. Gives whether another client
+    /// has lost the tunnel to it.
+    pub fn attach(&self, session: Arc<Session>, credential: Credential, arrival: Arrival) -> bool {
+        let Arrival { number, successor_of } = arrival;
         let balance = self.spec().replica;
         let shares = balance.is_some();
         let mut members = lock(&self.members);
@@ -135,9 +150,13 @@ impl Tunnel {
             session.end(End::Restart);
             return false;
         }
+        if members.alive().any(|member| member.number > number && !(shares && member.shares)) {
+            session.end(End::Replaced);
+            return false;
+        }
         members.balance = balance;
         let mut taken = false;
-        for before in members.add(Member { session, credential, shares }, successor_of) {
+        for before in members.add(Member { session, credential, shares, number }, successor_of) {
             let succeeded = successor_of == Some(before.session.id());
             taken |= !succeeded && !before.session.is_gone();
             before.session.end(if succeeded { End::Succeeded } else { End::Replaced });

@@ -16,14 +16,14 @@ use crate::proto::control::relay::{RelayEnd, Timing, TokenEnd};
 use crate::proto::limits::{Limits, drain};
 use crate::proto::message::{Level, SessionLimits, Welcome};
 use crate::tunnel::events::{Event, Kind};
-use crate::tunnel::{Credential, Tunnel, drain_session, rfc3339, unix_ms};
+use crate::tunnel::{Arrival, Credential, Tunnel, drain_session, rfc3339, unix_ms};
 
 /// What a client asked for by its handshake.
 pub struct Begun {
     /// The protocol that it speaks.
     pub level: Level,
-    /// The session that it had before.
-    pub successor_of: Option<Uuid>,
+    /// Its place among the clients of the tunnel.
+    pub arrival: Arrival,
     /// Where it comes from.
     pub address: IpAddr,
     /// Its `User-Agent`.
@@ -42,7 +42,7 @@ pub fn begin<IO>(
 where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let Begun { level, successor_of, address, agent } = begun;
+    let Begun { level, arrival, address, agent } = begun;
     let (limits, id) = (&api.limits, Uuid::new_v4());
     let opened = Opened {
         level,
@@ -51,14 +51,14 @@ where
         reuse: tunnel.spec().reuse,
         recent: is_recent(tunnel.unused_for()),
         id,
-        pulse: tunnel.pulse_of(Identity { address, agent, level }, id, successor_of),
+        pulse: tunnel.pulse_of(Identity { address, agent, level }, id, arrival),
     };
     let (session, said) = Session::new(opened, Arc::clone(&api.pending), limits);
     let timing = Timing { ping_every: limits.ping_every, pong_wait: limits.pong_wait };
     let now = Instant::now().into_std();
     let mut core = RelayEnd::new(now, level, timing, welcome(&session, limits));
     core.set_token(now, token_end(principal));
-    let took_over = tunnel.attach(Arc::clone(&session), credential(principal), successor_of);
+    let took_over = tunnel.attach(Arc::clone(&session), credential(principal), arrival);
     let kind = if took_over { Kind::TookOver } else { Kind::Connected };
     api.registry.events.add(Event::of(kind, &tunnel).from(address));
     api.registry.look_at_keys();

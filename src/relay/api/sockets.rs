@@ -82,7 +82,7 @@ async fn begin_control(
         return Err(ApiFailure::TooManyClients);
     }
     let agent = request.headers().get(header::USER_AGENT).map(|agent| api.pending.agent(agent.as_bytes()));
-    let begun = Begun { level, successor_of, address, agent };
+    let begun = Begun { level, arrival: tunnel.arrive(successor_of), address, agent };
     let (api, sessions) = (api.clone(), api.sessions.clone());
     sessions.spawn(async move {
         if let Some((io, already)) = upgraded(on_upgrade, &api.open.control_sockets).await {

@@ -77,7 +77,11 @@ fn whatever_the_order_the_end_of_an_old_session_never_removes_the_new_one() {
                 (at, 1) => {
                     // The last of them names the second as the one that it follows.
                     let successor_of = (*at == 2).then(|| sessions[1].id());
-                    tunnel.attach(Arc::clone(&sessions[*at]), Credential::Key(0), successor_of);
+                    tunnel.attach(
+                        Arc::clone(&sessions[*at]),
+                        Credential::Key(0),
+                        tunnel.arrive(successor_of),
+                    );
                     if over {
                         assert!(sessions[*at].is_gone(), "{order:?}: let in after the end");
                     } else {
@@ -102,6 +106,23 @@ fn whatever_the_order_the_end_of_an_old_session_never_removes_the_new_one() {
 }
 
 #[test]
+fn a_client_whose_handshake_took_longer_than_that_of_the_next_does_not_take_the_tunnel_from_it() {
+    let tunnel = tunnel();
+    let (first, second) = (session(), session());
+    let (early, late) = (tunnel.arrive(None), tunnel.arrive(None));
+    tunnel.attach(Arc::clone(&second), Credential::Token, late);
+    tunnel.attach(Arc::clone(&first), Credential::Token, early);
+    assert!(first.is_gone() && Arc::ptr_eq(&tunnel.session().unwrap(), &second));
+    // Unless that has gone already.
+    let (third, early, late) = (session(), tunnel.arrive(None), tunnel.arrive(None));
+    tunnel.attach(Arc::clone(&third), Credential::Token, late);
+    tunnel.detach(&third);
+    let fourth = session();
+    tunnel.attach(Arc::clone(&fourth), Credential::Token, early);
+    assert!(Arc::ptr_eq(&tunnel.session().unwrap(), &fourth));
+}
+
+#[test]
 fn sessions_that_come_and_go_on_threads_leave_the_last_one_or_none() {
     let tunnel = tunnel();
     std::thread::scope(|scope| {
@@ -109,7 +130,7 @@ fn sessions_that_come_and_go_on_threads_leave_the_last_one_or_none() {
             scope.spawn(|| {
                 for _ in 0..200 {
                     let session = session();
-                    tunnel.attach(Arc::clone(&session), Credential::Token, None);
+                    tunnel.attach(Arc::clone(&session), Credential::Token, tunnel.arrive(None));
                     // Whoever was replaced was told so; whoever was not is the one.
                     let current = tunnel.session();
                     assert!(
@@ -132,7 +153,7 @@ fn shared(tunnel: &Tunnel, replica: Option<Balance>) {
 fn join(tunnel: &Tunnel, replica: Option<Balance>) -> Arc<Session> {
     shared(tunnel, replica);
     let session = session();
-    tunnel.attach(Arc::clone(&session), Credential::Key(0), None);
+    tunnel.attach(Arc::clone(&session), Credential::Key(0), tunnel.arrive(None));
     session
 }
 
@@ -149,7 +170,7 @@ fn only_those_who_both_ask_for_it_serve_together() {
     assert_eq!((tunnel.clients(), tunnel.all_sessions().count()), (2, 2));
     // A client comes back: the one that it had goes, and no other.
     let third = session();
-    tunnel.attach(Arc::clone(&third), Credential::Key(0), Some(first.id()));
+    tunnel.attach(Arc::clone(&third), Credential::Key(0), tunnel.arrive(Some(first.id())));
     assert!(first.is_gone() && !second.is_gone() && !third.is_gone());
     let last = join(&tunnel, None);
     assert!(second.is_gone() && third.is_gone() && !last.is_gone());
@@ -170,7 +191,7 @@ fn no_more_replicas_than_may_serve_a_tunnel() {
     assert!(join(&tunnel, BALANCED).is_gone() && all.iter().all(|session| !session.is_gone()));
     // One of them that comes back finds its place.
     let back = session();
-    tunnel.attach(Arc::clone(&back), Credential::Key(0), Some(all[7].id()));
+    tunnel.attach(Arc::clone(&back), Credential::Key(0), tunnel.arrive(Some(all[7].id())));
     assert!(!back.is_gone() && all[7].is_gone() && tunnel.clients() == replicas::MOST);
 }
 
