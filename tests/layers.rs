@@ -40,7 +40,7 @@ const BELONGS_IN: &[(&str, &[&str])] = &[
     ("h2", &["relay/multiplex/"]),
     ("tokio_tungstenite", &["stream/"]),
     ("rusqlite", &["store/"]),
-    ("rustix", &["stream/courier.rs", "stream/descriptors.rs"]),
+    ("rustix", &["stream/courier.rs", "stream/descriptors.rs", "cli/log/syslog.rs"]),
     ("async_nats", &["store/"]),
     ("jsonwebtoken", &["auth/"]),
     ("clap", &["cli/"]),

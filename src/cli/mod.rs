@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use crate::relay::config::{LogFormat, SyslogConfig};
 use crate::stream::descriptors;
 
 /// Exit code for what was typed wrong, as clap has it.
@@ -96,7 +97,7 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     }
     // The terminal belongs to the tunnels; log records are for who asks for them.
     let _log = match std::env::var_os(log::FILTER) {
-        Some(_) => Some(log::init(crate::relay::config::LogFormat::Text)?),
+        Some(_) => Some(log::init(LogFormat::Text, &SyslogConfig::default())?),
         None => None,
     };
     match name {

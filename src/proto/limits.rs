@@ -331,6 +331,14 @@ pub mod log {
     pub const WAITING: usize = 4096;
     /// Characters of a viewer's path in the closing record of its exchange.
     pub const PATH_CHARS: usize = 1024;
+    /// Bytes of one message to a syslog daemon, which need not take more (RFC 5426, section 3.2).
+    pub const SYSLOG_BYTES: usize = 2048;
+    /// A syslog daemon that is away or busy is tried again this often.
+    pub const SYSLOG_RETRY: Duration = Duration::from_millis(250);
+    /// The addresses of a syslog daemon's host are asked for this often, as it may move.
+    pub const SYSLOG_LOOK_UP: Duration = Duration::from_secs(60);
+    /// What waits for a syslog daemon may go out this long after the end.
+    pub const SYSLOG_LAST: Duration = Duration::from_secs(1);
 }
 
 /// How much is read of a stream at one go.

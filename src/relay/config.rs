@@ -1,5 +1,7 @@
 //! The configuration of a relay, resolved and typed: what `relay::serve` is given.
 
+mod syslog;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,6 +17,8 @@ use crate::proto::limits::Limits;
 use crate::relay::acme::AcmeConfig;
 use crate::relay::domains::DomainProof;
 use crate::relay::tls::Pair;
+
+pub use syslog::{Facility, SyslogAddress, SyslogConfig, SyslogFormat};
 
 /// How log records are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -64,6 +68,8 @@ pub struct RelayConfig {
     pub dns_server: Option<SocketAddr>,
     /// How log records are written.
     pub log: LogFormat,
+    /// A syslog daemon that gets them, too.
+    pub syslog: SyslogConfig,
     /// Peers whose `X-Forwarded-*` headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Whether connections of these peers begin with a header of the PROXY protocol, which says who the viewer is.
@@ -101,6 +107,7 @@ impl Default for RelayConfig {
             domain_proof: DomainProof::default(),
             dns_server: None,
             log: LogFormat::Text,
+            syslog: SyslogConfig::default(),
             trusted_proxies: Vec::new(),
             accept_proxy_protocol: false,
             path_routing: true,

@@ -52,6 +52,7 @@ mod smuggling;
 mod sockets;
 mod streaming;
 mod supervised;
+mod syslog;
 mod takeover;
 mod tcp;
 mod tls;
