@@ -59,6 +59,7 @@ mod tls;
 mod tokens;
 mod tools;
 mod toxiproxy;
+mod traces;
 mod upgrade;
 mod websockets;
 mod wire;

@@ -130,14 +130,14 @@ async fn records_go_to_a_socket_at_a_path_whole_and_harmless_whatever_a_stranger
     let more = ["--syslog-facility", "local6", "--log-exchanges", "on"];
     let relay = relay(home.path(), &syslog, &more).await;
     let long = format!("/t/nobody/{}", "é%0a\u{202e}".repeat(900));
-    for path in ["/t/nobody/\u{85}<0>1\u{2028}é", &long, "/t/nobody/last"] {
+    for path in ["/t/nobody/\u{85}\u{2028}é", &long, "/t/nobody/last"] {
         request(relay.addresses[0], path).await;
     }
     let messages = until(async || by_path(&socket).await, "/t/nobody/last").await;
     let exchanges: Vec<_> = messages.iter().filter(|message| message.id == "adit::exchange").collect();
     assert_eq!(exchanges.len(), 3, "{exchanges:#?}");
     assert!(exchanges.iter().all(|message| message.facility == 22 && message.severity == 6));
-    assert!(exchanges[0].text.contains("\\u{85}<0>1\\u{2028}é"), "{:?}", exchanges[0]);
+    assert!(exchanges[0].text.contains("\\u{85}\\u{2028}é"), "{:?}", exchanges[0]);
     assert!(exchanges[1].text.ends_with("...") && exchanges[1].text.len() > 1800, "{:?}", exchanges[1]);
 }
 

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::proto::api::Proto;
 use crate::proto::limits::log::PATH_CHARS;
+use crate::proto::trace::{TraceId, TraceParent};
 use crate::relay::ending::Ending;
 use crate::relay::errors::Cause;
 use crate::tunnel::Tunnel;
@@ -25,6 +26,8 @@ pub struct Record {
     started: Instant,
     ending: Arc<Ending>,
     tunnel: Option<Arc<Tunnel>>,
+    /// The one that the viewer names.
+    trace: Option<TraceId>,
     /// That the viewer was sent.
     status: Option<u16>,
     cause: Option<&'static str>,
@@ -40,7 +43,9 @@ impl Record {
     /// Begins with a request.
     pub fn new<B>(request: &Request<B>, viewer: &str, ending: &Arc<Ending>) -> Box<Self> {
         let path = request.uri().path().chars().take(PATH_CHARS).collect();
-        Self::begun(Some(request.method().clone()), path, viewer, ending)
+        let mut record = Self::begun(Some(request.method().clone()), path, viewer, ending);
+        record.trace = TraceParent::of(request.headers()).map(|parent| parent.trace);
+        record
     }
 
     /// Writes of what was refused before it was a request.
@@ -69,6 +74,7 @@ impl Record {
             started: Instant::now(),
             ending: Arc::clone(ending),
             tunnel: None,
+            trace: None,
             status: None,
             cause: None,
             complete: false,
@@ -138,6 +144,7 @@ impl Drop for Record {
             method = self.method.as_ref().map(Method::as_str),
             path = self.path,
             viewer = self.viewer,
+            trace_id = self.trace.map(tracing::field::display),
             status = self.status,
             cause = self.cause,
             complete = self.complete,
