@@ -17,10 +17,12 @@ setup:
 
 test: setup
 	$(CARGO) test
+	$(CARGO) test --features otlp --test otlp
 
 check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --quiet --features otlp --bins --test otlp -- -D warnings
 	for features in "" client relay; do \
 	  $(CARGO) clippy --quiet --no-default-features --features "$$features" -- -D warnings || exit 1; done
 	$(CARGO) fetch --locked --quiet

@@ -341,6 +341,24 @@ pub mod log {
     pub const SYSLOG_LAST: Duration = Duration::from_secs(1);
 }
 
+/// Spans on their way to a collector.
+#[doc(hidden)]
+pub mod spans {
+    use std::time::Duration;
+
+    /// Spans that wait, as in other programs with OpenTelemetry: two seconds of a thousand requests each. Those beyond are
+    /// lost, and counted.
+    pub const WAITING: usize = 2048;
+    /// For one call, as the standard has it.
+    pub const CALL_WAIT: Duration = Duration::from_secs(10);
+    /// Bytes of an answer, which says how many spans were refused and why.
+    pub const ANSWER_BYTES: usize = 64 * 1024;
+    /// What waits may go out this long at the end.
+    pub const LAST: Duration = Duration::from_secs(2);
+    /// Spans that are lost are told of at first, and then this often.
+    pub const TELL_EVERY: Duration = Duration::from_secs(60);
+}
+
 /// How much is read of a stream at one go.
 #[doc(hidden)]
 pub mod read {

@@ -70,6 +70,8 @@ pub struct RelayConfig {
     pub log: LogFormat,
     /// A syslog daemon that gets them, too.
     pub syslog: SyslogConfig,
+    /// Collector of spans, by the whole URL for traces (OTLP over HTTP); only for builds with the feature `otlp`.
+    pub otlp_endpoint: Option<String>,
     /// Peers whose `X-Forwarded-*` headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Whether connections of these peers begin with a header of the PROXY protocol, which says who the viewer is.
@@ -108,6 +110,7 @@ impl Default for RelayConfig {
             dns_server: None,
             log: LogFormat::Text,
             syslog: SyslogConfig::default(),
+            otlp_endpoint: None,
             trusted_proxies: Vec::new(),
             accept_proxy_protocol: false,
             path_routing: true,

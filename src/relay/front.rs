@@ -94,10 +94,15 @@ pub async fn serve(
     let version = request.version();
     let grpc = version == Version::HTTP_2 && grpc::is_of(request.headers());
     let head = request.method() == Method::HEAD;
-    let mut record = shared.config.log_exchanges.then(|| {
+    let recorded = shared.config.log_exchanges || shared.spans.is_some();
+    let mut record = recorded.then(|| {
         let viewer =
             forward::viewer(connection.remote.ip(), request.headers(), &shared.config.trusted_proxies);
-        Record::new(&request, &viewer.to_string(), &shared.ending)
+        let mut record = Record::new(&request, &viewer.to_string(), &shared.ending);
+        if let Some(spans) = &shared.spans {
+            record.trace(spans.begin(&request, connection.is_secure()), shared.config.log_exchanges);
+        }
+        record
     });
     let mut answer = match answer(&shared, &connection, request, &mut record).await {
         Ok(response) => response,

@@ -36,6 +36,8 @@ pub mod route;
 #[doc(hidden)]
 pub mod sample;
 mod secure;
+#[doc(hidden)]
+pub mod spans;
 mod tcp;
 pub mod tls;
 mod unix;
@@ -79,6 +81,7 @@ use ending::Ending;
 use handover::Sockets;
 use room::Room;
 use route::Routes;
+use spans::{Spans, SpansError};
 use tcp::OpenPorts;
 use tls::{Tls, TlsError};
 
@@ -106,6 +109,8 @@ struct Shared {
     ending: Arc<Ending>,
     /// What is open.
     open: Arc<Open>,
+    /// Has a span of each exchange, if that is wanted.
+    spans: Option<Arc<Spans>>,
     /// The process whose listeners we have, while it lives.
     predecessor: Predecessor,
     /// Connections of viewers and what was upgraded from them.
@@ -132,6 +137,9 @@ pub enum RelayError {
     /// There is no TLS as it is wanted.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// No spans can be sent.
+    #[error(transparent)]
+    Spans(#[from] SpansError),
     /// A running relay was not replaced.
     #[error(transparent)]
     TakeOver(#[from] TakeOverError),
@@ -258,6 +266,7 @@ impl Relay {
     ) -> Result<Self, RelayError> {
         let addresses = sockets.addresses()?.listen;
         let tls = Tls::open(&config)?;
+        let spans = Spans::open(config.otlp_endpoint.as_deref())?;
         let plain = addresses.len().saturating_sub(sockets.tls);
         let most = room::most(&config.limits);
         config.limits.standby = config.limits.standby.min(most / descriptors::STANDBY);
@@ -330,6 +339,7 @@ impl Relay {
             keys: Arc::clone(&keys),
             ending,
             open,
+            spans,
             predecessor: before,
             tasks: TaskTracker::new(),
             sessions,

@@ -72,3 +72,30 @@ async fn a_trace_goes_on_to_a_target_of_http2_as_it_came() {
         assert_eq!(soon(answered).await.unwrap(), 200);
     }
 }
+
+#[cfg(not(feature = "otlp"))]
+#[tokio::test]
+async fn a_build_without_spans_says_so_where_it_is_asked_for_them() {
+    use crate::program::{RELAY, adit, run};
+    let home = tempfile::tempdir().unwrap();
+    let mut command = adit(home.path(), &RELAY);
+    let (code, _, said) = run(command.args(["--otlp-endpoint", "http://localhost:4318"])).await;
+    assert!(
+        code == 2 && said.contains("flag --otlp-endpoint: this build of adit has no OpenTelemetry"),
+        "{said}"
+    );
+    assert!(said.contains("--features otlp"), "{said}");
+    // What all programs of a machine are told is for those that can.
+    let mut command = adit(home.path(), &["relay", "--check"]);
+    let (code, ..) = run(command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318")).await;
+    assert_eq!(code, 0);
+    let config = adit::relay::config::RelayConfig {
+        otlp_endpoint: Some("http://localhost:4318".into()),
+        ..Default::default()
+    };
+    let store = std::sync::Arc::new(adit::store::Sqlite::memory().unwrap());
+    let keys = adit::auth::Keys::new(store.clone(), Vec::new());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let started = adit::relay::Relay::start(config, vec![listener], None, keys, store).await;
+    assert!(started.err().unwrap().to_string().contains("has no OpenTelemetry"));
+}

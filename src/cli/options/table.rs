@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::otel;
 use super::values::{
     HIDDEN, address, count, count_or_none, email, https_url, ip, jwt_secret, mode, network, one, path, ports,
     show_or_none, show_size, show_switch, show_wait, size, size_or_none, static_key, switch, unix_path, wait,
@@ -10,6 +11,7 @@ use crate::relay::config::{
     Facility, LogFormat, PublicUrl, RelayConfig, SyslogAddress, SyslogFormat, base_domain,
 };
 use crate::relay::domains::DomainProof;
+use crate::relay::spans::NOT_BUILT;
 
 /// Where an option can be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -331,6 +333,20 @@ pub static OPTIONS: &[Opt] = &[
          rfc5424]",
         |config, values| put(&mut config.syslog.format, reason(one(values)?, SyslogFormat::parse).map(Some)),
         |config| config.syslog.format.iter().map(ToString::to_string).collect(),
+    ),
+    option(
+        "otlp-endpoint",
+        "URL",
+        "Collector of OpenTelemetry that gets a span of each exchange (OTLP over HTTP), such as http://localhost:4318; also \
+         OTEL_EXPORTER_OTLP_ENDPOINT. Only in builds with the feature otlp",
+        |config, values| {
+            let url = otel::traces_url(one(values)?)?;
+            if !cfg!(feature = "otlp") {
+                return Err(NOT_BUILT.into());
+            }
+            put(&mut config.otlp_endpoint, Ok(Some(url)))
+        },
+        |config| config.otlp_endpoint.iter().cloned().collect(),
     ),
     Opt {
         repeat: true,

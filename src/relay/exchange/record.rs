@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::{Method, Request};
+use http::{HeaderMap, Method, Request};
 use tokio::time::Instant;
 
 use crate::proto::api::Proto;
@@ -11,6 +11,7 @@ use crate::proto::limits::log::PATH_CHARS;
 use crate::proto::trace::{TraceId, TraceParent};
 use crate::relay::ending::Ending;
 use crate::relay::errors::Cause;
+use crate::relay::spans::{Ended, Span};
 use crate::tunnel::Tunnel;
 
 /// What is written of a viewer's request when nothing more will come of it, which is when this is dropped. Never a query
@@ -26,7 +27,7 @@ pub struct Record {
     started: Instant,
     ending: Arc<Ending>,
     tunnel: Option<Arc<Tunnel>>,
-    /// The one that the viewer names.
+    /// The one that the viewer names, or that begins here.
     trace: Option<TraceId>,
     /// That the viewer was sent.
     status: Option<u16>,
@@ -36,7 +37,10 @@ pub struct Record {
     /// Counted by the upload, which may go on when the response is over.
     received: Arc<AtomicU64>,
     sent: u64,
-    silent: bool,
+    /// It is written to the log.
+    logged: bool,
+    /// What becomes of it beside that. Boxed: it is rare, and large.
+    span: Option<Box<Span>>,
 }
 
 impl Record {
@@ -80,7 +84,8 @@ impl Record {
             complete: false,
             received: Arc::default(),
             sent: 0,
-            silent: false,
+            logged: true,
+            span: None,
         })
     }
 
@@ -124,18 +129,50 @@ impl Record {
 
     /// Nothing is written: it was no viewer's request.
     pub fn discard(mut self) {
-        self.silent = true;
+        (self.logged, self.span) = (false, None);
+    }
+
+    /// A span is made of it, too; and no line in the log, unless that is wanted.
+    pub fn trace(&mut self, span: Option<Span>, logged: bool) {
+        self.trace = span.as_ref().map(Span::trace).or(self.trace);
+        (self.span, self.logged) = (span.map(Box::new), logged);
+    }
+
+    /// The target is told of the span, if there is one, in the headers of its request.
+    pub fn pass_on(&self, headers: &mut HeaderMap) {
+        if let Some(span) = &self.span {
+            span.pass_on(headers);
+        }
+    }
+
+    /// Ends the span with what is known of the exchange.
+    fn end_span(&mut self) {
+        let (Some(span), Some(method)) = (self.span.take(), &self.method) else { return };
+        span.end(&Ended {
+            tunnel: self.tunnel.as_ref().map(|tunnel| tunnel.name.as_str()),
+            method,
+            path: &self.path,
+            viewer: &self.viewer,
+            status: self.status,
+            cause: self.cause,
+            received: self.received.load(Ordering::Relaxed),
+            sent: self.sent,
+        });
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if self.silent {
+        if !self.logged && self.span.is_none() {
             return;
         }
         if !self.complete {
             let cut = self.ending.cut.is_cancelled();
             self.fail(if cut { &Cause::Draining } else { &Cause::ViewerLeft });
+        }
+        self.end_span();
+        if !self.logged {
+            return;
         }
         tracing::info!(
             target: "adit::exchange",
