@@ -8,6 +8,7 @@ pub mod log;
 pub mod options;
 mod policy;
 pub mod relay;
+mod status;
 mod systemd;
 mod tcp;
 mod token;
@@ -56,7 +57,11 @@ pub fn command() -> Command {
             with::<tunnels::ListArgs>("ls", "Lists your tunnels"),
             with::<tunnels::CloseArgs>("close", "Closes a tunnel for good; its client stops"),
             with::<tunnels::ExtendArgs>("extend", "Lets a tunnel end so long from now"),
-            with::<tunnels::StatusArgs>("status", "Shows whether the relay answers, and your tunnels"),
+            with::<status::StatusArgs>(
+                "status",
+                "Shows whether the relay answers, and your tunnels; for its operator, what it does",
+            )
+            .after_help(status::EXIT_CODES),
             with::<dev::DevArgs>(
                 "dev",
                 "Tries it out: relay and client in one process, on this machine only",
@@ -108,7 +113,7 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         "ls" => tunnels::list(args(matches)?).await,
         "close" => tunnels::close(args(matches)?).await,
         "extend" => tunnels::extend(args(matches)?).await,
-        "status" => tunnels::status(args(matches)?).await,
+        "status" => status::run(args(matches)?).await,
         "dev" => dev::run(args(matches)?).await,
         _ => Ok(ExitCode::from(USAGE)),
     }

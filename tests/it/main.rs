@@ -50,6 +50,7 @@ mod routing;
 mod smoke;
 mod smuggling;
 mod sockets;
+mod status;
 mod streaming;
 mod supervised;
 mod syslog;
