@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 # What the tests need beyond the Rust toolchain; installed where missing.
-PACKAGES := curl nginx-light nodejs python3-venv faketime slowhttptest nghttp2-client openssl
+PACKAGES := curl nginx-light nodejs python3-venv faketime slowhttptest nghttp2-client openssl rsyslog
 BENCH_PACKAGES := nginx-light wrk
 
 # Expose the built-in sample site (or TARGET=3000) through a relay on this machine.
@@ -17,10 +17,12 @@ setup:
 
 test: setup
 	$(CARGO) test
+	$(CARGO) test --features otlp --test otlp
 
 check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --quiet --features otlp --bins --test otlp -- -D warnings
 	for features in "" client relay; do \
 	  $(CARGO) clippy --quiet --no-default-features --features "$$features" -- -D warnings || exit 1; done
 	$(CARGO) fetch --locked --quiet

@@ -22,6 +22,9 @@ const RELAY: &[&str] = &[
 ];
 /// Crates of the program alone.
 const PROGRAM: &[&str] = &["anyhow", "clap", "clap_complete", "clap_mangen", "toml", "tracing-subscriber"];
+/// Crates of builds that send spans.
+const SPANS: &[&str] =
+    &["opentelemetry", "opentelemetry-http", "opentelemetry-otlp", "opentelemetry_sdk", "prost"];
 /// Crates of whoever speaks TLS.
 const TLS: &[&str] = &["rustls", "rustls-native-certs", "tokio-rustls"];
 
@@ -59,6 +62,14 @@ fn a_relay_brings_nothing_of_the_program() {
     let found = only("relay");
     assert!(found.contains("axum") && found.contains("rustls"), "{found:?}");
     assert_without(&found, &[PROGRAM]);
+}
+
+#[test]
+fn spans_are_for_who_asks_for_them_and_bring_no_other_client_of_http() {
+    assert_without(&crates(&["-e", "normal"]), &[SPANS]);
+    let found = only("otlp");
+    assert!(SPANS.iter().all(|name| found.contains(*name)), "{found:?}");
+    assert_without(&found, &[&["clap", "reqwest", "tonic", "ring", "openssl-sys", "native-tls"]]);
 }
 
 #[test]

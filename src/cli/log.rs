@@ -1,7 +1,9 @@
-//! Log records on stderr, as text or JSON, chosen by `ADIT_LOG_FILTER`.
+//! Log records on stderr, as text or JSON, and to a syslog daemon; chosen by `ADIT_LOG_FILTER`.
 
+mod flood;
 mod limit;
 mod lines;
+mod syslog;
 
 use std::io::{self, IsTerminal};
 
@@ -16,9 +18,11 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::proto::limits::log::{WAITING, WINDOW};
-use crate::relay::config::LogFormat;
+use crate::relay::config::{LogFormat, SyslogConfig};
+use flood::Flood;
 use limit::LeftOut;
 use lines::{Form, Lines};
+use syslog::Syslog;
 
 /// The variable that says which records are written, in the notation of tracing-subscriber's `EnvFilter`.
 pub const FILTER: &str = "ADIT_LOG_FILTER";
@@ -29,7 +33,7 @@ const LEFT_OUT: &str = "adit::log";
 /// Records are written as long as this lives; it tells of what was left out, the last time when it is dropped.
 #[must_use]
 pub struct Log {
-    lines: Lines,
+    told: Told,
     _telling: AbortOnDropHandle<()>,
     /// Dropped last: it writes what waits.
     _writing: WorkerGuard,
@@ -37,12 +41,16 @@ pub struct Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        tell(&self.lines, true);
+        self.told.tell(true);
+        if let Some(syslog) = &self.told.syslog {
+            syslog.finish();
+            self.told.tell(true);
+        }
     }
 }
 
 /// Begins to write log records. To be called once in a process, within a tokio runtime.
-pub fn init(format: LogFormat) -> anyhow::Result<Log> {
+pub fn init(format: LogFormat, syslog: &SyslogConfig) -> anyhow::Result<Log> {
     let filter = filter(std::env::var(FILTER).ok())?;
     // https://no-color.org: set and not empty.
     let colour =
@@ -55,32 +63,55 @@ pub fn init(format: LogFormat) -> anyhow::Result<Log> {
     // A thread of its own: who reads too slowly, or not at all, must not hold up what is logged.
     let out = NonBlockingBuilder::default().buffered_lines_limit(WAITING).thread_name("log");
     let (out, writing) = out.finish(io::stderr());
-    let lines = Lines::new(form, out);
-    let layer = fmt::layer().with_ansi(form == Form::Colour).with_writer(lines.clone());
+    let told = Told { lines: Lines::new(form, out), flood: Flood::new(), syslog: Syslog::start(syslog)? };
+    // Time, level and place have fields of their own in syslog.
+    let to_syslog = told.syslog.clone().map(|syslog| {
+        fmt::layer().with_ansi(false).without_time().with_level(false).with_target(false).with_writer(syslog)
+    });
+    let layer = fmt::layer().with_ansi(form == Form::Colour).with_writer(told.lines.clone());
     let registry = tracing_subscriber::registry().with(filter).with(filter_fn(is_presentable));
+    let registry = registry.with(told.flood.clone()).with(to_syslog);
     let done = match form {
         Form::Json => registry.with(layer.json().flatten_event(true)).try_init(),
         Form::Text | Form::Colour => registry.with(layer).try_init(),
     };
     done.map_err(|error| anyhow!("log records are already being written: {error}"))?;
-    let told = lines.clone();
+    let telling = told.clone();
     let telling = tokio::spawn(async move {
         let mut windows = tokio::time::interval(WINDOW / 2);
         loop {
             windows.tick().await;
-            tell(&told, false);
+            telling.tell(false);
         }
     });
-    Ok(Log { lines, _telling: AbortOnDropHandle::new(telling), _writing: writing })
+    Ok(Log { told, _telling: AbortOnDropHandle::new(telling), _writing: writing })
 }
 
-fn tell(lines: &Lines, at_the_end: bool) {
-    for LeftOut { place, count } in lines.left_out(at_the_end) {
-        tracing::warn!(target: LEFT_OUT, count, place, "more records of this kind were left out");
-    }
-    let count = lines.unread();
-    if count > 0 {
-        tracing::warn!(target: LEFT_OUT, count, "records were left out, as the log was read too slowly");
+/// What may leave records out, and is asked how many.
+#[derive(Clone)]
+struct Told {
+    lines: Lines,
+    flood: Flood,
+    syslog: Option<Syslog>,
+}
+
+impl Told {
+    fn tell(&self, at_the_end: bool) {
+        for LeftOut { place, count } in self.flood.left_out(at_the_end) {
+            tracing::warn!(target: LEFT_OUT, count, place, "more records of this kind were left out");
+        }
+        let count = self.lines.unread();
+        if count > 0 {
+            tracing::warn!(target: LEFT_OUT, count, "records were left out, as the log was read too slowly");
+        }
+        let Some(syslog) = &self.syslog else { return };
+        let (count, trouble) = syslog.trouble();
+        let (address, error) = (syslog.address(), trouble.as_deref());
+        if count > 0 {
+            tracing::warn!(target: LEFT_OUT, count, address, error, "records did not reach syslog");
+        } else if error.is_some() {
+            tracing::warn!(target: LEFT_OUT, address, error, "syslog takes no records; they wait, or are lost");
+        }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod log;
 pub mod options;
 mod policy;
 pub mod relay;
+mod status;
 mod systemd;
 mod tcp;
 mod token;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use crate::relay::config::{LogFormat, SyslogConfig};
 use crate::stream::descriptors;
 
 /// Exit code for what was typed wrong, as clap has it.
@@ -55,7 +57,11 @@ pub fn command() -> Command {
             with::<tunnels::ListArgs>("ls", "Lists your tunnels"),
             with::<tunnels::CloseArgs>("close", "Closes a tunnel for good; its client stops"),
             with::<tunnels::ExtendArgs>("extend", "Lets a tunnel end so long from now"),
-            with::<tunnels::StatusArgs>("status", "Shows whether the relay answers, and your tunnels"),
+            with::<status::StatusArgs>(
+                "status",
+                "Shows whether the relay answers, and your tunnels; for its operator, what it does",
+            )
+            .after_help(status::EXIT_CODES),
             with::<dev::DevArgs>(
                 "dev",
                 "Tries it out: relay and client in one process, on this machine only",
@@ -96,7 +102,7 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     }
     // The terminal belongs to the tunnels; log records are for who asks for them.
     let _log = match std::env::var_os(log::FILTER) {
-        Some(_) => Some(log::init(crate::relay::config::LogFormat::Text)?),
+        Some(_) => Some(log::init(LogFormat::Text, &SyslogConfig::default())?),
         None => None,
     };
     match name {
@@ -107,7 +113,7 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         "ls" => tunnels::list(args(matches)?).await,
         "close" => tunnels::close(args(matches)?).await,
         "extend" => tunnels::extend(args(matches)?).await,
-        "status" => tunnels::status(args(matches)?).await,
+        "status" => status::run(args(matches)?).await,
         "dev" => dev::run(args(matches)?).await,
         _ => Ok(ExitCode::from(USAGE)),
     }

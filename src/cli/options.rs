@@ -1,6 +1,7 @@
 //! Brings the relay's options together: flag, environment, file, default, in this order; all errors at once.
 
 mod merge;
+mod otel;
 mod table;
 pub(crate) mod values;
 
@@ -82,6 +83,17 @@ fn resolve_chosen(
         match env.data_dir() {
             Some(dir) => config.data_dir = dir,
             None => errors.push("data-dir: no home directory is known; give --data-dir DIRECTORY".into()),
+        }
+    }
+    // What other programs with OpenTelemetry are told is for a build that can do something with it.
+    if cfg!(feature = "otlp") && origins.get("otlp-endpoint") == Some(&Origin::Default) {
+        match otel::from_environment(env) {
+            Some(Ok((url, origin))) => {
+                config.otlp_endpoint = Some(url);
+                origins.insert("otlp-endpoint", origin);
+            }
+            Some(Err(error)) => errors.push(error),
+            None => {}
         }
     }
     // A contradiction with the default of a value that could not be read would be none of the operator's.

@@ -67,7 +67,7 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut config = resolved.config;
-    let _log = log::init(config.log)?;
+    let _log = log::init(config.log, &config.syslog)?;
     let supervisor = Supervisor::of_process();
     // Before anything is opened: what is refused leaves the running relay alone.
     let inheritance = if matches.get_flag("take-over") {

@@ -1,4 +1,4 @@
-//! `adit ls`, `close`, `extend` and `status`: an owner's tunnels on the relay.
+//! `adit ls`, `close` and `extend`: an owner's tunnels on the relay.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -45,22 +45,14 @@ pub(super) struct ExtendArgs {
     relay: RelayArgs,
 }
 
-/// `adit status`.
-#[derive(Debug, Args)]
-pub(super) struct StatusArgs {
-    #[command(flatten)]
-    relay: RelayArgs,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
 /// How a command came out when it did not.
-enum Failure {
+pub(super) enum Failure {
     /// What was typed.
     Usage(String),
     /// The relay.
     Call(CallError),
+    /// There is none.
+    Unreachable(String),
     /// There is no such tunnel, or several.
     Which(String),
 }
@@ -72,10 +64,11 @@ impl From<CallError> for Failure {
 }
 
 impl Failure {
-    fn tell(self, command: &str) -> ExitCode {
+    pub(super) fn tell(self, command: &str) -> ExitCode {
         let (text, code) = match self {
             Self::Usage(text) => return usage(command, &[text]),
             Self::Which(text) => (text, 1),
+            Self::Unreachable(text) => (text, 69),
             Self::Call(error) => {
                 let code = match error {
                     CallError::Unauthorised { .. } => 77,
@@ -132,31 +125,6 @@ pub(super) async fn extend(args: ExtendArgs) -> anyhow::Result<ExitCode> {
     done("extend", extended.await)
 }
 
-/// Prints how the relay is, and the tunnels of the key.
-pub(super) async fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
-    let told = async {
-        let connector = args.relay.connector().map_err(Failure::Usage)?;
-        let health = connector.health().await?;
-        // Without a key the relay's health is all that can be told.
-        let tunnels = if connector.has_key() { Some(connector.list().await?) } else { None };
-        let relay = connector.relay().to_string();
-        if args.json {
-            let relay = json!({ "url": relay, "status": health.status, "version": health.version });
-            print(&pretty(&json!({ "relay": relay, "tunnels": tunnels })));
-            return Ok(());
-        }
-        let (state, version) = (visible(&health.status), visible(&health.version));
-        print(&format!("relay {relay}: {state}, version {version}\n"));
-        match tunnels {
-            Some(tunnels) if tunnels.is_empty() => print("no tunnels\n"),
-            Some(tunnels) => print(&table(&tunnels)),
-            None => eprintln!("adit status: your tunnels are shown when ADIT_KEY or --key gives your key"),
-        }
-        Ok(())
-    };
-    done("status", told.await)
-}
-
 /// The one tunnel with that name or id, or whose id begins so.
 async fn find(connector: &Connector, wanted: &str) -> Result<Tunnel, Failure> {
     pick(connector.list().await?, wanted).map_err(Failure::Which)
@@ -178,7 +146,7 @@ fn pick(tunnels: Vec<Tunnel>, wanted: &str) -> Result<Tunnel, String> {
     }
 }
 
-fn table(tunnels: &[Tunnel]) -> String {
+pub(super) fn table(tunnels: &[Tunnel]) -> String {
     if tunnels.is_empty() {
         return String::new();
     }
@@ -216,12 +184,12 @@ fn ends(tunnel: &Tunnel) -> String {
     }
 }
 
-fn pretty(value: &serde_json::Value) -> String {
+pub(super) fn pretty(value: &serde_json::Value) -> String {
     visible_json(&format!("{value:#}\n")).into_owned()
 }
 
 /// A reader that went away is no error.
-fn print(text: &str) {
+pub(super) fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 

@@ -151,6 +151,18 @@ impl Connector {
         self.json(Method::POST, &one(id, "/extend"), body).await
     }
 
+    /// A GET of any path: its status, whatever that is, and the body.
+    #[doc(hidden)]
+    pub async fn look(&self, path: &str) -> Result<(StatusCode, Bytes), CallError> {
+        let late = |_| CallError::Unreachable(self.late());
+        let looked = timeout(REST_WAIT, self.exchange(Method::GET, path, None)).await;
+        looked.map_err(late)?.map(|(status, _, body)| (status, body))
+    }
+
+    fn late(&self) -> String {
+        format!("{} did not answer within {} seconds", self.relay(), REST_WAIT.as_secs())
+    }
+
     async fn json<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -165,10 +177,7 @@ impl Connector {
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Bytes, CallError> {
-        let late = |_| {
-            let wait = REST_WAIT.as_secs();
-            CallError::Unreachable(format!("{} did not answer within {wait} seconds", self.relay()))
-        };
+        let late = |_| CallError::Unreachable(self.late());
         let (status, wait, body) =
             timeout(REST_WAIT, self.exchange(method, path, body)).await.map_err(late)??;
         if status.is_success() { Ok(body) } else { Err(CallError::of_answer(status, wait, &body)) }

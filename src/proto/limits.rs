@@ -360,6 +360,32 @@ pub mod log {
     pub const WAITING: usize = 4096;
     /// Characters of a viewer's path in the closing record of its exchange.
     pub const PATH_CHARS: usize = 1024;
+    /// Bytes of one message to a syslog daemon, which need not take more (RFC 5426, section 3.2).
+    pub const SYSLOG_BYTES: usize = 2048;
+    /// A syslog daemon that is away or busy is tried again this often.
+    pub const SYSLOG_RETRY: Duration = Duration::from_millis(250);
+    /// The addresses of a syslog daemon's host are asked for this often, as it may move.
+    pub const SYSLOG_LOOK_UP: Duration = Duration::from_secs(60);
+    /// What waits for a syslog daemon may go out this long after the end.
+    pub const SYSLOG_LAST: Duration = Duration::from_secs(1);
+}
+
+/// Spans on their way to a collector.
+#[doc(hidden)]
+pub mod spans {
+    use std::time::Duration;
+
+    /// Spans that wait, as in other programs with OpenTelemetry: two seconds of a thousand requests each. Those beyond are
+    /// lost, and counted.
+    pub const WAITING: usize = 2048;
+    /// For one call, as the standard has it.
+    pub const CALL_WAIT: Duration = Duration::from_secs(10);
+    /// Bytes of an answer, which says how many spans were refused and why.
+    pub const ANSWER_BYTES: usize = 64 * 1024;
+    /// What waits may go out this long at the end.
+    pub const LAST: Duration = Duration::from_secs(2);
+    /// Spans that are lost are told of at first, and then this often.
+    pub const TELL_EVERY: Duration = Duration::from_secs(60);
 }
 
 /// How much is read of a stream at one go.

@@ -1,6 +1,7 @@
 //! The configuration of a relay, resolved and typed: what `relay::serve` is given.
 
 mod contradictions;
+mod syslog;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,6 +16,8 @@ use crate::relay::acme::AcmeConfig;
 use crate::relay::domains::DomainProof;
 use crate::relay::public_url::PublicUrl;
 use crate::relay::tls::Pair;
+
+pub use syslog::{Facility, SyslogAddress, SyslogConfig, SyslogFormat};
 
 /// How log records are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -65,6 +68,10 @@ pub struct RelayConfig {
     pub dns_server: Option<SocketAddr>,
     /// How log records are written.
     pub log: LogFormat,
+    /// A syslog daemon that gets them, too.
+    pub syslog: SyslogConfig,
+    /// Collector of spans, by the whole URL for traces (OTLP over HTTP); only for builds with the feature `otlp`.
+    pub otlp_endpoint: Option<String>,
     /// Peers whose `X-Forwarded-*` headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Whether connections of these peers begin with a header of the PROXY protocol, which says who the viewer is.
@@ -102,6 +109,8 @@ impl Default for RelayConfig {
             domain_proof: DomainProof::default(),
             dns_server: None,
             log: LogFormat::Text,
+            syslog: SyslogConfig::default(),
+            otlp_endpoint: None,
             trusted_proxies: Vec::new(),
             accept_proxy_protocol: false,
             path_routing: true,

@@ -80,6 +80,9 @@ async fn finish(shared: &Shared, deadline: Instant) {
     let _ = timeout(GOODBYE, shared.sessions.wait()).await;
     until(shared, deadline, shared.questions.wait()).await;
     shared.registry.save().await;
+    if let Some(spans) = &shared.spans {
+        spans.finish().await;
+    }
 }
 
 async fn until(shared: &Shared, deadline: Instant, ended: impl Future<Output = ()>) {

@@ -98,7 +98,8 @@ pub async fn serve(
         let trusted = &shared.config.trusted_proxies;
         forward::viewer(connection.remote.ip(), request.headers(), trusted).to_string()
     };
-    let mut record = Some(Record::new(&request, viewer, &shared.ledger));
+    let span = shared.spans.as_ref().and_then(|spans| spans.begin(&request, connection.is_secure()));
+    let mut record = Some(Record::new(&request, viewer, span, &shared.ledger));
     let mut answer = match answer(&shared, &connection, request, &mut record).await {
         Ok(response) => response,
         Err(cause) => {

@@ -39,6 +39,8 @@ pub mod route;
 pub mod sample;
 mod secure;
 mod shared;
+#[doc(hidden)]
+pub mod spans;
 mod tcp;
 pub mod tls;
 mod unix;
@@ -83,6 +85,7 @@ use observe::Observer;
 use room::Room;
 use route::Routes;
 use shared::Shared;
+use spans::{Spans, SpansError};
 use tcp::OpenPorts;
 use tls::{Tls, TlsError};
 
@@ -102,6 +105,9 @@ pub enum RelayError {
     /// There is no TLS as it is wanted.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// No spans can be sent.
+    #[error(transparent)]
+    Spans(#[from] SpansError),
     /// A running relay was not replaced.
     #[error(transparent)]
     TakeOver(#[from] TakeOverError),
@@ -215,6 +221,7 @@ impl Relay {
     ) -> Result<Self, RelayError> {
         let addresses = sockets.addresses()?.listen;
         let tls = Tls::open(&config)?.map(Arc::new);
+        let spans = Spans::open(config.otlp_endpoint.as_deref())?;
         let plain = addresses.len().saturating_sub(sockets.tls);
         let most = room::most(&config.limits);
         config.limits.standby = config.limits.standby.min(most / descriptors::STANDBY);
@@ -282,6 +289,7 @@ impl Relay {
             keys: Arc::clone(&keys),
             ending,
             open,
+            spans,
             predecessor: before,
             tasks: TaskTracker::new(),
             sessions,

@@ -63,6 +63,9 @@ pub async fn forward(
     let wanted = Wanted::upgrade(request.headers()).filter(|_| version == Version::HTTP_11);
     let on_upgrade = (extended || wanted.is_some()).then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
+    if let Some(record) = record {
+        record.pass_on(&mut parts.headers);
+    }
     let wanted = if extended { Some(Wanted::translate(&mut parts)?) } else { wanted };
     let framing = body_framing(&parts.method, &parts.headers, &body);
     let policy_limit = spec.policy.as_ref().and_then(|policy| policy.max_body);

@@ -15,6 +15,7 @@ use super::exchange::Ledger;
 use super::observe::Observer;
 use super::room::Room;
 use super::route::Routes;
+use super::spans::Spans;
 use super::tcp::OpenPorts;
 use super::tls::Tls;
 use crate::auth::Keys;
@@ -50,6 +51,8 @@ pub struct Shared {
     pub observer: Observer,
     /// What is open.
     pub open: Arc<Open>,
+    /// Has a span of each exchange, if that is wanted.
+    pub spans: Option<Arc<Spans>>,
     /// The process whose listeners we have, while it lives.
     pub predecessor: Predecessor,
     /// Connections of viewers and what was upgraded from them, see [`Shared::spawn`].

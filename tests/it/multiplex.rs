@@ -26,7 +26,7 @@ use crate::policy;
 use crate::rig::{ALICE, Rig, soon, target};
 use crate::wire::scripted;
 
-type Call = (Request<h2::RecvStream>, SendResponse<Bytes>);
+pub type Call = (Request<h2::RecvStream>, SendResponse<Bytes>);
 
 /// A target that speaks HTTP/2 as `settings` say and hands each request to `serve`, with the number of its connection.
 async fn speaking<F, T>(settings: fn(&mut Builder), serve: F) -> SocketAddr
@@ -49,7 +49,7 @@ where
 }
 
 /// The same, in the hands of the test.
-async fn by_hand(settings: fn(&mut Builder)) -> (SocketAddr, mpsc::Receiver<(usize, Call)>) {
+pub async fn by_hand(settings: fn(&mut Builder)) -> (SocketAddr, mpsc::Receiver<(usize, Call)>) {
     let (send, calls) = mpsc::channel(256);
     let address = speaking(settings, move |number, call| {
         let send = send.clone();
@@ -63,7 +63,7 @@ fn head(status: u16) -> Response<()> {
     Response::builder().status(status).body(()).unwrap()
 }
 
-fn say(answer: &mut SendResponse<Bytes>, body: impl Into<Bytes>) {
+pub fn say(answer: &mut SendResponse<Bytes>, body: impl Into<Bytes>) {
     answer.send_response(head(200), false).unwrap().send_data(body.into(), true).unwrap();
 }
 

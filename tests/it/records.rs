@@ -153,6 +153,31 @@ async fn an_exchange_that_is_served_has_one_record() {
 }
 
 #[tokio::test]
+async fn a_record_has_the_trace_that_the_viewer_names_if_it_is_one() {
+    let log = Log::start();
+    let rig = rig(|_| {}).await;
+    let _client =
+        rig.client(ALICE, "web", scripted("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await).await;
+    let mut viewer = Viewer::new(&rig).await;
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+    for (lines, trace) in [
+        (format!("traceparent: {parent}\r\n"), Some("4bf92f3577b34da6a3ce929d0e0e4736")),
+        (String::new(), None),
+        (format!("traceparent: {parent}s3cret\r\n"), None),
+        (format!("traceparent: {parent}\r\ntraceparent: {parent}\r\n"), None),
+    ] {
+        viewer.say(GET.replace("Host", &format!("{lines}Host"))).await;
+        viewer.answer().await;
+        log.only(&lines, json!({"trace_id": trace, "status": 200})).await;
+    }
+    let refused = GET.replace("web.", "none.").replace("Host", &format!("Traceparent: {parent}\r\nHost"));
+    viewer.say(refused).await;
+    viewer.answer().await;
+    log.only("refused", json!({"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "status": 404})).await;
+    log.end(rig).await;
+}
+
+#[tokio::test]
 async fn whatever_the_relay_refuses_has_one_record() {
     let log = Log::start();
     let rig = rig(|config| {

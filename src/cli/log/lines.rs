@@ -1,22 +1,15 @@
-//! The last step of every log record: one line on stderr without anything that steers a terminal, and not too many.
+//! The last step of every log record: one line on stderr without anything that steers a terminal.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
-use tokio::time::Instant;
-use tracing::{Level, Metadata};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking};
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::limit::{LeftOut, Limit};
 use crate::client::text::{visible, visible_json};
 use crate::proto::limits::log::LINE_BYTES;
-use crate::sync::lock;
-
-/// Records that the operator asked for one by one: the closing records of exchanges, and what is said of records.
-const UNLIMITED: [&str; 2] = ["adit::exchange", super::LEFT_OUT];
 
 /// How records are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,35 +22,24 @@ pub(super) enum Form {
 
 /// Makes the writer of each record.
 #[derive(Clone)]
-pub(super) struct Lines(Arc<Shared>);
-
-struct Shared {
+pub(super) struct Lines {
     form: Form,
     out: NonBlocking,
     unread: ErrorCounter,
     /// Of the records that `unread` counts, those that were told of.
-    unread_told: AtomicUsize,
-    limit: Mutex<Limit<tracing::callsite::Identifier>>,
-    began: Instant,
+    unread_told: Arc<AtomicUsize>,
 }
 
 impl Lines {
     /// Records in this form, written to `out`.
     pub(super) fn new(form: Form, out: NonBlocking) -> Self {
-        let (unread, unread_told) = (out.error_counter(), AtomicUsize::new(0));
-        let (limit, began) = (Mutex::default(), Instant::now());
-        Self(Arc::new(Shared { form, out, unread, unread_told, limit, began }))
+        Self { form, unread: out.error_counter(), unread_told: Arc::default(), out }
     }
 
     /// How many were left out since the last call as those before them could not be written in time.
     pub(super) fn unread(&self) -> usize {
-        let now = self.0.unread.dropped_lines();
-        now.saturating_sub(self.0.unread_told.swap(now, Ordering::Relaxed))
-    }
-
-    /// What was left out in windows that are over; all of it at the end.
-    pub(super) fn left_out(&self, at_the_end: bool) -> Vec<LeftOut> {
-        lock(&self.0.limit).left_out(self.0.began.elapsed(), at_the_end)
+        let now = self.unread.dropped_lines();
+        now.saturating_sub(self.unread_told.swap(now, Ordering::Relaxed))
     }
 }
 
@@ -65,27 +47,17 @@ impl<'a> MakeWriter<'a> for Lines {
     type Writer = Record;
 
     fn make_writer(&'a self) -> Record {
-        Record(Some((self.0.form, self.0.out.clone())))
-    }
-
-    fn make_writer_for(&'a self, of: &Metadata<'_>) -> Record {
-        // Finer levels are for somebody who looks for something, and wants to see all of it.
-        let limited = *of.level() <= Level::INFO && !UNLIMITED.contains(&of.target());
-        let place = || format!("{}:{}", of.target(), of.line().unwrap_or_default());
-        let wanted = !limited || lock(&self.0.limit).admit(of.callsite(), self.0.began.elapsed(), place);
-        Record(wanted.then(|| (self.0.form, self.0.out.clone())))
+        Record(self.form, self.out.clone())
     }
 }
 
 /// Takes one record, as a whole.
-pub(super) struct Record(Option<(Form, NonBlocking)>);
+pub(super) struct Record(Form, NonBlocking);
 
 impl Write for Record {
     fn write(&mut self, record: &[u8]) -> io::Result<usize> {
-        if let Some((form, out)) = &mut self.0 {
-            let line = line(*form, &String::from_utf8_lossy(record));
-            out.write_all(line.as_bytes())?;
-        }
+        let line = line(self.0, &String::from_utf8_lossy(record));
+        self.1.write_all(line.as_bytes())?;
         Ok(record.len())
     }
 
@@ -141,7 +113,8 @@ fn shortened(record: &str) -> String {
     Value::Object(fields).to_string()
 }
 
-fn cut(text: &str, most: usize) -> &str {
+/// The beginning of `text`, of at most so many bytes.
+pub(super) fn cut(text: &str, most: usize) -> &str {
     let end = (0..=most.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
     &text[..end.unwrap_or_default()]
 }

@@ -32,6 +32,11 @@ impl Env {
         self.vars.get(name).filter(|value| !value.is_empty())
     }
 
+    /// The text of a variable that is set.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.get(name).and_then(|value| value.to_str())
+    }
+
     /// Where data is kept unless something else is said: XDG base directory specification, or `/var/lib` for
     /// root.
     pub(super) fn data_dir(&self) -> Option<PathBuf> {

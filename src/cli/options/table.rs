@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use super::otel;
 use super::values::{
     HIDDEN, address, count, count_or_none, email, https_url, ip, jwt_secret, mode, network, one, path, ports,
     show_or_none, show_size, show_switch, show_wait, size, size_or_none, static_key, switch, unix_path, wait,
 };
-use crate::relay::config::{LogFormat, RelayConfig};
+use crate::relay::config::{Facility, LogFormat, RelayConfig, SyslogAddress, SyslogFormat};
 use crate::relay::domains::DomainProof;
 use crate::relay::public_url::{PublicUrl, base_domain};
+use crate::relay::spans::NOT_BUILT;
 
 /// Where an option can be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -305,6 +307,45 @@ pub static OPTIONS: &[Opt] = &[
             text => Err(format!("{text:?}: expected text or json")),
         },
         |config| vec![if config.log == LogFormat::Json { "json" } else { "text" }.into()],
+    ),
+    option(
+        "syslog",
+        "ADDRESS",
+        "A syslog daemon that gets the log records, too: udp://HOST:PORT, or unix:/PATH of a datagram socket such as \
+         unix:/dev/log; see syslog-format",
+        |config, values| {
+            put(&mut config.syslog.address, reason(one(values)?, SyslogAddress::parse).map(Some))
+        },
+        |config| config.syslog.address.iter().map(ToString::to_string).collect(),
+    ),
+    option(
+        "syslog-facility",
+        "NAME",
+        "What these records are counted among: daemon, user, local0 to local7 or another facility",
+        |config, values| put(&mut config.syslog.facility, reason(one(values)?, Facility::parse)),
+        |config| vec![config.syslog.facility.to_string()],
+    ),
+    option(
+        "syslog-format",
+        "FORMAT",
+        "How they are written: rfc5424, or local as programs on the same machine do [default: local at /dev/log, elsewhere \
+         rfc5424]",
+        |config, values| put(&mut config.syslog.format, reason(one(values)?, SyslogFormat::parse).map(Some)),
+        |config| config.syslog.format.iter().map(ToString::to_string).collect(),
+    ),
+    option(
+        "otlp-endpoint",
+        "URL",
+        "Collector of OpenTelemetry that gets a span of each exchange (OTLP over HTTP), such as http://localhost:4318; also \
+         OTEL_EXPORTER_OTLP_ENDPOINT. Only in builds with the feature otlp",
+        |config, values| {
+            let url = otel::traces_url(one(values)?)?;
+            if !cfg!(feature = "otlp") {
+                return Err(NOT_BUILT.into());
+            }
+            put(&mut config.otlp_endpoint, Ok(Some(url)))
+        },
+        |config| config.otlp_endpoint.iter().cloned().collect(),
     ),
     Opt {
         repeat: true,

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::{Method, Request};
+use http::{HeaderMap, Method, Request};
 use tokio::time::Instant;
 
 use super::ledger::Ledger;
 use crate::proto::api::Proto;
 use crate::proto::limits::log::PATH_CHARS;
+use crate::proto::trace::{TraceId, TraceParent};
 use crate::relay::errors::Cause;
+use crate::relay::spans::{Ended, Span};
 use crate::tunnel::Tunnel;
 
 /// What becomes of a viewer's request, counted, and written if that is wanted, when nothing more will come of it, which is
@@ -18,6 +20,8 @@ pub struct Record {
     ledger: Arc<Ledger>,
     started: Instant,
     tunnel: Option<Arc<Tunnel>>,
+    /// The one that the viewer names, or that begins here.
+    trace: Option<TraceId>,
     /// That the viewer was sent.
     status: Option<u16>,
     cause: Option<&'static str>,
@@ -29,6 +33,8 @@ pub struct Record {
     silent: bool,
     /// What is written beside that.
     text: Option<Text>,
+    /// What becomes of it beside that. Boxed: it is rare, and large.
+    span: Option<Box<Span>>,
 }
 
 struct Text {
@@ -42,14 +48,26 @@ struct Text {
 }
 
 impl Record {
-    /// Begins with a request of `viewer`.
-    pub fn new<B>(request: &Request<B>, viewer: impl FnOnce() -> String, ledger: &Arc<Ledger>) -> Box<Self> {
-        Self::begun(ledger, || Text {
+    /// Begins with a request of `viewer`, of which a `span` may be made.
+    pub fn new<B>(
+        request: &Request<B>,
+        viewer: impl FnOnce() -> String,
+        span: Option<Span>,
+        ledger: &Arc<Ledger>,
+    ) -> Box<Self> {
+        let text = (ledger.written || span.is_some()).then(|| Text {
             proto: None,
             method: Some(request.method().clone()),
             path: request.uri().path().chars().take(PATH_CHARS).collect(),
             viewer: viewer(),
-        })
+        });
+        let mut record = Self::begun(ledger, text);
+        if record.text.is_some() {
+            let named = TraceParent::of(request.headers()).map(|parent| parent.trace);
+            record.trace = span.as_ref().map(Span::trace).or(named);
+        }
+        record.span = span.map(Box::new);
+        record
     }
 
     /// Of what was refused before it was a request.
@@ -70,21 +88,24 @@ impl Record {
     }
 
     fn unnamed(proto: Option<Proto>, viewer: &str, ledger: &Arc<Ledger>) -> Box<Self> {
-        Self::begun(ledger, || Text { proto, method: None, path: String::new(), viewer: viewer.to_owned() })
+        let text = || Text { proto, method: None, path: String::new(), viewer: viewer.to_owned() };
+        Self::begun(ledger, ledger.written.then(text))
     }
 
-    fn begun(ledger: &Arc<Ledger>, text: impl FnOnce() -> Text) -> Box<Self> {
+    fn begun(ledger: &Arc<Ledger>, text: Option<Text>) -> Box<Self> {
         Box::new(Self {
             ledger: Arc::clone(ledger),
             started: Instant::now(),
             tunnel: None,
+            trace: None,
             status: None,
             cause: None,
             complete: false,
             received: Arc::default(),
             sent: 0,
             silent: false,
-            text: ledger.written.then(text),
+            text,
+            span: None,
         })
     }
 
@@ -131,7 +152,30 @@ impl Record {
 
     /// Nothing comes of it: it was no viewer's request.
     pub fn discard(mut self) {
-        self.silent = true;
+        (self.silent, self.span) = (true, None);
+    }
+
+    /// The target is told of the span, if there is one, in the headers of its request.
+    pub fn pass_on(&self, headers: &mut HeaderMap) {
+        if let Some(span) = &self.span {
+            span.pass_on(headers);
+        }
+    }
+
+    /// Ends the span with what is known of the exchange.
+    fn end_span(&mut self, received: u64) {
+        let (Some(span), Some(text)) = (self.span.take(), &self.text) else { return };
+        let Some(method) = &text.method else { return };
+        span.end(&Ended {
+            tunnel: self.tunnel.as_ref().map(|tunnel| tunnel.name.as_str()),
+            method,
+            path: &text.path,
+            viewer: &text.viewer,
+            status: self.status,
+            cause: self.cause,
+            received,
+            sent: self.sent,
+        });
     }
 }
 
@@ -153,7 +197,8 @@ impl Drop for Record {
         if let (Some(tunnel), Some(cause)) = (&self.tunnel, self.cause) {
             tunnel.traffic.failed(cause);
         }
-        let Some(text) = &self.text else { return };
+        self.end_span(received);
+        let Some(text) = self.text.as_ref().filter(|_| self.ledger.written) else { return };
         tracing::info!(
             target: "adit::exchange",
             tunnel = self.tunnel.as_ref().map(|tunnel| tunnel.name.as_str()),
@@ -161,6 +206,7 @@ impl Drop for Record {
             method = text.method.as_ref().map(Method::as_str),
             path = text.path,
             viewer = text.viewer,
+            trace_id = self.trace.map(tracing::field::display),
             status = self.status,
             cause = self.cause,
             complete = self.complete,
