@@ -41,10 +41,11 @@ const BELONGS_IN: &[(&str, &[&str])] = &[
     ("h2", &["relay/multiplex/"]),
     ("tokio_tungstenite", &["stream/"]),
     ("rusqlite", &["store/"]),
-    ("rustix", &["stream/courier.rs", "stream/descriptors.rs"]),
+    ("rustix", &["stream/courier.rs", "stream/descriptors.rs", "relay/observe/process.rs"]),
     ("async_nats", &["store/"]),
     ("jsonwebtoken", &["auth/"]),
     ("clap", &["cli/"]),
+    ("prometheus_client", &["relay/observe/metrics/"]),
     ("anyhow", &["cli/", "main.rs"]),
     ("dashmap", &["link/sockets/pending.rs", "tunnel/registry.rs", "tunnel/domains.rs"]),
     (
