@@ -41,7 +41,10 @@ const BELONGS_IN: &[(&str, &[&str])] = &[
     ("h2", &["relay/multiplex/"]),
     ("tokio_tungstenite", &["stream/"]),
     ("rusqlite", &["store/"]),
-    ("rustix", &["stream/courier.rs", "stream/descriptors.rs", "cli/log/syslog.rs"]),
+    (
+        "rustix",
+        &["stream/courier.rs", "stream/descriptors.rs", "relay/observe/process.rs", "cli/log/syslog.rs"],
+    ),
     ("async_nats", &["store/"]),
     ("opentelemetry", &["relay/spans/"]),
     ("opentelemetry_http", &["relay/spans/"]),
@@ -49,6 +52,7 @@ const BELONGS_IN: &[(&str, &[&str])] = &[
     ("opentelemetry_sdk", &["relay/spans/"]),
     ("jsonwebtoken", &["auth/"]),
     ("clap", &["cli/"]),
+    ("prometheus_client", &["relay/observe/metrics/"]),
     ("anyhow", &["cli/", "main.rs"]),
     ("dashmap", &["link/sockets/pending.rs", "tunnel/registry.rs", "tunnel/domains.rs"]),
     (

@@ -132,6 +132,9 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     if let Some(address) = relay.admin_address() {
         tracing::info!(%address, "listening for the operator");
     }
+    if let Some(address) = relay.metrics_address() {
+        tracing::info!(%address, "listening for scrapers");
+    }
     tracing::info!(url = relay.public_url(), version = env!("CARGO_PKG_VERSION"), "relay ready");
     supervisor.ready();
     let _watching = Supervisor::of_process().watch();

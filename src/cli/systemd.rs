@@ -85,8 +85,8 @@ fn address(name: &std::ffi::OsStr) -> io::Result<SocketAddr> {
 }
 
 /// The listening sockets that we were started with, in the place of those that `config` names, which is told of them.
-/// `None`: there are none. Of TCP sockets the one whose name is `admin` is for the operator, those of `tls` are for TLS
-/// alone.
+/// `None`: there are none. Of TCP sockets the one whose name is `admin` is for the operator, that of `metrics` for
+/// scrapers, those of `tls` are for TLS alone.
 pub(super) fn inherited(config: &mut RelayConfig) -> Result<Option<Listeners>, String> {
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut given = ListenFd::from_env();
@@ -110,6 +110,7 @@ pub(super) fn inherited(config: &mut RelayConfig) -> Result<Option<Listeners>, S
         let listener = TcpListener::from_std(listener).map_err(failed)?;
         match name.as_str() {
             "admin" if listeners.admin.is_none() => listeners.admin = Some(listener),
+            "metrics" if listeners.metrics.is_none() => listeners.metrics = Some(listener),
             "tls" => tls.push(listener),
             _ => listeners.tcp.push(listener),
         }
@@ -117,16 +118,18 @@ pub(super) fn inherited(config: &mut RelayConfig) -> Result<Option<Listeners>, S
     let for_tls = tls.len();
     listeners.tcp.extend(tls);
     if listeners.admin.is_none() {
-        listeners.admin = Some(bind_admin(config)?);
+        listeners.admin = Some(bind("admin-listen", config.admin_listen)?);
+    }
+    if let (None, Some(address)) = (&listeners.metrics, config.metrics_listen) {
+        listeners.metrics = Some(bind("metrics-listen", address)?);
     }
     config.adopt_addresses(&listeners, for_tls);
     Ok(Some(listeners))
 }
 
-fn bind_admin(config: &RelayConfig) -> Result<TcpListener, String> {
-    let address = config.admin_listen;
+fn bind(option: &str, address: std::net::SocketAddr) -> Result<TcpListener, String> {
     crate::stream::tcp::listen(address, false)
-        .map_err(|error| format!("admin-listen: cannot listen on {address}: {error}"))
+        .map_err(|error| format!("{option}: cannot listen on {address}: {error}"))
 }
 
 #[cfg(test)]

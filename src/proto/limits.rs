@@ -343,6 +343,21 @@ pub mod drain {
     pub const SPREAD_MOST: Duration = Duration::from_secs(3);
 }
 
+/// Those who read `/metrics` on a listener of its own, which may be anybody.
+#[doc(hidden)]
+pub mod metrics {
+    use std::time::Duration;
+
+    /// Connections; those beyond wait to be accepted. A relay has a few scrapers and probes.
+    pub const AT_ONCE: usize = 64;
+    /// For all of a connection: one request and its answer of some tens of kilobytes. Scrapers give up after 10 seconds.
+    pub const CONNECTION: Duration = Duration::from_secs(30);
+    /// For the page that another scraper has caused.
+    pub const WAIT: Duration = Duration::from_secs(10);
+    /// After a failed accept (out of descriptors), so that the loop does not spin.
+    pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+}
+
 /// What a log takes, so that strangers fill neither it nor a disk.
 #[doc(hidden)]
 pub mod log {

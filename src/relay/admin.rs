@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use super::Shared;
 use super::counts::counts;
+use super::observe::metrics::metrics;
 use super::route::split_host;
 
 /// After a failed accept (out of descriptors), so that the loop does not spin.
@@ -25,9 +26,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves until it is dropped, with all its connections; during a shutdown, too. A successor takes the listener.
 pub async fn serve(listener: Arc<TcpListener>, shared: Arc<Shared>) {
     let router = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/counts", get(counts))
+        .route("/metrics", get(metrics))
         .layer(from_fn(by_own_name))
         .layer(from_fn_with_state(Arc::clone(&shared), last_of_its_connection))
         .with_state(Arc::clone(&shared));
@@ -58,8 +60,13 @@ pub async fn serve(listener: Arc<TcpListener>, shared: Arc<Shared>) {
     while connections.join_next().await.is_some() {}
 }
 
+/// 200 while the relay lives.
+pub(super) async fn healthy() -> &'static str {
+    "ok\n"
+}
+
 /// 200 while requests are taken, by this relay or by its successor; 503 from the moment a shutdown begins.
-async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) {
+pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) {
     if shared.ending.is_stopping() {
         (StatusCode::SERVICE_UNAVAILABLE, "closing\n")
     } else {

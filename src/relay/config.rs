@@ -47,6 +47,8 @@ pub struct RelayConfig {
     pub https_redirect: bool,
     /// Where the operator comes in (D4).
     pub admin_listen: SocketAddr,
+    /// Where metrics and probes are read without the rest of the admin listener (D4), by whoever reaches it.
+    pub metrics_listen: Option<SocketAddr>,
     /// Tunnels are reached at `NAME.base_domain`; as [`base_domain`](super::public_url::base_domain) returns it.
     /// `None`: by path only.
     pub base_domain: Option<String>,
@@ -99,6 +101,7 @@ impl Default for RelayConfig {
             acme: AcmeConfig::default(),
             https_redirect: true,
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)),
+            metrics_listen: None,
             base_domain: None,
             listen_unix: Vec::new(),
             unix_mode: 0o660,
@@ -134,6 +137,9 @@ impl RelayConfig {
         self.listen_unix = listeners.unix.iter().filter_map(super::unix::path_of).collect();
         if let Some(address) = listeners.admin.as_ref().and_then(|admin| admin.local_addr().ok()) {
             self.admin_listen = address;
+        }
+        if let Some(address) = listeners.metrics.as_ref().and_then(|metrics| metrics.local_addr().ok()) {
+            self.metrics_listen = Some(address);
         }
     }
 

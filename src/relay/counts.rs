@@ -27,7 +27,7 @@ pub struct Open {
     pub data_sockets: Count,
     /// Data sockets that are kept for one viewer, or will be after the exchange under way.
     pub pinned: Count,
-    /// Accepted on the admin listener and not closed.
+    /// Accepted on the admin listener or that for metrics, and not closed.
     pub admin: Count,
 }
 
@@ -100,7 +100,7 @@ struct Counts {
     questions_to_predecessor: usize,
     /// Questions of a successor under way.
     questions_of_successor: usize,
-    /// Connections to the admin listener.
+    /// Connections to the admin listener and that for metrics.
     admin_connections: usize,
 }
 
@@ -167,12 +167,12 @@ fn count(shared: &Shared, tasks: usize) -> Counts {
 }
 
 /// Without the one that the look itself takes.
-fn descriptors() -> Option<u64> {
+pub(super) fn descriptors() -> Option<u64> {
     let open = std::fs::read_dir("/proc/self/fd").ok()?.count();
     u64::try_from(open).ok()?.checked_sub(1)
 }
 
-fn memory() -> Option<u64> {
+pub(super) fn memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

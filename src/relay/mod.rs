@@ -141,6 +141,8 @@ pub struct Listeners {
     pub unix: Vec<UnixListener>,
     /// Where the operator comes in.
     pub admin: Option<TcpListener>,
+    /// Where metrics are read by whoever reaches it.
+    pub metrics: Option<TcpListener>,
 }
 
 /// A running relay.
@@ -176,8 +178,9 @@ impl Relay {
             paths.push(bound.map_err(|error| RelayError::BindPath { path: path.clone(), error })?);
         }
         let admin = bind("admin-listen", config.admin_listen)?;
+        let metrics = config.metrics_listen.map(|address| bind("metrics-listen", address)).transpose()?;
         let files = config.listen_unix.iter().filter_map(|path| unix::File::at(path)).collect();
-        let listeners = Listeners { tcp: listeners, unix: paths, admin: Some(admin) };
+        let listeners = Listeners { tcp: listeners, unix: paths, admin: Some(admin), metrics };
         let mut relay = Self::start(config, listeners, keys, store).await?;
         relay.files = files;
         Ok(relay)
@@ -202,7 +205,13 @@ impl Relay {
         keys: Keys,
         store: Arc<dyn Store>,
     ) -> Result<Self, RelayError> {
-        let Inheritance { listeners, tls, files, courier } = inheritance;
+        let Inheritance { mut listeners, tls, files, courier } = inheritance;
+        // A running relay without it, or with another address, leaves it to us.
+        if let (None, Some(address)) = (&listeners.metrics, config.metrics_listen) {
+            let bound = sockets::listen(address, false);
+            let failed = |error| RelayError::Bind { option: "metrics-listen", address, error };
+            listeners.metrics = Some(bound.map_err(failed)?);
+        }
         let paths = listeners.unix.iter().filter_map(unix::path_of);
         // What the running relay has made is ours to take away, at our end.
         let files = paths.filter(|_| files).filter_map(|path| unix::File::at(&path)).collect();
@@ -256,6 +265,7 @@ impl Relay {
             acme = Some(opened);
         }
         let (sessions, open) = (TaskTracker::new(), Arc::new(Open::default()));
+        let refusals = Arc::new(api::Counted::default());
         let api = api::router(api::Api {
             registry: Arc::clone(&registry),
             keys: Arc::clone(&keys),
@@ -268,6 +278,7 @@ impl Relay {
             sessions: sessions.clone(),
             open: Arc::clone(&open),
             room: Arc::clone(&room),
+            refusals: Arc::clone(&refusals),
         });
         let via = HeaderValue::from_str(&errors::request_id()).unwrap_or(HeaderValue::from_static("adit"));
         let ledger = Arc::new(Ledger::new(config.log_exchanges, Arc::clone(&ending)));
@@ -290,6 +301,7 @@ impl Relay {
             ending,
             open,
             spans,
+            refusals,
             predecessor: before,
             tasks: TaskTracker::new(),
             sessions,
@@ -313,6 +325,9 @@ impl Relay {
         tasks.push(own(tcp::keep(Arc::clone(&shared))));
         if let Some(admin) = &sockets.admin {
             tasks.push(own(admin::serve(Arc::clone(admin), Arc::clone(&shared))));
+        }
+        if let Some(metrics) = &sockets.metrics {
+            tasks.push(own(observe::scrape::serve(Arc::clone(metrics), Arc::clone(&shared))));
         }
         Ok(Self { shared, addresses, sockets, tasks, files: Vec::new() })
     }
@@ -357,6 +372,11 @@ impl Relay {
     /// Where the admin listener is, if there is one.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.sockets.admin.as_ref()?.local_addr().ok()
+    }
+
+    /// Where metrics are read, if not on the admin listener alone.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.sockets.metrics.as_ref()?.local_addr().ok()
     }
 
     /// Its own URL.

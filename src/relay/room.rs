@@ -10,6 +10,7 @@ use super::crowd::{self, Crowd};
 use crate::proto::limits::{Limits, descriptors};
 use crate::stream::descriptors::limit;
 use crate::sync::{Count, Held};
+use crate::tally::Counter;
 
 /// The places of all connections, those of clients and data sockets too.
 ///
@@ -28,6 +29,12 @@ pub struct Room {
     reserve: usize,
     /// With fewer left than this, no connection is kept for a next request.
     scarce: usize,
+    /// All places; `None`: there is no limit.
+    most: Option<usize>,
+    /// Times that accepting had to wait for a place.
+    pub full: Counter,
+    /// Connections that were closed as their address had all that it may.
+    pub crowded: Counter,
 }
 
 /// Leave to accept one connection.
@@ -46,16 +53,28 @@ pub struct Promise<'a>(&'a Room);
 impl Room {
     /// Room for so many connections, and for so many of each address.
     pub fn new(most: usize, per_address: Option<usize>) -> Self {
+        let limit = (most < Semaphore::MAX_PERMITS).then_some(most);
         let most = most.min(Semaphore::MAX_PERMITS);
         let places = Arc::new(Semaphore::new(most));
         let (reserve, scarce) = (most / descriptors::RESERVE, most / descriptors::SCARCE);
         let (taken, crowd) = (Count::default(), per_address.map(Crowd::new));
-        Self { places, taken, crowd, promised: AtomicUsize::new(0), reserve, scarce }
+        let (full, crowded) = (Counter::default(), Counter::default());
+        let promised = AtomicUsize::new(0);
+        Self { places, taken, crowd, promised, reserve, scarce, most: limit, full, crowded }
     }
 
     /// Leave to accept, as soon as there is a place.
     pub async fn enter(&self) -> Option<Permit> {
+        if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
+            return Some(permit);
+        }
+        self.full.increment();
         Arc::clone(&self.places).acquire_owned().await.ok()
+    }
+
+    /// How many connections there may be; `None`: any number.
+    pub fn most(&self) -> Option<usize> {
+        self.most
     }
 
     /// Leave for a descriptor of the relay's own, such as a listener, if connections are left enough of them.
@@ -69,7 +88,7 @@ impl Room {
     /// The place of a connection that was accepted; `None`: its address, where it counts, has all that it may.
     pub fn place(&self, permit: Permit, address: Option<IpAddr>) -> Option<Place> {
         let of_address = match (&self.crowd, address) {
-            (Some(crowd), Some(address)) => Some(crowd.enter(address)?),
+            (Some(crowd), Some(address)) => Some(self.among(crowd, address)?),
             _ => None,
         };
         Some(Place { _permit: permit, of_address, _taken: self.taken.hold() })
@@ -78,8 +97,16 @@ impl Room {
     /// Counts a connection among those of an address that it turns out to be of; `false`: that has all that it may.
     pub fn count(&self, place: &mut Place, address: IpAddr) -> bool {
         let Some(crowd) = &self.crowd else { return true };
-        place.of_address = crowd.enter(address);
+        place.of_address = self.among(crowd, address);
         place.of_address.is_some()
+    }
+
+    fn among(&self, crowd: &Arc<Crowd>, address: IpAddr) -> Option<crowd::Place> {
+        let place = crowd.enter(address);
+        if place.is_none() {
+            self.crowded.increment();
+        }
+        place
     }
 
     /// Connections that are open.

@@ -8,6 +8,7 @@ use hyper_util::rt::TokioExecutor;
 use tokio_util::task::TaskTracker;
 
 use super::acme::Acme;
+use super::api::Counted;
 use super::config::RelayConfig;
 use super::counts::Open;
 use super::ending::Ending;
@@ -53,6 +54,8 @@ pub struct Shared {
     pub open: Arc<Open>,
     /// Has a span of each exchange, if that is wanted.
     pub spans: Option<Arc<Spans>>,
+    /// Calls of the API that were refused.
+    pub refusals: Arc<Counted>,
     /// The process whose listeners we have, while it lives.
     pub predecessor: Predecessor,
     /// Connections of viewers and what was upgraded from them, see [`Shared::spawn`].

@@ -4,6 +4,7 @@ mod migrations;
 mod open;
 mod sqlite;
 mod statements;
+mod tally;
 
 use std::fmt;
 use std::future::Future;
@@ -15,6 +16,7 @@ use crate::proto::api::Balance;
 
 pub use open::FILE_NAME;
 pub use sqlite::Sqlite;
+pub use tally::Tally;
 
 /// The answer of a store, boxed so that [`Store`] can be a trait object.
 pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -228,5 +230,9 @@ pub trait Store: Send + Sync + 'static {
     /// Calls that wait for their turn.
     fn waiting(&self) -> usize {
         0
+    }
+    /// What its calls came to; `None`: that is not counted.
+    fn tally(&self) -> Option<&Tally> {
+        None
     }
 }

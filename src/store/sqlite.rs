@@ -1,7 +1,7 @@
 //! The embedded store: one SQLite file, worked on by a thread of its own.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::open::{self, FILE_NAME, FileId, store_error};
-use super::{Reply, StoreError};
+use super::{Reply, StoreError, Tally};
 use crate::sync::lock;
 
 /// Calls that may wait for the thread; the next caller waits until there is room.
@@ -24,7 +24,7 @@ const REOPEN_EVERY: Duration = Duration::from_secs(1);
 type Job = Box<dyn FnOnce(&mut Db) + Send>;
 
 /// A SQLite database. Dropping it ends its thread, after the calls that are under way.
-pub struct Sqlite(Backend);
+pub struct Sqlite(Backend, Arc<Tally>);
 
 enum Backend {
     /// A file: each call may wait for a disk, so it is done on a thread.
@@ -39,6 +39,7 @@ impl Sqlite {
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let conn = open::open(dir)?;
         let mut db = Db::new(conn, Some(open::identify(dir.join(FILE_NAME))?))?;
+        let tally = Arc::clone(&db.tally);
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
         let thread = std::thread::Builder::new()
             .name("adit-store".into())
@@ -48,12 +49,19 @@ impl Sqlite {
                 }
             })
             .map_err(|error| StoreError::Unavailable(format!("no thread for the database: {error}")))?;
-        Ok(Self(Backend::Thread { jobs: Some(jobs), thread: Some(thread) }))
+        Ok(Self(Backend::Thread { jobs: Some(jobs), thread: Some(thread) }, tally))
     }
 
     /// A store in memory, gone when it is dropped: for tests, and for a relay that may not write to disk.
     pub fn memory() -> Result<Self, StoreError> {
-        Ok(Self(Backend::InPlace(Mutex::new(Db::new(open::memory()?, None)?))))
+        let db = Db::new(open::memory()?, None)?;
+        let tally = Arc::clone(&db.tally);
+        Ok(Self(Backend::InPlace(Mutex::new(db)), tally))
+    }
+
+    /// What calls came to.
+    pub(super) fn counted(&self) -> &Tally {
+        &self.1
     }
 
     /// Calls that wait for the thread.
@@ -81,9 +89,10 @@ impl Sqlite {
                 jobs.send(job).await.map_err(|_| ended())?;
                 answer.await.map_err(|_| ended())?
             };
-            tokio::time::timeout(REPLY_WAIT, answered)
-                .await
-                .unwrap_or_else(|_| Err(StoreError::Unavailable(format!("no answer in {REPLY_WAIT:?}"))))
+            tokio::time::timeout(REPLY_WAIT, answered).await.unwrap_or_else(|_| {
+                self.1.unanswered.increment();
+                Err(StoreError::Unavailable(format!("no answer in {REPLY_WAIT:?}")))
+            })
         })
     }
 }
@@ -117,17 +126,20 @@ pub(super) struct Db {
     /// When a call found the file out of reach, or a new connection was last tried: this one may be of no
     /// more use.
     suspect: Option<Instant>,
+    tally: Arc<Tally>,
 }
 
 impl Db {
     fn new(conn: Connection, file: Option<(PathBuf, FileId)>) -> Result<Self, StoreError> {
         let seen = data_version(&conn)?;
-        Ok(Self { conn, file, seen, generation: 0, suspect: None })
+        Ok(Self { conn, file, seen, generation: 0, suspect: None, tally: Arc::default() })
     }
 
     fn run<T>(&mut self, work: impl FnOnce(&mut Db) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let began = Instant::now();
         self.reopen();
         let result = self.in_place().and_then(|()| work(self));
+        self.tally.answered(result.as_ref().err(), began.elapsed());
         // A call that succeeds proves nothing: a connection that can only read is of that kind.
         if let Err(StoreError::Unavailable(_)) = &result {
             self.suspect.get_or_insert_with(Instant::now);

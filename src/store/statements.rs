@@ -97,6 +97,10 @@ impl Store for Sqlite {
     fn waiting(&self) -> usize {
         self.queued()
     }
+
+    fn tally(&self) -> Option<&super::Tally> {
+        Some(self.counted())
+    }
 }
 
 /// SQLite's integers have a sign; a total beyond them is not to be met.

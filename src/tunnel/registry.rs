@@ -112,6 +112,11 @@ impl Registry {
         self.store.waiting()
     }
 
+    /// What calls of the store came to, if it counts them.
+    pub fn store_tally(&self) -> Option<&crate::store::Tally> {
+        self.store.tally()
+    }
+
     /// Creates a tunnel, or takes up the caller's own of that name; `true` says that it is new. A name that belongs to
     /// the caller is had again whatever became of its tunnel, and is never counted as one more.
     pub async fn create(

@@ -40,6 +40,7 @@ pub struct Running {
     child: Child,
     pub addresses: Vec<SocketAddr>,
     pub admin: Option<SocketAddr>,
+    pub metrics: Option<SocketAddr>,
     stderr: Lines<BufReader<ChildStderr>>,
     pub said: String,
 }
@@ -53,7 +54,8 @@ impl Running {
     pub async fn start_as(form: &str, mut command: Command) -> Self {
         let mut child = command.arg("--log").arg(form).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut relay = Self { child, addresses: Vec::new(), admin: None, stderr, said: String::new() };
+        let mut relay =
+            Self { child, addresses: Vec::new(), admin: None, metrics: None, stderr, said: String::new() };
         soon(async {
             while let Some(line) = relay.line().await {
                 if line.contains("relay ready") {
@@ -65,6 +67,8 @@ impl Running {
                     let address = address.split(['"', ' ']).next().unwrap().parse().unwrap();
                     if line.contains("listening for the operator") {
                         relay.admin = Some(address);
+                    } else if line.contains("listening for scrapers") {
+                        relay.metrics = Some(address);
                     } else {
                         relay.addresses.push(address);
                     }

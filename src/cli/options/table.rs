@@ -242,6 +242,14 @@ pub static OPTIONS: &[Opt] = &[
         |config| vec![config.admin_listen.to_string()],
     ),
     option(
+        "metrics-listen",
+        "ADDRESS:PORT",
+        "Where /metrics, /healthz and /readyz are read without the rest of the admin listener, by whoever reaches it; \
+         plain HTTP",
+        |config, values| put(&mut config.metrics_listen, address(one(values)?).map(Some)),
+        |config| config.metrics_listen.iter().map(ToString::to_string).collect(),
+    ),
+    option(
         "base-domain",
         "HOST",
         "Tunnels are reached at NAME.HOST; its DNS entry *.HOST points here",

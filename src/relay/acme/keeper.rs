@@ -44,6 +44,7 @@ impl Acme {
     fn end(&self, ended: Option<Ended>) {
         let Some((name, result)) = ended else { return };
         let wait = lock(&self.orders).end(&name, result.is_ok(), Instant::now());
+        if result.is_ok() { &self.issued } else { &self.failed }.increment();
         match result {
             Ok(()) => tracing::info!(name, "certificate issued"),
             Err(error) => {

@@ -24,6 +24,7 @@ use super::tls::{Certificate, Certificates};
 use crate::proto::limits::acme;
 use crate::store::{CertificateRow, Store, StoreError};
 use crate::sync::lock;
+use crate::tally::Counter;
 use crate::tunnel::Registry;
 use challenges::Challenges;
 use https::Https;
@@ -91,6 +92,10 @@ pub struct Acme {
     asked: mpsc::Sender<String>,
     /// Told when an order ends.
     ended: watch::Sender<()>,
+    /// Orders that brought a certificate.
+    pub issued: Counter,
+    /// Orders that did not.
+    pub failed: Counter,
 }
 
 impl Acme {
@@ -132,6 +137,8 @@ impl Acme {
             orders: Mutex::default(),
             asked,
             ended: watch::channel(()).0,
+            issued: Counter::default(),
+            failed: Counter::default(),
         };
         Ok((Arc::new(acme), receiver))
     }

@@ -8,6 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
+use super::counted::Counted;
 use crate::auth::Refused;
 use crate::link::sockets::{ClaimError, StandbyError};
 use crate::proto::api::ApiError;
@@ -229,13 +230,14 @@ pub async fn unless_draining(State(ending): State<Arc<Ending>>, request: Request
     if refused { ApiFailure::Draining.into_response() } else { next.run(request).await }
 }
 
-/// Fills the bodies of errors: only here is the request's id known.
-pub async fn with_request_id(request: Request, next: Next) -> Response {
+/// Fills the bodies of errors, as only here is the request's id known, and counts them.
+pub async fn with_request_id(State(refusals): State<Arc<Counted>>, request: Request, next: Next) -> Response {
     let id =
         request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
     let mut response = next.run(request).await;
     let Some(Pending(mut error)) = response.extensions_mut().remove::<Pending>() else { return response };
     tracing::debug!(code = error.code, request_id = id, "call refused");
+    refusals.count(&error.code);
     error.request_id = id;
     let (status, mut headers) = (response.status(), std::mem::take(response.headers_mut()));
     headers.remove(header::CONTENT_LENGTH);

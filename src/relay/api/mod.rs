@@ -1,11 +1,13 @@
 //! The REST API under `/v1` and the WebSocket endpoints of clients.
 
+mod counted;
 mod error;
 mod policy;
 mod session;
 mod sockets;
 mod tunnels;
 
+pub use counted::Counted;
 pub use error::ApiFailure;
 use error::Refusals;
 pub use sockets::Caller;
@@ -57,6 +59,8 @@ pub struct Api {
     pub open: Arc<Open>,
     /// Room for connections.
     pub room: Arc<Room>,
+    /// Calls that were refused.
+    pub refusals: Arc<Counted>,
 }
 
 impl Api {
@@ -99,7 +103,7 @@ pub fn router(api: Api) -> Router {
         .method_not_allowed_fallback(|| async { ApiFailure::MethodNotAllowed })
         .layer(axum::extract::DefaultBodyLimit::max(tunnels::MAX_BODY))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&api.ending), error::unless_draining))
-        .layer(axum::middleware::from_fn(error::with_request_id))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&api.refusals), error::with_request_id))
         .with_state(api)
 }
 

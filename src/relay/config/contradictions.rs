@@ -41,11 +41,11 @@ impl RelayConfig {
             "listen: no address; give at least one, such as 127.0.0.1:8080".into(),
         );
         let mut seen = HashSet::new();
-        let all = self.addresses().chain([&self.admin_listen]);
+        let all = self.addresses().chain([&self.admin_listen]).chain(&self.metrics_listen);
         for address in all.filter(|address| address.port() != 0) {
             errors.unless(
                 seen.insert(address),
-                format!("listen, listen-tls and admin-listen: {address} is given twice"),
+                format!("listen, listen-tls, admin-listen and metrics-listen: {address} is given twice"),
             );
         }
         let mut paths = HashSet::new();
@@ -65,7 +65,7 @@ impl RelayConfig {
             !ports.is_empty() && *ports.start() != 0,
             format!("tcp-ports: {}-{} is no range of ports", ports.start(), ports.end()),
         );
-        for address in self.addresses().chain([&self.admin_listen]) {
+        for address in self.addresses().chain([&self.admin_listen]).chain(&self.metrics_listen) {
             errors.unless(
                 !ports.contains(&address.port()),
                 format!("tcp-ports: {address} is listened on already; leave its port out of the range"),

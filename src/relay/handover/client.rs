@@ -66,16 +66,17 @@ pub async fn take_over(config: &RelayConfig, any: bool) -> Result<Inheritance, T
         admin: config.admin_listen,
         ports: true,
         unix: config.listen_unix.clone(),
+        metrics: config.metrics_listen,
         any,
     };
     courier.send(&Request::TakeOver(wanted), &[]).await?;
-    let Listening { listen, admin, unix, files, tls } = match answer(&mut courier).await? {
+    let Listening { listen, admin, unix, files, tls, metrics } = match answer(&mut courier).await? {
         Reply::Listeners(listening) => listening,
         Reply::OtherAddresses(sentence) => return Err(TakeOverError::OtherAddresses(sentence)),
         Reply::Refused(sentence) => return Err(TakeOverError::Refused(sentence)),
         Reply::Ports(_) | Reply::Yours => return Err(unexpected()),
     };
-    let mut listener = |address: SocketAddr| {
+    let listener = |courier: &mut Courier, address: SocketAddr| {
         let descriptor = courier.take_descriptor().ok_or_else(unexpected)?;
         let listener = std::net::TcpListener::from(descriptor);
         listener.set_nonblocking(true)?;
@@ -84,9 +85,9 @@ pub async fn take_over(config: &RelayConfig, any: bool) -> Result<Inheritance, T
         }
         Ok(TcpListener::from_std(listener)?)
     };
-    let tcp = listen.into_iter().map(&mut listener).collect::<Result<_, _>>()?;
-    let admin = admin.map(&mut listener).transpose()?;
-    let unix = unix.iter().map(|path| {
+    let tcp = listen.into_iter().map(|address| listener(&mut courier, address)).collect::<Result<_, _>>()?;
+    let admin = admin.map(|address| listener(&mut courier, address)).transpose()?;
+    let by_path = unix.iter().map(|path| {
         let descriptor = courier.take_descriptor().ok_or_else(unexpected)?;
         let listener = std::os::unix::net::UnixListener::from(descriptor);
         listener.set_nonblocking(true)?;
@@ -96,8 +97,9 @@ pub async fn take_over(config: &RelayConfig, any: bool) -> Result<Inheritance, T
         }
         Ok(listener)
     });
-    let unix = unix.collect::<Result<_, TakeOverError>>()?;
-    Ok(Inheritance { listeners: Listeners { tcp, unix, admin }, tls, files, courier })
+    let unix = by_path.collect::<Result<_, TakeOverError>>()?;
+    let metrics = metrics.map(|address| listener(&mut courier, address)).transpose()?;
+    Ok(Inheritance { listeners: Listeners { tcp, unix, admin, metrics }, tls, files, courier })
 }
 
 /// Says that we can serve. When this returns, the running relay has stopped accepting; what has come since waits in the

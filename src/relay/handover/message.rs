@@ -28,6 +28,9 @@ pub struct Wanted {
     /// Where viewers and clients come in by a path.
     #[serde(default)]
     pub unix: Vec<PathBuf>,
+    /// Where metrics are read, if anywhere beside the admin listener.
+    #[serde(default)]
+    pub metrics: Option<SocketAddr>,
     /// Whatever there is, it takes: the running relay has started it.
     #[serde(default)]
     pub any: bool,
@@ -66,15 +69,28 @@ pub struct Listening {
     /// How many of `listen`, at its end, are for TLS alone.
     #[serde(default)]
     pub tls: usize,
+    /// Where metrics are read, if that is where the successor wants it. Its descriptor is the last.
+    #[serde(default)]
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Whether an address is the one that is wanted; port 0 is any.
+fn fits((has, wanted): (&SocketAddr, &SocketAddr)) -> bool {
+    has == wanted || (wanted.port() == 0 && has.ip() == wanted.ip())
+}
+
+impl Wanted {
+    /// Whether metrics are to be read at `address`. Other than with those of the other listeners, nobody is hurt if not:
+    /// then the one listener is closed, and the successor opens its own.
+    pub fn takes_metrics(&self, address: &SocketAddr) -> bool {
+        self.metrics.iter().any(|wanted| fits((address, wanted)))
+    }
 }
 
 impl Listening {
     /// Whether these are the addresses that `wanted` names; the error is a sentence about the first that is not.
     pub fn check(&self, wanted: &Wanted) -> Result<(), String> {
         let list = |all: &[SocketAddr]| all.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" ");
-        let fits = |(has, wanted): (&SocketAddr, &SocketAddr)| {
-            has == wanted || (wanted.port() == 0 && has.ip() == wanted.ip())
-        };
         if self.listen.len() != wanted.listen.len() || !self.listen.iter().zip(&wanted.listen).all(fits) {
             return Err(format!(
                 "listen: the running relay has {} and not {}; give the same, or stop it first",
@@ -117,7 +133,24 @@ mod tests {
             admin: admin.parse().unwrap(),
             ports: true,
             unix: Vec::new(),
+            metrics: None,
             any: false,
+        }
+    }
+
+    #[test]
+    fn the_listener_for_metrics_goes_only_to_a_successor_that_wants_that_one() {
+        let has = "127.0.0.1:9464".parse().unwrap();
+        for (metrics, takes) in [
+            (None, false),
+            (Some("127.0.0.1:9464"), true),
+            (Some("127.0.0.1:0"), true),
+            (Some("127.0.0.1:9465"), false),
+            (Some("0.0.0.0:9464"), false),
+        ] {
+            let metrics = metrics.map(|address| address.parse().unwrap());
+            let wanted = Wanted { metrics, ..wanted(&[], "127.0.0.1:0") };
+            assert_eq!(wanted.takes_metrics(&has), takes, "{metrics:?}");
         }
     }
 
@@ -129,6 +162,7 @@ mod tests {
             unix: Vec::new(),
             files: false,
             tls: 0,
+            metrics: None,
         };
         for same in [["127.0.0.1:80", "[::1]:81"], ["127.0.0.1:0", "[::1]:0"]] {
             assert_eq!(has.check(&wanted(&same, "127.0.0.1:9090")), Ok(()));

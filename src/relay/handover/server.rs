@@ -38,16 +38,19 @@ pub struct Sockets {
     pub tls: usize,
     /// Where the operator comes in.
     pub admin: Option<Arc<TcpListener>>,
+    /// Where metrics are read.
+    pub metrics: Option<Arc<TcpListener>>,
 }
 
 impl Sockets {
     /// Those that the caller has bound; the last `tls` of them are for TLS alone.
     pub fn new(listeners: Listeners, tls: usize) -> Self {
-        let Listeners { tcp, unix, admin } = listeners;
+        let Listeners { tcp, unix, admin, metrics } = listeners;
         Self {
             listen: tcp.into_iter().map(Arc::new).collect(),
             unix: unix.into_iter().map(Arc::new).collect(),
             admin: admin.map(Arc::new),
+            metrics: metrics.map(Arc::new),
             files: false,
             tls,
         }
@@ -58,7 +61,8 @@ impl Sockets {
         let listen = self.listen.iter().map(|listener| listener.local_addr()).collect::<Result<_, _>>()?;
         let admin = self.admin.as_ref().map(|listener| listener.local_addr()).transpose()?;
         let unix = self.unix.iter().filter_map(|listener| unix::path_of(listener)).collect();
-        Ok(Listening { listen, admin, unix, files: self.files, tls: self.tls })
+        let metrics = self.metrics.as_ref().map(|listener| listener.local_addr()).transpose()?;
+        Ok(Listening { listen, admin, unix, files: self.files, tls: self.tls, metrics })
     }
 }
 
@@ -120,7 +124,9 @@ async fn give(shared: &Arc<Shared>, stream: UnixStream, sockets: &Sockets) -> io
     // Whoever only looks whether somebody is here says nothing.
     let Some(Request::TakeOver(wanted)) = asked else { return Ok(None) };
     let Wanted { version, .. } = &wanted;
-    let has = sockets.addresses()?;
+    let mut has = sockets.addresses()?;
+    has.metrics = has.metrics.filter(|address| wanted.takes_metrics(address));
+    let metrics = sockets.metrics.as_ref().filter(|_| has.metrics.is_some());
     if let Err(sentence) =
         has.check(&wanted).or_else(|sentence| if wanted.any { Ok(()) } else { Err(sentence) })
     {
@@ -132,6 +138,7 @@ async fn give(shared: &Arc<Shared>, stream: UnixStream, sockets: &Sockets) -> io
     let mut descriptors: Vec<_> =
         sockets.listen.iter().chain(&sockets.admin).map(|listener| listener.as_fd()).collect();
     descriptors.extend(sockets.unix.iter().map(|listener| listener.as_fd()));
+    descriptors.extend(metrics.map(|listener| listener.as_fd()));
     courier.send(&Reply::Listeners(has), &descriptors).await?;
     let said = timeout(READY_WAIT, courier.receive()).await.map_err(late)??;
     let Some(ToPredecessor::Ready) = said else { return Err(io::ErrorKind::UnexpectedEof.into()) };

@@ -1,7 +1,11 @@
 //! What operators see of a relay: how many of what there are, at most once a second however many ask.
 
+pub mod metrics;
+mod process;
+pub mod scrape;
+
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -34,9 +38,17 @@ pub struct Census {
 }
 
 /// The last count.
-#[derive(Default)]
 pub struct Observer {
+    /// When the relay began, by the clock as it stood then.
+    pub started: SystemTime,
     last: Mutex<Option<(Instant, Arc<Census>)>>,
+    pages: metrics::Pages,
+}
+
+impl Default for Observer {
+    fn default() -> Self {
+        Self { started: SystemTime::now(), last: Mutex::default(), pages: metrics::Pages::default() }
+    }
 }
 
 impl Observer {

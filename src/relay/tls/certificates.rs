@@ -162,6 +162,13 @@ impl Certificates {
         self.shown().ordered.get(name).cloned()
     }
 
+    /// When the first of the operator's own ends to be good, and the first of those that were ordered.
+    pub fn first_ends(&self) -> (Option<SystemTime>, Option<SystemTime>) {
+        let shown = self.shown();
+        let end = |certificate: &Certificate| certificate.good.1;
+        (shown.files.iter().map(end).min(), shown.ordered.values().map(end).min())
+    }
+
     /// All that were ordered, with what they were ordered for.
     pub fn all_ordered(&self) -> Vec<(String, Certificate)> {
         self.shown().ordered.iter().map(|(name, certificate)| (name.clone(), certificate.clone())).collect()
