@@ -23,3 +23,5 @@ pub mod pending;
 pub mod policy;
 #[doc(hidden)]
 pub mod proxy_header;
+#[doc(hidden)]
+pub mod wsmux;
