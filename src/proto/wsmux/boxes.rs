@@ -56,6 +56,11 @@ impl Inbox {
         std::mem::take(self).bytes
     }
 
+    #[cfg(test)]
+    pub(super) fn pieces(&self) -> usize {
+        self.pieces.len()
+    }
+
     fn seal(&mut self) {
         if !self.small.is_empty() {
             self.pieces.push_back(std::mem::take(&mut self.small).freeze());
@@ -77,7 +82,7 @@ impl Outbox {
 
     /// How many bytes more may wait.
     pub(super) fn room(&self) -> usize {
-        UNSENT - self.bytes
+        UNSENT.saturating_sub(self.bytes)
     }
 
     /// Takes as much of `data` as there is room for: so many bytes.
@@ -106,11 +111,7 @@ impl Outbox {
     /// The payload of the next frame, at most so many bytes; `None` when nothing waits.
     pub(super) fn take(&mut self, most: usize) -> Option<BytesMut> {
         let first = self.pieces.front_mut()?;
-        let taken = if first.len() <= most {
-            self.pieces.pop_front()?
-        } else {
-            first.split_to(most)
-        };
+        let taken = if first.len() <= most { self.pieces.pop_front()? } else { first.split_to(most) };
         self.bytes -= taken.len();
         Some(taken)
     }

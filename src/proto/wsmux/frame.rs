@@ -1,5 +1,7 @@
 //! Frames of wsmux, written, and read out of the pieces of a message as they come.
 
+use std::fmt;
+
 use bytes::{Buf, Bytes};
 
 /// Bytes of the head of a frame: its kind and the stream.
@@ -12,49 +14,37 @@ const SYN: u8 = 1;
 const ACK: u8 = 2;
 const FIN: u8 = 3;
 
-/// How the other end broke the rules. Each ends the session with close code 1008, and this text as the reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// How the other end broke the rules. Each ends the session with close code 1008, and its text as the reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Breach {
     /// A message of under five bytes, or of an unknown kind.
-    #[error("malformed header")]
     Header,
     /// A SYN or FIN with a payload, or an ACK without just four bytes.
-    #[error("malformed payload")]
     Payload,
     /// A text message.
-    #[error("unexpected non-binary websocket message")]
     NotBinary,
     /// A SYN with an id of ours.
-    #[error("SYN with an id of the other side")]
     Side,
     /// A SYN for a stream that there is.
-    #[error("SYN for a stream that is open")]
     Duplicate,
-    /// An ACK or FIN for a stream that was not accepted, or an ACK for one that we have still to accept.
-    #[error("a frame before the stream was accepted")]
+    /// An ACK or FIN for a stream before it was opened or accepted.
     Early,
     /// More DAT than was acknowledged.
-    #[error("more data than the window allows")]
     Window,
     /// A window of more than 32 bits.
-    #[error("a window of more than 4294967295 bytes")]
     Credit,
     /// DAT or FIN behind a FIN.
-    #[error("a frame after FIN")]
     AfterFin,
     /// Too many streams that are still to be accepted.
-    #[error("too many un-accepted new incoming streams")]
     TooManySyns,
     /// Too many streams.
-    #[error("too many streams")]
     TooManyStreams,
     /// All streams that may wait to be accepted have waited in vain.
-    #[error("no stream is accepted")]
     Unaccepting,
 }
 
 impl Breach {
-    /// The reason of the close frame: the same as the text, at most 123 bytes.
+    /// The reason of the close frame: at most 123 bytes.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Header => "malformed header",
@@ -72,6 +62,14 @@ impl Breach {
         }
     }
 }
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+impl std::error::Error for Breach {}
 
 /// A frame, or a piece of a DAT.
 #[derive(Debug, Clone, PartialEq, Eq)]

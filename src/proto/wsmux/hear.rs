@@ -77,7 +77,7 @@ impl Mux {
                 if bytes > self.settings.window {
                     stream.broken = Some(Broken::Window(bytes));
                 }
-                let gone = stream.gone;
+                let (gone, fin) = (stream.gone, stream.fin_due());
                 self.unanswered -= 1;
                 self.overdue -= usize::from(overdue);
                 self.last_accepted = now;
@@ -86,9 +86,13 @@ impl Mux {
                     // Nobody waits for it any more.
                     self.release(now, id);
                     self.be_urgent(id);
-                } else {
-                    self.events.push(Event::Writable(id));
+                    return Ok(());
                 }
+                self.be_ready(id);
+                if fin {
+                    self.be_urgent(id);
+                }
+                self.events.push(Event::Writable(id));
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! One end of a session: what its users do with streams.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -67,8 +68,8 @@ pub enum Ended {
     #[error("closed by the other end{}", code(.0))]
     ByPeer(Option<u16>),
     /// The connection broke.
-    #[error("the connection broke")]
-    Broken,
+    #[error("the connection broke: {0}")]
+    Broken(ErrorKind),
     /// Nothing came from one ping to the next, or no pong for several.
     #[error("the other end does not answer pings")]
     Silent,
@@ -93,7 +94,7 @@ impl Ended {
         match self {
             Self::ByUs(code, reason) => Some((code, reason)),
             Self::ByPeer(code) => Some((code.unwrap_or(close::DONE), "")),
-            Self::Broken | Self::Stuck => None,
+            Self::Broken(_) | Self::Stuck => None,
             Self::Silent => Some((close::GOING_AWAY, "no pong")),
             Self::Frame(_) => Some((close::PROTOCOL_ERROR, "protocol error")),
             Self::Breach(breach) => Some((close::POLICY, breach.reason())),
@@ -111,7 +112,9 @@ pub enum Broken {
     #[error("the other end did not accept the stream in time")]
     NotAccepted,
     /// The other end took a larger window than may be held here.
-    #[error("the other end's window is {0} bytes, more than this session holds of a stream; allow a larger window")]
+    #[error(
+        "the other end's window is {0} bytes, more than this session holds of a stream; allow a larger window"
+    )]
     Window(u32),
     /// It held the most when all streams together held too much.
     #[error("too much waited to be read from the streams of this session, and most of it in this one")]
@@ -309,11 +312,7 @@ impl Mux {
     /// Takes all of `data`, for which there must be room, without copying it.
     pub fn write_whole(&mut self, id: u32, data: BytesMut) -> Result<(), Broken> {
         let stream = self.writable(id)?;
-        if data.len() < limits::KEPT_AS_IT_CAME && data.len() <= stream.outbox.room() {
-            stream.outbox.push(&data);
-        } else {
-            stream.outbox.push_whole(data);
-        }
+        stream.outbox.push_whole(data);
         self.be_ready(id);
         Ok(())
     }
@@ -392,6 +391,12 @@ impl Mux {
         self.ready.clear();
         self.unsaid.clear();
         self.events.push(Event::Ended);
+    }
+
+    /// Whether [`Mux::output`] may have something that it had not when it was asked last.
+    pub fn has_output(&self) -> bool {
+        let syn = !self.unsaid.is_empty() && self.unanswered < self.settings.unanswered;
+        syn || !self.urgent.is_empty() || !self.ready.is_empty() || self.is_closing()
     }
 
     /// How the session ended; what [`Mux::output`] still has is the goodbye.

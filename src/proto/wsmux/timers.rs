@@ -25,8 +25,8 @@ impl Mux {
             self.timers.pop_first();
             self.expire(id);
         }
-        let in_vain = self.overdue >= self.settings.unanswered
-            && now >= self.last_accepted + self.settings.open_wait;
+        let in_vain =
+            self.overdue >= self.settings.unanswered && now >= self.last_accepted + self.settings.open_wait;
         if in_vain {
             return self.finish(Ended::Breach(Breach::Unaccepting));
         }
