@@ -61,3 +61,4 @@ mod toxiproxy;
 mod upgrade;
 mod websockets;
 mod wire;
+mod wsmux;
