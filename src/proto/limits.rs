@@ -331,6 +331,10 @@ pub mod wsmux {
     pub const DRAIN: Duration = Duration::from_secs(5);
     /// For the close handshake.
     pub const CLOSE_WAIT: Duration = Duration::from_secs(2);
+    /// No time that is asked for is shorter than this, as a session would do nothing but look at its clock,
+    pub const SHORTEST: Duration = Duration::from_millis(1);
+    /// or longer than this: sums of times must not overflow.
+    pub const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
     /// Whoever looks at the time so much too late was stopped itself, and does not hold it against the other end.
     pub const LATE: Duration = Duration::from_secs(5);
 }

@@ -16,6 +16,7 @@ const FIN: u8 = 3;
 
 /// How the other end broke the rules. Each ends the session with close code 1008, and its text as the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Breach {
     /// A message of under five bytes, or of an unknown kind.
     Header,

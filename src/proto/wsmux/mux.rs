@@ -13,7 +13,8 @@ use crate::proto::close;
 use crate::proto::frame::{FrameError, Role};
 use crate::proto::limits::wsmux as limits;
 
-/// What a session allows and how long it waits. The defaults fit what Taskcluster's programs do.
+/// What a session allows and how long it waits. The defaults fit what Taskcluster's programs do. A time under 1 ms or over
+/// a year counts as that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
@@ -21,7 +22,8 @@ pub struct Settings {
     /// stream, which must then hold as much for us, and the most that it may take for itself when we open one. Default:
     /// 4 MiB, as Taskcluster's programs have it on both sides.
     pub window: u32,
-    /// Bytes that wait here in all streams together. Beyond it, the stream that holds the most breaks. Default: 64 MiB.
+    /// Bytes that wait here in all streams together. Beyond it, the stream that holds the most breaks. What is held in memory
+    /// for them is up to four times as much, as pieces keep what was read beside them. Default: 64 MiB.
     pub held: usize,
     /// Streams at the same time. One more that the other end opens ends the session with close code 1008; one of ours is
     /// refused. Default: 1024.
@@ -58,8 +60,22 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// With numbers that make sense in place of those that would not.
+    fn sane(mut self) -> Self {
+        self.window = self.window.max(1);
+        self.unanswered = self.unanswered.max(1);
+        let times = [&mut self.ping_every, &mut self.open_wait, &mut self.write_wait, &mut self.linger];
+        for time in times {
+            *time = (*time).clamp(limits::SHORTEST, limits::LONGEST);
+        }
+        self
+    }
+}
+
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Ended {
     /// We closed it, with this code and reason.
     #[error("closed here with code {0} {1}")]
@@ -104,6 +120,7 @@ impl Ended {
 
 /// Why a stream is of no more use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Broken {
     /// The session is over.
     #[error("the wsmux session is over: {0}")]
@@ -213,6 +230,7 @@ pub struct Mux {
 impl Mux {
     /// A session at its start, of this end of the WebSocket.
     pub fn new(now: Instant, role: Role, settings: Settings) -> Self {
+        let settings = settings.sane();
         Self {
             life: Life::new(now, settings.ping_every, settings.write_wait),
             settings,

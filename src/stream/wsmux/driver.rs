@@ -145,6 +145,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     fn write(&mut self, cx: &mut Context<'_>) -> io::Result<usize> {
         let before = self.socket.sent;
         if self.socket.is_clear() {
+            self.socket.answer();
             self.take(Some(cx));
         }
         let stuck = self.socket.poll_write(cx)?.is_pending();

@@ -18,6 +18,7 @@ use crate::proto::wsmux::{Broken, Ended, Mux, Refused, Settings};
 
 /// Why a stream could not be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenError {
     /// The session is over, or is being closed: connect anew.
     #[error("the wsmux session is over")]

@@ -101,6 +101,22 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Socket<IO> {
         self.output.is_empty() && self.heads.is_empty()
     }
 
+    /// Puts the pong that is due before whatever goes out next. Only where nothing waits: of pings that come while nothing
+    /// goes out, only the newest is answered.
+    pub(super) fn answer(&mut self) {
+        if self.is_clear()
+            && let Some(payload) = self.pong.take()
+        {
+            self.control(Opcode::Pong, &payload[..payload.len().min(MAX_CONTROL)]);
+        }
+    }
+
+    /// Bytes that wait to go out.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.heads.len() + self.output.iter().map(BytesMut::len).sum::<usize>()
+    }
+
     /// Puts it behind what goes out.
     pub(super) fn push(&mut self, output: Output) {
         match output {
@@ -146,9 +162,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Socket<IO> {
 
     /// Writes all that waits.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(payload) = self.pong.take() {
-            self.control(Opcode::Pong, &payload[..payload.len().min(MAX_CONTROL)]);
-        }
+        self.answer();
         if !self.heads.is_empty() {
             self.output.push_back(self.heads.split());
         }
@@ -165,6 +179,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Socket<IO> {
             }
             self.went(count);
             self.unflushed = true;
+            if self.is_clear() {
+                self.answer();
+                self.output.extend((!self.heads.is_empty()).then(|| self.heads.split()));
+            }
         }
         if self.unflushed {
             ready!(Pin::new(&mut self.io).poll_flush(cx))?;
@@ -200,7 +218,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Socket<IO> {
 
 fn close_payload(code: u16, reason: &str) -> Vec<u8> {
     let mut payload = code.to_be_bytes().to_vec();
-    let most = reason.floor_char_boundary(MAX_CONTROL - payload.len());
+    let mut most = reason.len().min(MAX_CONTROL - payload.len());
+    while !reason.is_char_boundary(most) {
+        most -= 1;
+    }
     payload.extend_from_slice(&reason.as_bytes()[..most]);
     payload
 }

@@ -1,6 +1,7 @@
 //! Sessions over pipes of every width, and beside an end that is written by hand.
 
 mod by_hand;
+mod socket;
 mod streams;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};

@@ -186,3 +186,26 @@ fn a_close_does_not_wait_for_a_reader_that_stands_still() {
     pair.pass(2 * SECOND);
     assert_eq!(pair.ended(), [Some(Ended::ByUs(1000, "")), Some(Ended::ByPeer(Some(1000)))]);
 }
+
+#[test]
+fn settings_that_make_no_sense_do_no_harm() {
+    for time in [Duration::ZERO, Duration::MAX] {
+        let settings = Settings {
+            window: 0,
+            unanswered: 0,
+            ping_every: time,
+            open_wait: time,
+            write_wait: time,
+            linger: time,
+            ..Settings::default()
+        };
+        let mut pair = Pair::new(settings);
+        let id = pair.stream(SERVER);
+        pair.ends[SERVER].mux.write(id, b"x").unwrap();
+        pair.pass(SECOND / 10);
+        assert_eq!(pair.ends[CLIENT].read(id), b"x");
+        pair.ends[SERVER].mux.release(pair.now, id);
+        pair.pass(SECOND / 10);
+        assert_eq!(pair.ended(), [None; 2]);
+    }
+}
