@@ -2,9 +2,13 @@
 
 #![allow(clippy::disallowed_methods, reason = "any time is as good as another")]
 
+#[cfg(test)]
 mod breaches;
+#[cfg(test)]
 mod random;
+#[cfg(test)]
 mod streams;
+#[cfg(test)]
 mod time;
 
 use std::time::{Duration, Instant};

@@ -1,7 +1,10 @@
 //! Sessions over pipes of every width, and beside an end that is written by hand.
 
+#[cfg(test)]
 mod by_hand;
+#[cfg(test)]
 mod socket;
+#[cfg(test)]
 mod streams;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
