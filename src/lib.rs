@@ -40,7 +40,7 @@
 //! adit = { version = "0.1", default-features = false, features = ["client"] }
 //! ```
 //!
-//! Without any feature there is the JSON of the REST API, [`proto::api`]. What is not in these pages may change in any
+//! Without any feature there are the JSON of the REST API, [`proto::api`], and [`wsmux`]: many streams in one WebSocket. What is not in these pages may change in any
 //! version.
 
 #[cfg(any(feature = "client", feature = "relay"))]
@@ -63,6 +63,8 @@ pub mod store;
 #[doc(hidden)]
 pub mod stream;
 mod sync;
+#[doc(inline)]
+pub use stream::wsmux;
 #[cfg(feature = "relay")]
 mod tally;
 #[cfg(feature = "relay")]

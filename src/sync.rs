@@ -3,11 +3,9 @@
 #[cfg(feature = "relay")]
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-#[cfg(any(feature = "client", feature = "relay"))]
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Takes `mutex` even if a holder panicked: nothing is left half-done while one is held, so what it guards is usable.
-#[cfg(any(feature = "client", feature = "relay"))]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,7 +4,8 @@
 use adit::proto::api;
 use adit::proto::frame::{Decoder, Event, Role};
 use adit::proto::message::{ToClient, ToRelay};
-use bytes::BytesMut;
+use adit::proto::wsmux::{Ended, Frame, Head, Mux, Output, Reader, Settings, Taken};
+use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -79,6 +80,96 @@ fn every_frame_decodes_to_its_payload_or_to_an_error() {
         assert_eq!(failed, vector["error"] == true, "{what}");
         assert!(failed || got == payload, "{what}");
     }
+}
+
+#[test]
+fn every_message_of_wsmux_is_a_frame_or_an_error() {
+    for vector in vectors("wsmux.json").iter().filter(|vector| vector["kind"] == "frame") {
+        let wire = unhex(vector["hex"].as_str().unwrap());
+        let stream = |name: &str| u32::try_from(vector[name][0].as_u64().or(vector[name].as_u64())?).ok();
+        let (frame, written) = if let Some(stream) = stream("data") {
+            let payload = unhex(vector["data"][1].as_str().unwrap());
+            let written = [Head::data(stream).as_ref(), &payload].concat();
+            ((!payload.is_empty()).then_some(Frame::Data { stream, payload: payload.into() }), written)
+        } else if let Some(stream) = stream("syn") {
+            (Some(Frame::Syn { stream }), Head::syn(stream).as_ref().to_vec())
+        } else if let Some(stream) = stream("ack") {
+            let bytes = vector["ack"][1].as_u64().unwrap() as u32;
+            (Some(Frame::Ack { stream, bytes }), Head::ack(stream, bytes).as_ref().to_vec())
+        } else if let Some(stream) = stream("fin") {
+            (Some(Frame::Fin { stream }), Head::fin(stream).as_ref().to_vec())
+        } else {
+            let error = Reader::default().piece(wire.into(), true).unwrap_err();
+            assert_eq!(error.to_string(), vector["error"], "{vector}");
+            continue;
+        };
+        assert_eq!(written, wire, "{vector}");
+        assert_eq!(Reader::default().piece(wire.into(), true), Ok(frame), "{vector}");
+    }
+}
+
+#[test]
+fn sessions_of_wsmux_go_as_they_are_written() {
+    for vector in vectors("wsmux.json").iter().filter(|vector| vector["kind"] == "session") {
+        let role = if vector["role"] == "server" { Role::Server } else { Role::Client };
+        #[allow(clippy::disallowed_methods, reason = "any time is as good as another")]
+        let now = std::time::Instant::now();
+        let mut settings = Settings::default();
+        settings.window = vector["window"].as_u64().unwrap() as u32;
+        let mut mux = Mux::new(now, role, settings);
+        for step in vector["steps"].as_array().unwrap() {
+            let what = format!("{}: {step}", vector["what"]);
+            let stream = step[1].as_u64().unwrap_or(0) as u32;
+            match step[0].as_str().unwrap() {
+                "opens" => assert_eq!(mux.open(now), Ok(stream), "{what}"),
+                "accepts" => assert_eq!(mux.accept(), Some(stream), "{what}"),
+                "writes" => {
+                    let data = unhex(step[2].as_str().unwrap());
+                    assert_eq!(mux.write(stream, &data), Ok(data.len()), "{what}");
+                }
+                "reads" => {
+                    let data = Bytes::from(unhex(step[2].as_str().unwrap()));
+                    assert_eq!(mux.read(stream, usize::MAX), Ok(Taken::Bytes(data)), "{what}");
+                }
+                "sees the end" => assert_eq!(mux.read(stream, usize::MAX), Ok(Taken::End), "{what}"),
+                "ends" => mux.shutdown(stream),
+                "drops" => mux.release(now, stream),
+                "has" => assert_eq!(mux.streams(), stream as usize, "{what}"),
+                "hears" => {
+                    let message = Bytes::from(unhex(step[1].as_str().unwrap()));
+                    match Reader::default().piece(message, true) {
+                        Ok(Some(frame)) => mux.heard(now, frame),
+                        Ok(None) => {}
+                        Err(breach) => mux.finish(Ended::Breach(breach)),
+                    }
+                }
+                "says" => {
+                    let expected = step.as_array().unwrap()[1..].iter();
+                    let expected: Vec<Vec<u8>> =
+                        expected.map(|message| unhex(message.as_str().unwrap())).collect();
+                    assert_eq!(said(&mut mux), (expected, None), "{what}");
+                }
+                "closes" => {
+                    let (code, reason) = (stream as u16, step[2].as_str().unwrap().to_owned());
+                    assert_eq!(said(&mut mux), (Vec::new(), Some((code, reason))), "{what}");
+                }
+                other => panic!("no such step: {other}"),
+            }
+        }
+    }
+}
+
+/// All that a session has to say, without its pings; and its close frame.
+fn said(mux: &mut Mux) -> (Vec<Vec<u8>>, Option<(u16, String)>) {
+    let (mut messages, mut close) = (Vec::new(), None);
+    while let Some(output) = mux.output() {
+        match output {
+            Output::Frame(head, payload) => messages.push([head.as_ref(), &payload[..]].concat()),
+            Output::Ping => {}
+            Output::Close(code, reason) => close = Some((code, reason.to_owned())),
+        }
+    }
+    (messages, close)
 }
 
 #[test]

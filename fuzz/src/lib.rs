@@ -14,6 +14,7 @@ pub mod token;
 pub mod viewer;
 pub mod websocket;
 pub mod words;
+pub mod wsmux;
 
 /// A target's name, and its function.
 pub type Target = (&'static str, fn(&[u8]));
@@ -32,4 +33,5 @@ pub const TARGETS: &[Target] = &[
     ("viewer", viewer::check),
     ("websocket", websocket::check),
     ("words", words::check),
+    ("wsmux", wsmux::check),
 ];

@@ -117,18 +117,34 @@ pub struct Decoder {
     in_message: bool,
     /// The current frame is the last of its message.
     last: bool,
+    /// The message is, or was, one of text.
+    text: bool,
     message_bytes: u64,
 }
 
 impl Decoder {
     /// A decoder at the start of a socket.
     pub fn new(role: Role) -> Self {
-        Self { role, remaining: 0, mask: [0; 4], mask_at: 0, in_message: false, last: true, message_bytes: 0 }
+        Self {
+            role,
+            remaining: 0,
+            mask: [0; 4],
+            mask_at: 0,
+            in_message: false,
+            last: true,
+            text: false,
+            message_bytes: 0,
+        }
     }
 
     /// Neither inside a frame nor between the fragments of a message. With an empty buffer the peer owes nothing.
     pub fn at_rest(&self) -> bool {
         self.remaining == 0 && !self.in_message
+    }
+
+    /// Whether the message of the last payload, or the one that has ended last, is one of text.
+    pub fn is_text(&self) -> bool {
+        self.text
     }
 
     /// Takes the next event out of `buffer`; `None` asks for more bytes. After an error the socket is lost.
@@ -156,7 +172,10 @@ impl Decoder {
             }
             match (header.opcode, self.in_message) {
                 (Opcode::Continuation, true) => {}
-                (Opcode::Text | Opcode::Binary, false) => self.message_bytes = 0,
+                (Opcode::Text | Opcode::Binary, false) => {
+                    self.message_bytes = 0;
+                    self.text = header.opcode == Opcode::Text;
+                }
                 _ => return Err(FrameError::Order),
             }
             buffer.advance(header.size);

@@ -25,3 +25,5 @@ pub mod policy;
 pub mod proxy_header;
 #[doc(hidden)]
 pub mod trace;
+#[doc(hidden)]
+pub mod wsmux;

@@ -15,6 +15,7 @@ pub mod tcp;
 pub mod tls;
 pub mod turn;
 pub mod websocket;
+pub mod wsmux;
 
 use std::io;
 use std::task::{Context, Poll};

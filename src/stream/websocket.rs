@@ -307,7 +307,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 }
 
 /// A mask that nobody outside can foresee (RFC 6455, section 10.3): a keyed hash of a counter, the key random.
-fn random_mask() -> [u8; 4] {
+pub(super) fn random_mask() -> [u8; 4] {
     use std::hash::{BuildHasher, RandomState};
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};

@@ -67,3 +67,4 @@ mod traces;
 mod upgrade;
 mod websockets;
 mod wire;
+mod wsmux;

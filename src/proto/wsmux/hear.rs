@@ -1,0 +1,152 @@
+//! What the other end of a session says.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::frame::{Breach, Frame};
+use super::mux::{Broken, Ended, Event, Mux};
+use super::stream::{Fin, Stage, Stream};
+use crate::proto::frame::Role;
+
+impl Mux {
+    /// A frame came, or a piece of one. A breach of the rules ends the session.
+    pub fn heard(&mut self, now: Instant, frame: Frame) {
+        if self.ended.is_some() {
+            return;
+        }
+        self.life.heard();
+        let heard = match frame {
+            Frame::Data { stream, payload } => self.heard_data(stream, payload),
+            Frame::Syn { stream } => self.heard_syn(stream),
+            Frame::Ack { stream, bytes } => self.heard_ack(now, stream, bytes),
+            Frame::Fin { stream } => self.heard_fin(stream),
+        };
+        if let Err(breach) = heard {
+            self.finish(Ended::Breach(breach));
+        }
+    }
+
+    /// Bytes came, of whatever frame: the other end lives.
+    pub fn lives(&mut self) {
+        self.life.heard();
+    }
+
+    /// A pong came.
+    pub fn ponged(&mut self, now: Instant) {
+        self.life.ponged(now);
+    }
+
+    /// Whether something is to be sent and the WebSocket takes none of it.
+    pub fn stuck(&mut self, now: Instant, stuck: bool) {
+        self.life.stuck(now, stuck);
+    }
+
+    fn heard_syn(&mut self, id: u32) -> Result<(), Breach> {
+        let odd = id % 2 == 1;
+        if odd != (self.role == Role::Server) {
+            return Err(Breach::Side);
+        }
+        if self.streams.contains_key(&id) {
+            return Err(Breach::Duplicate);
+        }
+        if self.unaccepted.len() >= self.settings.unaccepted {
+            return Err(Breach::TooManySyns);
+        }
+        if self.streams.len() >= self.settings.streams {
+            return Err(Breach::TooManyStreams);
+        }
+        if !self.is_closing() {
+            self.streams.insert(id, Stream::new(Stage::Unaccepted));
+            self.unaccepted.push_back(id);
+            self.events.push(Event::Acceptable);
+        }
+        Ok(())
+    }
+
+    fn heard_ack(&mut self, now: Instant, id: u32, bytes: u32) -> Result<(), Breach> {
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        match stream.stage {
+            Stage::Unsaid | Stage::Unaccepted => return Err(Breach::Early),
+            Stage::Open => {
+                stream.credit = stream.credit.checked_add(bytes).ok_or(Breach::Credit)?;
+                self.be_ready(id);
+            }
+            Stage::Said { overdue } => {
+                stream.accepted(bytes);
+                if bytes > self.settings.window {
+                    stream.broken = Some(Broken::Window(bytes));
+                }
+                let (gone, fin) = (stream.gone, stream.fin_due());
+                self.unanswered -= 1;
+                self.overdue -= usize::from(overdue);
+                self.last_accepted = now;
+                self.clear_timer(id);
+                if gone {
+                    // Nobody waits for it any more.
+                    self.release(now, id);
+                    self.be_urgent(id);
+                    return Ok(());
+                }
+                self.be_ready(id);
+                if fin {
+                    self.be_urgent(id);
+                }
+                self.events.push(Event::Writable(id));
+            }
+        }
+        Ok(())
+    }
+
+    fn heard_data(&mut self, id: u32, payload: Bytes) -> Result<(), Breach> {
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        if stream.ended && !stream.gone {
+            return Err(Breach::AfterFin);
+        }
+        let bytes = u32::try_from(payload.len()).map_err(|_| Breach::Window)?;
+        // Before it is accepted there is none.
+        stream.window = stream.window.checked_sub(bytes).ok_or(Breach::Window)?;
+        if stream.gone || stream.broken.is_some() {
+            stream.owed += bytes;
+            if stream.ack_due() {
+                self.be_urgent(id);
+            }
+            return Ok(());
+        }
+        stream.inbox.push(payload);
+        self.held += bytes as usize;
+        self.events.push(Event::Readable(id));
+        while self.held > self.settings.held {
+            self.break_the_fullest();
+        }
+        Ok(())
+    }
+
+    /// Whoever holds the most makes room for the others.
+    fn break_the_fullest(&mut self) {
+        let fullest = self.streams.iter_mut().max_by_key(|(id, stream)| (stream.inbox.len(), **id));
+        let Some((id, stream)) = fullest else { return };
+        stream.broken = Some(Broken::Overfull);
+        stream.outbox.clear();
+        self.held -= stream.discard();
+        self.events.extend([Event::Readable(*id), Event::Writable(*id)]);
+    }
+
+    fn heard_fin(&mut self, id: u32) -> Result<(), Breach> {
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        match stream.stage {
+            Stage::Unsaid | Stage::Said { .. } => return Err(Breach::Early),
+            // Whoever opened it does not want it any more.
+            Stage::Unaccepted => {
+                self.unaccepted.retain(|unaccepted| *unaccepted != id);
+                self.forget(id);
+            }
+            Stage::Open if std::mem::replace(&mut stream.ended, true) && !stream.gone => {
+                return Err(Breach::AfterFin);
+            }
+            Stage::Open if stream.gone && stream.fin == Fin::Sent => self.forget(id),
+            Stage::Open => self.events.push(Event::Readable(id)),
+        }
+        Ok(())
+    }
+}

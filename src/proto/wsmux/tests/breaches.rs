@@ -1,0 +1,195 @@
+//! What happens to an end whose other end breaks the rules: the session ends, with a reason, and nothing else happens.
+
+use super::*;
+
+/// A server with one accepted stream of its own (0), one of the client (1) and one that waits to be accepted (3).
+fn server(settings: Settings) -> (Instant, End) {
+    let now = Instant::now();
+    let mut end = End::new(now, Role::Server, settings);
+    assert_eq!(end.mux.open(now), Ok(0));
+    end.say();
+    for head in [Head::ack(0, 10), Head::syn(1)] {
+        end.hear(now, head.as_ref(), 100);
+    }
+    assert_eq!(end.mux.accept(), Some(1));
+    end.hear(now, Head::syn(3).as_ref(), 100);
+    end.say();
+    assert_eq!(end.mux.ended(), None);
+    (now, end)
+}
+
+fn data(id: u32, bytes: usize) -> Vec<u8> {
+    [Head::data(id).as_ref(), &sample(bytes)].concat()
+}
+
+fn bytes(head: Head) -> Vec<u8> {
+    head.as_ref().to_vec()
+}
+
+#[test]
+fn each_breach_ends_the_session_with_1008_and_says_why() {
+    let wide = Settings { window: u32::MAX, ..Settings::default() };
+    for (messages, breach) in [
+        (vec![vec![]], Breach::Header),
+        (vec![vec![0, 0, 0, 0]], Breach::Header),
+        (vec![vec![4, 0, 0, 0, 0]], Breach::Header),
+        (vec![vec![255]], Breach::Header),
+        (vec![vec![1, 5, 0, 0, 0, 0]], Breach::Payload),
+        (vec![vec![3, 0, 0, 0, 0, 0]], Breach::Payload),
+        (vec![vec![2, 0, 0, 0, 0, 1, 0, 0]], Breach::Payload),
+        (vec![vec![2, 0, 0, 0, 0, 1, 0, 0, 0, 0]], Breach::Payload),
+        (vec![bytes(Head::syn(2))], Breach::Side),
+        (vec![bytes(Head::syn(1))], Breach::Duplicate),
+        (vec![bytes(Head::syn(3))], Breach::Duplicate),
+        (vec![bytes(Head::ack(3, 1))], Breach::Early),
+        (vec![data(3, 1)], Breach::Window),
+        (vec![data(0, 11)], Breach::Window),
+        (vec![data(0, 10), data(0, 1)], Breach::Window),
+        (vec![bytes(Head::ack(1, 1))], Breach::Credit),
+        (vec![bytes(Head::fin(0)), data(0, 1)], Breach::AfterFin),
+        (vec![bytes(Head::fin(0)), bytes(Head::fin(0))], Breach::AfterFin),
+    ] {
+        for piece in [1, 100] {
+            let (now, mut end) = server(wide.clone());
+            for message in &messages {
+                end.hear(now, message, piece);
+            }
+            assert_eq!(end.mux.ended(), Some(Ended::Breach(breach)), "{messages:?}");
+            assert!(end.say().is_empty() && end.events.contains(&Event::Ended));
+            assert_eq!(end.close, Some((1008, breach.reason())));
+            assert!(breach.reason().len() <= 123);
+            // From here on nothing does anything.
+            end.hear(now, &bytes(Head::syn(5)), piece);
+            end.mux.wake(now + 3600 * SECOND);
+            assert_eq!((end.mux.accept(), end.mux.open(now)), (None, Err(Refused::Over)));
+            assert_eq!(end.mux.ended(), Some(Ended::Breach(breach)));
+        }
+    }
+}
+
+#[test]
+fn an_ack_or_fin_for_a_stream_that_waits_to_be_accepted_there_is_early() {
+    let now = Instant::now();
+    for said in [false, true] {
+        for (message, breach) in [(bytes(Head::fin(0)), Breach::Early), (data(0, 1), Breach::Window)] {
+            let mut end = End::new(now, Role::Server, Settings::default());
+            end.mux.open(now).unwrap();
+            if said {
+                end.say();
+            }
+            end.hear(now, &message, 100);
+            assert_eq!(end.mux.ended(), Some(Ended::Breach(breach)));
+        }
+    }
+    let mut end = End::new(now, Role::Server, Settings::default());
+    end.mux.open(now).unwrap();
+    end.hear(now, &bytes(Head::ack(0, 1)), 100);
+    assert_eq!(end.mux.ended(), Some(Ended::Breach(Breach::Early)));
+}
+
+#[test]
+fn frames_of_streams_that_are_not_known_mean_nothing() {
+    let (now, mut end) = server(Settings::default());
+    for message in [data(9, 100), bytes(Head::ack(9, 7)), bytes(Head::fin(9)), data(1, 0)] {
+        end.hear(now, &message, 3);
+    }
+    assert_eq!((end.mux.ended(), end.mux.streams(), end.say().len()), (None, 3, 0));
+}
+
+#[test]
+fn a_flood_of_streams_ends_the_session_and_holds_little() {
+    let now = Instant::now();
+    for (settings, accepted, breach, most) in [
+        (Settings::default(), false, Breach::TooManySyns, 200),
+        (Settings { streams: 50, ..Settings::default() }, true, Breach::TooManyStreams, 50),
+        (Settings { unaccepted: 0, ..Settings::default() }, false, Breach::TooManySyns, 0),
+    ] {
+        let mut end = End::new(now, Role::Client, settings);
+        for at in 0..most {
+            end.hear(now, &bytes(Head::syn(2 * at)), 100);
+            assert!(!accepted || end.mux.accept() == Some(2 * at));
+        }
+        assert_eq!((end.mux.ended(), end.mux.streams()), (None, most as usize));
+        end.hear(now, &bytes(Head::syn(2 * most)), 100);
+        assert_eq!(end.mux.ended(), Some(Ended::Breach(breach)));
+    }
+}
+
+#[test]
+fn streams_that_were_dropped_count_until_they_have_ended() {
+    let mut pair = Pair::new(Settings { streams: 3, ..Settings::default() });
+    for _ in 0..3 {
+        let id = pair.stream(SERVER);
+        pair.ends[SERVER].mux.release(pair.now, id);
+    }
+    pair.talk();
+    assert_eq!(pair.ends[SERVER].mux.open(pair.now), Err(Refused::TooMany(3)));
+    pair.ends[CLIENT].mux.release(pair.now, 0);
+    pair.talk();
+    assert!(pair.ends[SERVER].mux.open(pair.now).is_ok());
+}
+
+#[test]
+fn whoever_opens_a_stream_and_takes_it_back_leaves_nothing() {
+    let (now, mut end) = server(Settings::default());
+    end.hear(now, &bytes(Head::fin(3)), 100);
+    assert_eq!((end.mux.accept(), end.mux.streams(), end.mux.ended()), (None, 2, None));
+}
+
+#[test]
+fn a_window_that_is_larger_than_what_may_be_held_fails_that_stream_and_says_so() {
+    let now = Instant::now();
+    let mut end = End::new(now, Role::Server, Settings { window: 1000, ..Settings::default() });
+    let id = end.mux.open(now).unwrap();
+    end.say();
+    end.hear(now, &bytes(Head::ack(id, 1001)), 100);
+    assert_eq!(end.mux.opening(id), Opening::Failed(Broken::Window(1001)));
+    end.hear(now, &data(id, 1001), 100);
+    assert_eq!((end.mux.ended(), end.mux.held()), (None, 0));
+    end.mux.release(now, id);
+    assert_eq!(end.say(), [bytes(Head::ack(id, 1001)), bytes(Head::fin(id))]);
+}
+
+/// Without a reset on the wire, a hundred readers that stand still could make us hold a hundred windows.
+#[test]
+fn the_stream_that_holds_the_most_makes_room_for_the_others() {
+    let mut pair = Pair::new(Settings { held: 250_000, window: 100_000, ..Settings::default() });
+    let ids: Vec<u32> = (0..5).map(|_| pair.stream(SERVER)).collect();
+    for (id, bytes) in ids.iter().zip([100_000, 1_000, 80_000, 60_000, 50_000]) {
+        assert_eq!(pair.ends[SERVER].mux.write(*id, &sample(bytes)), Ok(bytes));
+    }
+    pair.talk();
+    let client = &mut pair.ends[CLIENT];
+    assert_eq!(client.mux.read(ids[0], 9), Err(Broken::Overfull));
+    assert_eq!(client.mux.write(ids[0], b"x"), Err(Broken::Overfull));
+    assert!(client.events.contains(&Event::Readable(ids[0])));
+    assert_eq!(client.read(ids[2]), sample(80_000));
+    // Nothing more comes of it as long as it is held, and the rest is thrown away when it is not.
+    assert!(!client.say().contains(&bytes(Head::ack(ids[0], 100_000))));
+    client.mux.release(pair.now, ids[0]);
+    assert!(client.say().contains(&bytes(Head::ack(ids[0], 100_000))));
+    assert_eq!(pair.ended(), [None; 2]);
+}
+
+#[test]
+fn noise_ends_the_session_or_means_nothing() {
+    let mut state = 7_u64;
+    let mut next = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize
+    };
+    for _ in 0..2000 {
+        let (now, mut end) = server(Settings::default());
+        for _ in 0..20 {
+            let mut message: Vec<u8> = (0..next() % 12).map(|_| (next() % 256) as u8).collect();
+            if message.len() >= 5 {
+                message[0] %= 5;
+                message[1] %= 6;
+                message[2..5].fill(0);
+            }
+            end.hear(now, &message, 1 + next() % 12);
+            end.say();
+        }
+        assert!(end.mux.held() < 300);
+    }
+}

@@ -1,0 +1,71 @@
+//! What happens in a session as time passes.
+
+use std::time::Instant;
+
+use super::frame::Breach;
+use super::mux::{Broken, Ended, Event, Mux};
+use super::stream::{Fin, Stage};
+
+impl Mux {
+    /// When [`Mux::wake`] has something to do.
+    pub fn timeout(&self) -> Instant {
+        let streams = self.timers.first().map(|(at, _)| *at);
+        let closing = self.closing.map(|closing| closing.by);
+        [streams, closing].into_iter().flatten().fold(self.life.timeout(), Instant::min)
+    }
+
+    /// Time has passed.
+    pub fn wake(&mut self, now: Instant) {
+        if self.ended.is_some() {
+            return;
+        }
+        while let Some(&(at, id)) = self.timers.first()
+            && now >= at
+        {
+            self.timers.pop_first();
+            self.expire(id);
+        }
+        let in_vain =
+            self.overdue >= self.settings.unanswered && now >= self.last_accepted + self.settings.open_wait;
+        if in_vain {
+            return self.finish(Ended::Breach(Breach::Unaccepting));
+        }
+        if let Some(closing) = self.closing.filter(|closing| now >= closing.by) {
+            return self.finish(Ended::ByUs(closing.code, closing.reason));
+        }
+        if let Err(ended) = self.life.wake(now) {
+            self.finish(ended);
+        }
+    }
+
+    /// The time of a stream is over.
+    fn expire(&mut self, id: u32) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.timer = None;
+        match stream.stage {
+            Stage::Unsaid => {
+                stream.broken = Some(Broken::NotAccepted);
+                self.unsaid.retain(|unsaid| *unsaid != id);
+                self.events.push(Event::Writable(id));
+            }
+            // It stays, as its ACK may still come, and must be answered then.
+            Stage::Said { .. } => {
+                stream.stage = Stage::Said { overdue: true };
+                self.overdue += 1;
+                stream.broken = Some(Broken::NotAccepted);
+                self.events.push(Event::Writable(id));
+            }
+            Stage::Open if stream.gone => {
+                // The other end takes no more of what is left, or does not end its own direction.
+                stream.outbox.clear();
+                stream.ended = true;
+                if stream.fin == Fin::Sent {
+                    self.streams.remove(&id);
+                } else {
+                    self.be_urgent(id);
+                }
+            }
+            Stage::Open | Stage::Unaccepted => {}
+        }
+    }
+}
