@@ -11,11 +11,14 @@ use super::problem::Problem;
 use crate::auth::{hex, sha256};
 use crate::relay::errors::escaped;
 
-/// Those at `/assets/NAME`: name, type and content.
-const FILES: &[(&str, &str, &[u8])] = &[
-    ("app.js", "text/javascript; charset=utf-8", include_bytes!("assets/app.js")),
-    ("style.css", "text/css; charset=utf-8", include_bytes!("assets/style.css")),
-];
+macro_rules! files {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_bytes!(concat!("assets/", $name)))),*]
+    };
+}
+
+/// Those at `/assets/NAME`.
+const FILES: &[(&str, &[u8])] = files!["app.js", "style.css"];
 const INDEX: &str = include_str!("assets/index.html");
 const LOGIN: &str = include_str!("assets/login.html");
 /// Where the login page has its sentence.
@@ -30,13 +33,25 @@ struct Asset {
 }
 
 static ASSETS: LazyLock<HashMap<&'static str, Asset>> = LazyLock::new(|| {
-    let asset = |(name, kind, content): &(&'static str, &'static str, &'static [u8])| {
+    let asset = |(name, content): &(&'static str, &'static [u8])| {
         let tag = format!("\"{}\"", &hex(&sha256(content))[..32]);
         let tag = HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"\""));
-        (*name, Asset { kind: HeaderValue::from_static(kind), content, tag })
+        (*name, Asset { kind: HeaderValue::from_static(kind(name)), content, tag })
     };
     FILES.iter().map(asset).collect()
 });
+
+/// The type that a name stands for.
+fn kind(name: &str) -> &'static str {
+    match name.rsplit('.').next() {
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        Some("png") => "image/png",
+        Some("woff2") => "font/woff2",
+        _ => "text/plain; charset=utf-8",
+    }
+}
 
 /// `GET /assets/NAME`; 304 for who has it already.
 pub async fn file(Path(name): Path<String>, headers: HeaderMap) -> Response {
@@ -102,11 +117,19 @@ mod tests {
     /// What stands in the directory is served.
     #[test]
     fn every_file_is_listed() {
-        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/src/relay/admin/assets");
-        for file in std::fs::read_dir(dir).unwrap() {
-            let name = file.unwrap().file_name().into_string().unwrap();
-            let listed = FILES.iter().any(|(listed, _, _)| *listed == name);
-            assert!(listed || matches!(name.as_str(), "index.html" | "login.html"), "{name}");
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/relay/admin/assets");
+        let mut dirs = vec![root.clone()];
+        while let Some(dir) = dirs.pop() {
+            for entry in std::fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    dirs.push(path);
+                    continue;
+                }
+                let name = path.strip_prefix(&root).unwrap().to_str().unwrap();
+                let listed = FILES.iter().any(|(listed, _)| *listed == name);
+                assert!(listed || matches!(name, "index.html" | "login.html"), "{name}");
+            }
         }
     }
 }
