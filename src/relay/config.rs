@@ -49,6 +49,12 @@ pub struct RelayConfig {
     pub admin_listen: SocketAddr,
     /// Where metrics and probes are read without the rest of the admin listener (D4), by whoever reaches it.
     pub metrics_listen: Option<SocketAddr>,
+    /// Host names under which the dashboard may be asked, in lower case; by address, and as localhost, it always may.
+    pub admin_hosts: Vec<String>,
+    /// Password of the dashboard. Without it and a hash, links let the operator in.
+    pub admin_password: Option<Secret>,
+    /// The same, hashed.
+    pub admin_password_hash: Option<Secret>,
     /// Tunnels are reached at `NAME.base_domain`; as [`base_domain`](super::public_url::base_domain) returns it.
     /// `None`: by path only.
     pub base_domain: Option<String>,
@@ -102,6 +108,9 @@ impl Default for RelayConfig {
             https_redirect: true,
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)),
             metrics_listen: None,
+            admin_hosts: Vec::new(),
+            admin_password: None,
+            admin_password_hash: None,
             base_domain: None,
             listen_unix: Vec::new(),
             unix_mode: 0o660,

@@ -8,6 +8,7 @@ use hyper_util::rt::TokioExecutor;
 use tokio_util::task::TaskTracker;
 
 use super::acme::Acme;
+use super::admin::Door;
 use super::api::Counted;
 use super::config::RelayConfig;
 use super::counts::Open;
@@ -50,6 +51,8 @@ pub struct Shared {
     pub ledger: Arc<Ledger>,
     /// Counts for operators.
     pub observer: Observer,
+    /// How operators come in.
+    pub door: Arc<Door>,
     /// What is open.
     pub open: Arc<Open>,
     /// Has a span of each exchange, if that is wanted.
