@@ -1,8 +1,10 @@
 // Charts over time, by uPlot.
 
-import uPlot from './vendor/uplot/uPlot.esm.js';
 import { h, setText } from './dom.js';
 import { number, rate, time, wait } from './format.js';
+
+// A classic script, loaded before this one (index.html): the package has no small build as a module.
+const { uPlot } = globalThis;
 
 /** At first a chart is so many seconds wide, or it would stretch a few points. */
 const LEAST_SPAN = 120;

@@ -16,7 +16,8 @@ const MEANS = {
   dead: 'lost, not back yet',
   away: 'left in order',
 };
-const STRIP = { width: 180, height: 22 };
+/** On a phone a strip is as wide as its card. */
+const STRIP = matchMedia('(max-width: 760px)').matches ? { width: Math.min(innerWidth - 54, 600), height: 26 } : { width: 180, height: 22 };
 
 export const LEVELS = { base: 'base', two: 'level two' };
 

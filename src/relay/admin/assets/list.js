@@ -58,8 +58,8 @@ export class List {
       chips = h('div', { class: 'chips', role: 'group', 'aria-label': filter.label }, this.#chips);
     }
     const options = columns.filter((column) => column.sort).flatMap((column) => [
-      h('option', { value: `${column.sort} asc` }, `${column.label}, upwards`),
-      h('option', { value: `${column.sort} desc` }, `${column.label}, downwards`),
+      h('option', { value: `${column.sort} asc` }, `${column.label}, ascending`),
+      h('option', { value: `${column.sort} desc` }, `${column.label}, descending`),
     ]);
     this.#order = options.length > 0 && h('select', {
       'aria-label': 'Order', on: { change: () => { const [sort, order] = this.#order.value.split(' '); this.#change({ sort, order }); } },
