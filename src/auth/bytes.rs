@@ -8,7 +8,7 @@ use aws_lc_rs::digest;
 pub struct NoRandom;
 
 /// Bytes that nobody can guess.
-pub(super) fn random<const N: usize>() -> Result<[u8; N], NoRandom> {
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], NoRandom> {
     let mut bytes = [0; N];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| NoRandom)?;
     Ok(bytes)

@@ -9,7 +9,7 @@ use http::HeaderValue;
 
 use super::jwt::{self, Secrets, TokenError};
 use super::{NoRandom, Owner, Principal, Secret, hex, random, sha256};
-use crate::store::{Store, StoreError};
+use crate::store::{KeyRow, Store, StoreError};
 use crate::sync::lock;
 
 /// Keys remembered for the time in which the store cannot be asked. Each is known to be good, so this bounds
@@ -153,6 +153,18 @@ impl Keys {
         lock(&self.known).retain(|_, known| live.get(known.owner.as_str()) == Some(&known.since));
         let live = live.into_iter().map(|(name, since)| (Owner::from(name), since));
         Ok(live.chain(self.fixed.values().map(|owner| (owner.clone(), 0))).collect())
+    }
+
+    /// The stored keys that are live, by name.
+    pub(crate) async fn live(&self) -> Result<Vec<KeyRow>, StoreError> {
+        let mut keys = self.store.keys().await?;
+        keys.retain(|key| key.revoked_at.is_none());
+        Ok(keys)
+    }
+
+    /// Revokes a stored key; who looks after sessions is to be told. `false`: there is no live one of that name.
+    pub(crate) async fn revoke(&self, name: &str) -> Result<bool, StoreError> {
+        self.store.revoke_key(name.to_owned()).await
     }
 
     /// Stored keys that are remembered.

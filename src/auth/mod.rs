@@ -23,6 +23,4 @@ pub use {
 };
 
 #[cfg(feature = "relay")]
-use bytes::random;
-#[cfg(feature = "relay")]
-pub(crate) use bytes::{hex, sha256, unbase64, unhex};
+pub(crate) use bytes::{hex, random, sha256, unbase64, unhex};

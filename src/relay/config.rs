@@ -44,6 +44,12 @@ pub struct RelayConfig {
     pub https_redirect: bool,
     /// Where the operator comes in (D4).
     pub admin_listen: SocketAddr,
+    /// Host names under which the dashboard may be asked, in lower case; by address, and as localhost, it always may.
+    pub admin_hosts: Vec<String>,
+    /// Password of the dashboard. Without it and a hash, links let the operator in.
+    pub admin_password: Option<Secret>,
+    /// The same, hashed.
+    pub admin_password_hash: Option<Secret>,
     /// Tunnels are reached at `NAME.base_domain`; as [`base_domain`](super::public_url::base_domain) returns it.
     /// `None`: by path only.
     pub base_domain: Option<String>,
@@ -92,6 +98,9 @@ impl Default for RelayConfig {
             acme: AcmeConfig::default(),
             https_redirect: true,
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)),
+            admin_hosts: Vec::new(),
+            admin_password: None,
+            admin_password_hash: None,
             base_domain: None,
             listen_unix: Vec::new(),
             unix_mode: 0o660,

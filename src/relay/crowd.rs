@@ -50,7 +50,7 @@ impl Drop for Place {
 }
 
 /// What one subscriber has: an IPv4 address, or a /64 network of IPv6.
-fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         address => address,

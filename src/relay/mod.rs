@@ -24,6 +24,7 @@ mod multiplex;
 mod observe;
 #[doc(hidden)]
 pub mod onward;
+mod own_cookies;
 mod policy;
 mod proxied;
 mod proxy;
@@ -56,7 +57,7 @@ pub use handover::{Inheritance, TakeOverError, is_answered, take_over};
 #[doc(hidden)]
 pub use listen::http1;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -65,6 +66,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::auth::Keys;
+use crate::auth::password::PasswordError;
 use crate::link::peer::Predecessor;
 use crate::link::sockets::Pending;
 use crate::proto::limits::descriptors;
@@ -73,6 +75,7 @@ use crate::stream::courier::Courier;
 use crate::stream::tcp as sockets;
 use crate::tunnel::Registry;
 use acme::{Acme, AcmeError};
+use admin::Door;
 use config::RelayConfig;
 use counts::Open;
 use domains::Prover;
@@ -102,6 +105,9 @@ pub enum RelayError {
     /// There is no TLS as it is wanted.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The dashboard's password cannot be used.
+    #[error("admin-password: {0}")]
+    AdminPassword(#[from] PasswordError),
     /// A running relay was not replaced.
     #[error(transparent)]
     TakeOver(#[from] TakeOverError),
@@ -236,6 +242,7 @@ impl Relay {
             before = predecessor;
         }
         registry.open_ports(true);
+        let door = Arc::new(Door::open(&config).await?);
         let (keys, pending) = (Arc::new(keys), Arc::new(Pending::default()));
         let ending = Arc::new(Ending::default());
         let routes = Routes::new(&config, addresses.get(plain).or(addresses.first()).copied())
@@ -278,6 +285,7 @@ impl Relay {
             via,
             ledger,
             observer: Observer::default(),
+            door,
             pending,
             keys: Arc::clone(&keys),
             ending,
@@ -349,6 +357,20 @@ impl Relay {
     /// Where the admin listener is, if there is one.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.sockets.admin.as_ref()?.local_addr().ok()
+    }
+
+    /// A link that logs into the dashboard, good once and for ten minutes, if no password is set and there is an admin
+    /// listener. It is a secret.
+    pub fn dashboard_link(&self) -> Option<String> {
+        let address = self.admin_address()?;
+        let token = self.shared.door.invite()?;
+        // Nobody can go to a wildcard.
+        let host = match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        Some(format!("http://{}/login?token={token}", SocketAddr::new(host, address.port())))
     }
 
     /// Its own URL.

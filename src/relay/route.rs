@@ -7,7 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use http::uri::Authority;
 
 use super::config::RelayConfig;
-use crate::tunnel::Domains;
+use crate::proto::api::Proto;
+use crate::tunnel::{Domains, Tunnel};
 
 /// The path under which tunnels are reached on the relay's own hosts.
 pub const PATH_PREFIX: &str = "/t/";
@@ -85,6 +86,16 @@ impl Routes {
     pub fn url_of(&self, name: &str) -> String {
         let Some(base) = &self.base_domain else { return format!("{}{PATH_PREFIX}{name}", self.public_url) };
         self.url_at(format_args!("{name}.{base}"))
+    }
+
+    /// Where viewers reach a tunnel, whatever they speak.
+    pub fn url_of_tunnel(&self, tunnel: &Tunnel) -> String {
+        let spec = tunnel.spec();
+        match (spec.proto, spec.port) {
+            (Proto::Tcp, Some(port)) => self.tcp_url(port),
+            (Proto::Tls, _) => self.tls_url(&tunnel.name, spec.domains.first()),
+            _ => self.url_of(&tunnel.name),
+        }
     }
 
     /// Whether tunnels have hosts of their own.

@@ -8,6 +8,7 @@ use hyper_util::rt::TokioExecutor;
 use tokio_util::task::TaskTracker;
 
 use super::acme::Acme;
+use super::admin::Door;
 use super::config::RelayConfig;
 use super::counts::Open;
 use super::ending::Ending;
@@ -48,6 +49,8 @@ pub struct Shared {
     pub ledger: Arc<Ledger>,
     /// Counts for operators.
     pub observer: Observer,
+    /// How operators come in.
+    pub door: Arc<Door>,
     /// What is open.
     pub open: Arc<Open>,
     /// The process whose listeners we have, while it lives.

@@ -251,6 +251,11 @@ impl Session {
         lock(&self.idle).len()
     }
 
+    /// Data sockets that wait for their first viewer.
+    pub fn standby_lanes(&self) -> usize {
+        lock(&self.standby).len()
+    }
+
     /// Messages that the client has not been sent yet.
     pub fn unsaid(&self) -> usize {
         self.say.max_capacity() - self.say.capacity()

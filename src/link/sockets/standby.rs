@@ -99,6 +99,11 @@ impl Standby {
         self.spares.truncate(want as usize);
     }
 
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.spares.len()
+    }
+
     /// Pings and weeds.
     pub(super) fn tend(&mut self) {
         self.spares.retain_mut(|spare| spare.resting.tend());

@@ -256,11 +256,7 @@ fn show(api: &Api, tunnel: &Tunnel) -> api::Tunnel {
         source: spec.source.clone(),
         domains: spec.domains.clone(),
         policy: Some(rules.into_iter().map(str::to_owned).collect()),
-        public_url: match (spec.proto, spec.port) {
-            (Proto::Tcp, Some(port)) => api.routes.tcp_url(port),
-            (Proto::Tls, _) => api.routes.tls_url(&tunnel.name, spec.domains.first()),
-            _ => api.routes.url_of(&tunnel.name),
-        },
+        public_url: api.routes.url_of_tunnel(tunnel),
         proto: spec.proto.as_str().to_owned(),
         remote_port: spec.port,
         proxy_protocol: spec.proxy_protocol.map(|version| version.as_str().to_owned()),

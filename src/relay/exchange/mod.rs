@@ -8,7 +8,7 @@ mod upload;
 
 pub use body::{Account, Finish, LaneBody, Rest};
 pub use delivery::{Broken, Delivery, Source};
-pub use ledger::Ledger;
+pub use ledger::{Ledger, OK};
 pub use record::Record;
 pub use upload::{Upload, UploadError};
 

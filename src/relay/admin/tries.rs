@@ -1,0 +1,79 @@
+//! How often passwords may be tried: by one address, and by all together.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::proto::limits::admin::{TRIES, TRIES_OF_ALL, TRY_EVERY, TRY_OF_ALL_EVERY};
+use crate::relay::crowd::network;
+use crate::sync::lock;
+
+/// When all tries until now are made up for, in all and by address.
+#[derive(Default)]
+pub struct Tries(Mutex<Due>);
+
+#[derive(Default)]
+struct Due {
+    all: Option<Instant>,
+    /// Only of those who were let try: the rate of all bounds how many there are that are not made up for.
+    addresses: HashMap<IpAddr, Instant>,
+}
+
+impl Tries {
+    /// One more try of that address; an error says after what time there is one.
+    pub fn take(&self, address: IpAddr) -> Result<(), Duration> {
+        let (now, address) = (Instant::now(), network(address));
+        let due = &mut *lock(&self.0);
+        let own = next(now, due.addresses.get(&address).copied(), TRIES, TRY_EVERY)?;
+        let all = next(now, due.all, TRIES_OF_ALL, TRY_OF_ALL_EVERY)?;
+        due.addresses.retain(|_, until| *until > now);
+        due.addresses.insert(address, own);
+        due.all = Some(all);
+        Ok(())
+    }
+}
+
+/// Until when one more try is made up for, of which there may be `most` at once and one `every` so much time after that.
+fn next(now: Instant, due: Option<Instant>, most: u32, every: Duration) -> Result<Instant, Duration> {
+    let after = due.map_or(now, |due| due.max(now)) + every;
+    let latest = now + every * most;
+    if after > latest { Err(after - latest) } else { Ok(after) }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_has_some_tries_at_once_and_then_one_from_time_to_time() {
+        let tries = Tries::default();
+        let (one, other): (IpAddr, IpAddr) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
+        for _ in 0..TRIES {
+            assert_eq!(tries.take(one), Ok(()));
+        }
+        assert_eq!(tries.take(one), Err(TRY_EVERY));
+        assert_eq!(tries.take(other), Ok(()));
+        advance(TRY_EVERY / 2).await;
+        assert_eq!(tries.take(one), Err(TRY_EVERY / 2));
+        advance(TRY_EVERY / 2).await;
+        assert_eq!((tries.take(one), tries.take(one)), (Ok(()), Err(TRY_EVERY)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_addresses_together_have_no_more_than_all_may_and_leave_nothing_behind() {
+        let tries = Tries::default();
+        let mut good = 0;
+        for host in 0..10_000_u32 {
+            good += u32::from(tries.take(IpAddr::V4(host.into())).is_ok());
+        }
+        assert_eq!((good, lock(&tries.0).addresses.len()), (TRIES_OF_ALL, TRIES_OF_ALL as usize));
+        advance(TRY_EVERY * TRIES).await;
+        tries.take([192, 0, 2, 1].into()).unwrap();
+        assert_eq!(lock(&tries.0).addresses.len(), 1);
+    }
+}
