@@ -1,11 +1,19 @@
 //! `adit gen`: shell completions and man pages out of the definition of the command line.
 
+use std::io::{BufRead, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
+
+use super::options::values;
+use crate::auth::password::hash;
+use crate::relay::ADMIN;
+
+/// Bytes of a line that is read.
+const MOST: u64 = 16 * 1024;
 
 /// The subcommand with its own subcommands.
 pub(super) fn command() -> Command {
@@ -19,6 +27,8 @@ pub(super) fn command() -> Command {
             Command::new("man")
                 .about("Writes a man page for each command")
                 .arg(dir.help("Directory for the pages")),
+            Command::new("password-hash")
+                .about("Reads the dashboard's password from stdin and prints what admin-password-hash takes"),
         ],
     )
 }
@@ -32,21 +42,49 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             // Gathered first, as the generator panics when stdout is closed.
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut all, "adit", &mut script);
-            std::io::Write::write_all(&mut std::io::stdout(), &script).context("stdout")?;
+            std::io::stdout().write_all(&script).context("stdout")?;
         }
         Some(("man", matches)) => {
             let dir = matches.get_one::<PathBuf>("dir").context("no directory was named")?;
             std::fs::create_dir_all(dir).with_context(|| format!("{}", dir.display()))?;
             clap_mangen::generate_to(all, dir).with_context(|| format!("{}", dir.display()))?;
         }
+        Some(("password-hash", _)) => {
+            if std::io::stdin().is_terminal() {
+                eprintln!("adit gen: type the password and Enter; it is shown as you type");
+            }
+            let mut line = String::new();
+            // Longer than any password.
+            std::io::stdin().lock().take(MOST).read_line(&mut line).context("stdin")?;
+            match password_hash(line.trim_end_matches(['\r', '\n'])) {
+                Ok(hash) => writeln!(std::io::stdout(), "{hash}").context("stdout")?,
+                Err(error) => {
+                    eprintln!("adit gen password-hash: {error}");
+                    return Ok(ExitCode::from(super::USAGE));
+                }
+            }
+        }
         _ => return Ok(ExitCode::from(super::USAGE)),
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// What a relay takes for this password.
+fn password_hash(password: &str) -> Result<String, String> {
+    let password = values::admin_password(password)?;
+    hash(ADMIN, password.expose()).map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hash_is_what_the_relay_takes_and_a_short_password_is_told() {
+        let text = password_hash("correct horse").unwrap();
+        assert!(crate::auth::password::BasicAuth::from_text(&text).unwrap().matches(ADMIN, "correct horse"));
+        assert!(password_hash("short").unwrap_err().contains("at least 8"));
+    }
 
     #[test]
     fn completions_and_man_pages_know_every_command() {

@@ -14,7 +14,7 @@ use super::options::{self, Env};
 use super::systemd::{self, Supervisor};
 use crate::auth::keys::{generate_key, hash_key};
 use crate::auth::{Keys, Secret, StaticKey};
-use crate::relay::config::RelayConfig;
+use crate::relay::config::{LogFormat, RelayConfig};
 use crate::relay::{Relay, TakeOverError, is_answered, take_over};
 use crate::store::{Sqlite, Store};
 
@@ -67,7 +67,8 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut config = resolved.config;
-    let _log = log::init(config.log)?;
+    let log_format = config.log;
+    let _log = log::init(log_format)?;
     let supervisor = Supervisor::of_process();
     // Before anything is opened: what is refused leaves the running relay alone.
     let inheritance = if matches.get_flag("take-over") {
@@ -93,6 +94,15 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         Some(_) => None,
         None => systemd::inherited(&mut config).map_err(anyhow::Error::msg)?,
     };
+    // Sockets that others have made have addresses of their own.
+    if given.is_some()
+        && let errors @ [_, ..] = &config.validate()[..]
+    {
+        for error in errors {
+            eprintln!("adit relay: {error}");
+        }
+        return Ok(ExitCode::from(USAGE));
+    }
     let store: Arc<dyn Store> = Arc::new(Sqlite::open(&config.data_dir)?);
     match first_key(&config, store.as_ref()).await? {
         FirstKey::Present => {}
@@ -132,6 +142,7 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     if let Some(address) = relay.admin_address() {
         tracing::info!(%address, "listening for the operator");
     }
+    show_link(&relay, log_format);
     tracing::info!(url = relay.public_url(), version = env!("CARGO_PKG_VERSION"), "relay ready");
     supervisor.ready();
     let _watching = Supervisor::of_process().watch();
@@ -144,6 +155,7 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             _ = hangup.recv() => {
                 supervisor.reloading();
                 relay.reload();
+                show_link(&relay, log_format);
                 supervisor.ready();
             }
             _ = upgrade.recv() => start_successor(),
@@ -271,6 +283,19 @@ fn greeting(config: &RelayConfig, secret: &Secret) -> String {
          Use it so:\n\n    ADIT_RELAY={server} ADIT_KEY={key} adit http 3000\n",
         key = secret.expose()
     )
+}
+
+/// Shows a link to the dashboard, where no password is set. It is no record: where records go, secrets do not. Nobody has to
+/// read it.
+fn show_link(relay: &Relay, format: LogFormat) {
+    let Some(link) = relay.dashboard_link() else { return };
+    let line = match format {
+        LogFormat::Json => {
+            serde_json::json!({"level": "INFO", "message": "dashboard", "url": link}).to_string()
+        }
+        _ => format!("dashboard: {link}  (good once, for ten minutes; SIGHUP shows another)"),
+    };
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Names of the static keys that others may try to guess, and can.

@@ -46,6 +46,8 @@ mod unix;
 mod upgrade;
 mod viewer;
 
+#[doc(hidden)]
+pub use admin::USER as ADMIN;
 pub use api::openapi;
 #[doc(hidden)]
 pub use errors::Cause;

@@ -8,7 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use super::forward::{
     FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PREFIX, FORWARDED_PROTO, HopByHop, VIA, takes_trailers,
 };
-use super::policy::without_cookie;
+use super::own_cookies;
+use super::policy::is_cookie;
 use super::route::PATH_PREFIX;
 use crate::proto::http1::{RequestBody, RequestHead, cookie_line, head_end, header_line, request_head};
 use crate::tunnel::policy::Policy;
@@ -60,9 +61,10 @@ impl Onward<'_> {
         );
         let here = HopByHop::of(headers);
         if !here.has(&header::COOKIE) {
-            match self.policy {
-                None => cookie_line(&mut head, headers),
-                Some(policy) => cookies(&mut head, headers, policy),
+            match self.cookies(headers) {
+                Cookies::All => cookie_line(&mut head, headers),
+                Cookies::Some(rest) => header_line(&mut head, &header::COOKIE, &rest),
+                Cookies::None => {}
             }
         }
         for (name, value) in headers {
@@ -88,20 +90,21 @@ impl Onward<'_> {
             fields.insert(header::CONTENT_LENGTH, length.into());
         }
         let here = HopByHop::of(headers);
-        let cookies =
-            self.policy.filter(|policy| policy.interstitial || policy.request.removes(&header::COOKIE));
+        let cookies = self.cookies(headers);
         for (name, value) in headers {
-            let cookie = *name == header::COOKIE && cookies.is_none();
+            let cookie = *name == header::COOKIE && matches!(cookies, Cookies::All);
             // The body follows at once: the window of a stream says how much of it is wanted.
             if (cookie || !self.replaces(name)) && !here.has(name) && *name != header::EXPECT {
                 fields.append(name, value.clone());
             }
         }
+        if let Cookies::Some(rest) = cookies
+            && !here.has(&header::COOKIE)
+            && let Ok(rest) = HeaderValue::from_bytes(&rest)
+        {
+            fields.insert(header::COOKIE, rest);
+        }
         if let Some(policy) = self.policy {
-            if !here.has(&header::COOKIE) && cookies.is_some() && !policy.request.removes(&header::COOKIE) {
-                let rest = without_cookie(headers).and_then(|rest| HeaderValue::from_bytes(&rest).ok());
-                fields.extend(rest.map(|rest| (header::COOKIE, rest)));
-            }
             for (name, value) in policy.request.written() {
                 fields.append(name, value.clone());
             }
@@ -112,6 +115,19 @@ impl Onward<'_> {
             }
         });
         fields
+    }
+
+    /// What goes on of the viewer's cookies: not the relay's own, and none where the owner wants so.
+    fn cookies(&self, headers: &HeaderMap) -> Cookies {
+        if self.policy.is_some_and(|policy| policy.request.removes(&header::COOKIE)) {
+            return Cookies::None;
+        }
+        let asks = self.policy.is_some_and(|policy| policy.interstitial);
+        if !asks && !own_cookies::are_in(headers) {
+            return Cookies::All;
+        }
+        let is_own = |pair: &[u8]| own_cookies::is_one(pair) || (asks && is_cookie(pair));
+        own_cookies::without(headers, is_own).map_or(Cookies::None, Cookies::Some)
     }
 
     /// Whether a header of this name is written otherwise, or not at all. What an untrusted peer claims of its own viewer
@@ -146,17 +162,14 @@ impl Onward<'_> {
     }
 }
 
-/// The viewer's cookies, but for the relay's own and where the owner wants none.
-fn cookies(out: &mut BytesMut, headers: &HeaderMap, policy: &Policy) {
-    if policy.request.removes(&header::COOKIE) {
-        return;
-    }
-    if !policy.interstitial {
-        return cookie_line(out, headers);
-    }
-    if let Some(rest) = without_cookie(headers) {
-        header_line(out, &header::COOKIE, &rest);
-    }
+/// What goes on of cookies.
+enum Cookies {
+    /// As they came.
+    All,
+    /// These, in one line.
+    Some(Vec<u8>),
+    /// None.
+    None,
 }
 
 fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {

@@ -20,6 +20,12 @@ pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';')).map(<[u8]>::trim_ascii)
 }
 
+/// All cookies but those that are `ours`, in one line; `None`: there is no other.
+pub fn without(headers: &HeaderMap, ours: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+    let others: Vec<&[u8]> = pairs(headers).filter(|pair| !pair.is_empty() && !ours(pair)).collect();
+    (!others.is_empty()).then(|| others.join(&b"; "[..]))
+}
+
 /// Whether a request may have one. Almost none has: this allocates nothing.
 pub fn are_in(headers: &HeaderMap) -> bool {
     headers

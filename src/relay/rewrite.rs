@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::forward::strip_hop_by_hop;
+use super::own_cookies;
 use super::route::split_host;
 use crate::tunnel::Spec;
 
@@ -85,7 +86,9 @@ fn path_at_target<'a>(location: &'a [u8], address: Address<'_>) -> Option<&'a [u
 fn rewrite_cookies(headers: &mut HeaderMap, address: Address<'_>) {
     let header::Entry::Occupied(cookies) = headers.entry(header::SET_COOKIE) else { return };
     let (_, cookies) = cookies.remove_entry_mult();
-    let cookies: Vec<HeaderValue> = cookies.collect();
+    // The dashboard's own are for nobody else to set.
+    let cookies: Vec<HeaderValue> =
+        cookies.filter(|cookie| !own_cookies::is_one(cookie.as_bytes())).collect();
     for cookie in cookies {
         let rewritten = HeaderValue::from_bytes(&rewrite_cookie(cookie.as_bytes(), address));
         headers.append(header::SET_COOKIE, rewritten.unwrap_or(cookie));
@@ -142,6 +145,18 @@ mod tests {
             assert_eq!(rewrite_cookie(cookie.as_bytes(), BY_PATH), by_path.as_bytes());
             assert_eq!(rewrite_cookie(cookie.as_bytes(), BY_HOST), by_host.as_bytes());
         }
+    }
+
+    #[test]
+    fn a_target_sets_no_cookie_of_the_dashboard() {
+        let mut headers = HeaderMap::new();
+        for cookie in
+            ["a=1", "adit_session=1; Path=/", "=adit_session=1", "__Host-adit_session=1; Secure; Path=/"]
+        {
+            headers.append(header::SET_COOKIE, HeaderValue::from_static(cookie));
+        }
+        response_headers(&mut headers, BY_HOST);
+        assert_eq!(headers.get_all(header::SET_COOKIE).iter().collect::<Vec<_>>(), ["a=1"]);
     }
 
     #[test]

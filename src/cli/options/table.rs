@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::values::{
-    HIDDEN, address, count, count_or_none, email, https_url, ip, jwt_secret, mode, network, one, path, ports,
-    show_or_none, show_size, show_switch, show_wait, size, size_or_none, static_key, switch, unix_path, wait,
+    HIDDEN, address, admin_password, admin_password_hash, count, count_or_none, email, https_url, ip,
+    jwt_secret, mode, network, one, path, ports, show_or_none, show_size, show_switch, show_wait, size,
+    size_or_none, static_key, switch, unix_path, wait,
 };
+use crate::proto::hostname;
 use crate::relay::config::{LogFormat, RelayConfig};
 use crate::relay::domains::DomainProof;
 use crate::relay::public_url::{PublicUrl, base_domain};
@@ -239,6 +241,40 @@ pub static OPTIONS: &[Opt] = &[
         |config, values| put(&mut config.admin_listen, address(one(values)?)),
         |config| vec![config.admin_listen.to_string()],
     ),
+    Opt {
+        repeat: true,
+        ..option(
+            "admin-host",
+            "HOST",
+            "Name under which the dashboard may be asked there, beside addresses and localhost; may be repeated",
+            |config, values| put(&mut config.admin_hosts, each(values, |text| reason(text, hostname::parse))),
+            |config| config.admin_hosts.clone(),
+        )
+    },
+    Opt {
+        secret: true,
+        places: Places::EnvAndFile,
+        ..option(
+            "admin-password",
+            "PASSWORD",
+            "Password of the dashboard",
+            |config, values| put(&mut config.admin_password, admin_password(one(values)?).map(Some)),
+            |config| config.admin_password.iter().map(|_| HIDDEN.into()).collect(),
+        )
+    },
+    Opt {
+        secret: true,
+        places: Places::EnvAndFile,
+        ..option(
+            "admin-password-hash",
+            "HASH",
+            "The same as `adit gen password-hash` prints it",
+            |config, values| {
+                put(&mut config.admin_password_hash, admin_password_hash(one(values)?).map(Some))
+            },
+            |config| config.admin_password_hash.iter().map(|_| HIDDEN.into()).collect(),
+        )
+    },
     option(
         "base-domain",
         "HOST",
@@ -540,8 +576,9 @@ mod tests {
     #[test]
     fn a_secret_is_not_shown_and_has_no_flag_or_one_whose_help_warns() {
         let secrets: Vec<_> = OPTIONS.iter().filter(|option| option.secret).collect();
-        let given = ["alice:s3cret", "s3cret-s3cret-s3cret-s3cret-s3cret"];
-        let shown = ["alice:***", "***"];
+        let hash = format!("pbkdf2-sha256$100000${}${}", "5e".repeat(16), "c2".repeat(32));
+        let given = ["s3cret-s3cret", &hash, "alice:s3cret", "s3cret-s3cret-s3cret-s3cret-s3cret"];
+        let shown = ["***", "***", "alice:***", "***"];
         assert_eq!(secrets.len(), given.len());
         for ((option, given), shown) in secrets.into_iter().zip(given).zip(shown) {
             let mut config = RelayConfig::default();

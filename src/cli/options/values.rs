@@ -10,8 +10,10 @@ use ipnet::IpNet;
 
 use crate::auth::jwt::MIN_SECRET;
 use crate::auth::keys::is_key_name;
+use crate::auth::password::BasicAuth;
 use crate::auth::{Secret, StaticKey};
 use crate::proto::duration;
+use crate::proto::limits::admin::PASSWORD_CHARS;
 
 /// What `--check` prints in the place of a secret, and what is therefore no secret.
 pub(crate) const HIDDEN: &str = "***";
@@ -225,6 +227,28 @@ pub(super) fn jwt_secret(text: &str, position: usize) -> Result<Secret, String> 
     Ok(Secret::new(text))
 }
 
+/// The dashboard's password. No error shows it.
+pub(crate) fn admin_password(text: &str) -> Result<Secret, String> {
+    if text == HIDDEN {
+        return Err(format!("the password is the {HIDDEN} that --check prints; write the real one"));
+    }
+    if text.chars().count() < PASSWORD_CHARS {
+        return Err(format!("expected a password of at least {PASSWORD_CHARS} characters"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err("a password has no control character".to_owned());
+    }
+    Ok(Secret::new(text))
+}
+
+/// The same, hashed. No error shows it.
+pub(super) fn admin_password_hash(text: &str) -> Result<Secret, String> {
+    match BasicAuth::from_text(text) {
+        Ok(_) => Ok(Secret::new(text)),
+        Err(_) => Err("expected what `adit gen password-hash` prints".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,6 +298,18 @@ mod tests {
             assert!(error.contains('3') || error.contains("alice"), "{error}");
         }
         assert!(static_key("alice:***", 1).is_err());
+    }
+
+    #[test]
+    fn a_password_of_the_dashboard_is_long_enough_and_no_error_shows_it() {
+        assert_eq!(admin_password("s3cret-8").unwrap().expose(), "s3cret-8");
+        for bad in ["s3cret", "s3cret\ns3cret", HIDDEN] {
+            let error = admin_password(bad).unwrap_err();
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+        let error = admin_password_hash("s3cret-s3cret").unwrap_err();
+        assert!(error.contains("adit gen password-hash") && !error.contains("s3cret"), "{error}");
+        assert!(admin_password_hash(HIDDEN).is_err());
     }
 
     #[test]

@@ -33,6 +33,7 @@ use http::{HeaderValue, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -117,6 +118,8 @@ pub async fn serve(listener: Arc<TcpListener>, shared: Arc<Shared>) {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
+        // What the system takes from us in advance is memory, too, and hides that nobody reads.
+        let _ = SockRef::from(&stream).set_send_buffer_size(BUFFER);
         let router = router.clone();
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(Peer(peer.ip().to_canonical()));

@@ -120,6 +120,10 @@ impl RelayConfig {
             ),
         );
         errors.unless(
+            self.admin_password.is_none() || self.admin_password_hash.is_none(),
+            "admin-password and admin-password-hash are both given; leave one of them out".into(),
+        );
+        errors.unless(
             !self.accept_proxy_protocol || !self.trusted_proxies.is_empty(),
             "accept-proxy-protocol is on and no proxy is trusted; name those that send the header in trusted-proxy".into(),
         );

@@ -4,7 +4,7 @@ mod body;
 mod page;
 
 pub use body::{Body, verified};
-pub use page::{Asked, Interstitial, offline, without_cookie};
+pub use page::{Asked, Interstitial, is_cookie, offline};
 
 use std::net::IpAddr;
 

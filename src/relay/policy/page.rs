@@ -10,6 +10,7 @@ use crate::auth::{hex, sha256};
 use crate::proto::limits::policy::{ASKED, PASSED};
 use crate::relay::errors::{escaped, request_id, wants_html};
 use crate::relay::forward::wanted_upgrade;
+use crate::relay::own_cookies::pairs;
 use crate::tunnel::Tunnel;
 
 /// Programs that ask for HTML pass with this header, whatever its value.
@@ -178,11 +179,6 @@ fn take_parameter(target: &str) -> Option<(String, String)> {
     Some((said, rest))
 }
 
-fn pairs(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    let lines = headers.get_all(header::COOKIE).iter();
-    lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';')).map(<[u8]>::trim_ascii)
-}
-
 fn value_of_ours(pair: &[u8]) -> Option<&[u8]> {
     pair.strip_prefix(COOKIE.as_bytes())?.strip_prefix(b"=")
 }
@@ -192,11 +188,9 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     pairs(headers).filter_map(value_of_ours)
 }
 
-/// All cookies but ours, which is the relay's business; `None`: there is no other.
-pub fn without_cookie(headers: &HeaderMap) -> Option<Vec<u8>> {
-    let others: Vec<&[u8]> =
-        pairs(headers).filter(|pair| !pair.is_empty() && value_of_ours(pair).is_none()).collect();
-    (!others.is_empty()).then(|| others.join(&b"; "[..]))
+/// Whether a cookie is ours, which is the relay's business.
+pub fn is_cookie(pair: &[u8]) -> bool {
+    value_of_ours(pair).is_some()
 }
 
 fn html(name: &str, host: &str, action: &str) -> String {
@@ -220,6 +214,7 @@ fn html(name: &str, host: &str, action: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relay::own_cookies::without;
 
     fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -248,7 +243,8 @@ mod tests {
             ),
             (&[], None),
         ] {
-            assert_eq!(without_cookie(&headers(lines)).as_deref(), rest.map(str::as_bytes), "{lines:?}");
+            let others = without(&headers(lines), is_cookie);
+            assert_eq!(others.as_deref(), rest.map(str::as_bytes), "{lines:?}");
         }
     }
 
