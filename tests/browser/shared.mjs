@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { join } from 'node:path';
 
 const require = createRequire(`${process.env.ADIT_NODE_MODULES}/`);
 const { chromium } = require('playwright-core');
@@ -30,6 +31,9 @@ export async function run(test) {
 export async function open(browser, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, ...options });
   context.setDefaultTimeout(PATIENCE);
+  // While somebody works on the pages: the files of a directory in the place of those in the program.
+  const { ASSETS } = process.env;
+  if (ASSETS) await context.route('**/assets/**', (route) => route.fulfill({ path: join(ASSETS, new URL(route.request().url()).pathname.slice(8)) }));
   const page = await context.newPage();
   page.complaints = [];
   page.on('pageerror', (error) => page.complaints.push(String(error.stack)));

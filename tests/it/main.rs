@@ -9,6 +9,7 @@ mod bodies;
 mod both_ends;
 mod certs;
 mod counts;
+mod browser;
 mod data;
 mod domains;
 mod drain;
