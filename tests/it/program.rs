@@ -97,6 +97,16 @@ impl Running {
         .await;
     }
 
+    /// Reads on until a line with this text has been read `count` times in all.
+    pub async fn until_said(&mut self, text: &str, count: usize) {
+        soon(async {
+            while self.said.matches(text).count() < count {
+                assert!(self.line().await.is_some(), "{text:?} was not said:\n{}", self.said);
+            }
+        })
+        .await;
+    }
+
     /// The process.
     pub fn id(&self) -> u32 {
         self.child.id().unwrap()

@@ -84,6 +84,14 @@ impl Rig {
         self.relay.as_ref().unwrap().reload();
     }
 
+    /// The token of a new link to the dashboard.
+    pub fn link(&self) -> String {
+        let link = self.relay.as_ref().unwrap().dashboard_link().unwrap();
+        let (place, token) = link.split_once("/login?token=").unwrap();
+        assert_eq!(place, format!("http://{}", self.admin));
+        token.to_owned()
+    }
+
     /// Stops in order.
     pub async fn shutdown(mut self) {
         soon(self.relay.take().unwrap().shutdown()).await;

@@ -1,0 +1,130 @@
+//! Live figures: what a page is told as long as it reads, and what becomes of one that does not.
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::{Desk, code};
+use crate::counts::{counts, settle};
+use crate::rig::{ALICE, PATIENCE, Rig, soon};
+
+/// A page that is open.
+struct Page {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Page {
+    async fn open(desk: &Desk, query: &str) -> Self {
+        Self::on(TcpStream::connect(desk.admin).await.unwrap(), desk, query).await
+    }
+
+    async fn on(mut stream: TcpStream, desk: &Desk, query: &str) -> Self {
+        let (admin, cookie) = (desk.admin, &desk.cookie);
+        let request = format!("GET /api/live{query} HTTP/1.1\r\nHost: {admin}\r\nCookie: {cookie}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        Self { stream, read: Vec::new() }
+    }
+
+    /// The data of the next event of that name; `None` at the end.
+    async fn next(&mut self, name: &str) -> Option<Value> {
+        let begin = format!("event: {name}\ndata: ").into_bytes();
+        soon(async {
+            loop {
+                let at = self.read.windows(begin.len()).position(|window| window == begin);
+                let end = at.and_then(|at| {
+                    self.read[at..].windows(2).position(|window| window == b"\n\n").map(|end| at + end)
+                });
+                if let (Some(at), Some(end)) = (at, end) {
+                    let data = self.read[at + begin.len()..end].to_vec();
+                    self.read.drain(..end);
+                    return Some(serde_json::from_slice(&data).unwrap());
+                }
+                let mut buffer = vec![0; 64 << 10];
+                match self.stream.read(&mut buffer).await {
+                    Ok(count @ 1..) => self.read.extend_from_slice(&buffer[..count]),
+                    _ => return None,
+                }
+            }
+        })
+        .await
+    }
+}
+
+#[tokio::test]
+async fn an_open_page_is_told_what_changes_until_its_session_ends() {
+    let rig = Rig::start().await;
+    let desk = Desk::of(&rig).await;
+    rig.create(ALICE, "before").await;
+    let mut page = Page::open(&desk, "?view=tunnels&sort=name&order=desc").await;
+    let first = page.next("page").await.unwrap();
+    assert_eq!(first["tunnels"][0]["name"], "before");
+    let head = String::from_utf8_lossy(&page.read).into_owned();
+    assert!(head.contains("text/event-stream") && head.contains("no-store"), "{head}");
+    let control = rig.control(ALICE, "web").await;
+    let second = page.next("page").await.unwrap();
+    assert_eq!((&second["total"], &second["tunnels"][0]["name"]), (&json!(2), &json!("web")));
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|kind| kind != "connected") {
+        let events = page.next("events").await.unwrap();
+        let kinds = events["events"].as_array().unwrap().iter().rev();
+        seen.extend(kinds.map(|event| event["kind"].as_str().unwrap().to_owned()));
+    }
+    assert_eq!(seen, ["created", "connected"], "not those from before it was opened");
+    let summary = page.next("summary").await.unwrap();
+    assert_eq!(summary["relay"]["state"], "serving");
+    desk.ask("POST", "/logout", "", "").await;
+    while page.next("summary").await.is_some() {}
+    settle(rig.admin, &json!({"admin_connections": 1})).await;
+    drop(control);
+}
+
+#[tokio::test]
+async fn more_pages_than_may_be_open_are_told_so() {
+    let rig = Rig::start().await;
+    let desk = Desk::of(&rig).await;
+    let mut pages = Vec::new();
+    for _ in 0..100 {
+        let mut page = Page::open(&desk, "").await;
+        let mut status = [0; 12];
+        soon(page.stream.read_exact(&mut status)).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200");
+        pages.push(page);
+    }
+    let answer = desk.get("/api/live").await;
+    assert_eq!(
+        (answer.status, code(&answer).as_str(), answer.header("retry-after")),
+        (503, "too_many", Some("10"))
+    );
+    desk.json("/api/summary").await;
+    pages.clear();
+    settle(rig.admin, &json!({"admin_connections": 1})).await;
+    let mut page = Page::open(&desk, "?view=events").await;
+    assert!(page.next("page").await.is_some());
+    assert_eq!(desk.get("/api/live?view=x").await.status, 400);
+}
+
+#[tokio::test]
+async fn a_page_that_reads_no_more_is_cut_off_and_holds_up_nobody() {
+    let rig = Rig::start().await;
+    let desk = Desk::of(&rig).await;
+    let mut controls = Vec::new();
+    for at in 0..200 {
+        controls.push(rig.control(ALICE, &format!("{at:03}-{}", "x".repeat(40))).await);
+    }
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let stream = socket.connect(rig.admin).await.unwrap();
+    let page = Page::on(stream, &desk, "?view=fleet&size=200").await;
+    let mut reader = Page::open(&desk, "?view=fleet&size=200").await;
+    settle(rig.admin, &json!({"admin_connections": 3})).await;
+    // The messages fill what the systems at both ends take, and then nothing is taken for ten seconds.
+    tokio::time::timeout(2 * PATIENCE, async {
+        while counts(rig.admin).await["admin_connections"] != 2 {
+            assert!(reader.next("page").await.is_some());
+        }
+    })
+    .await
+    .expect("the page is cut off");
+    drop(page);
+}
