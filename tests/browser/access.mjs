@@ -3,6 +3,18 @@
 import assert from 'node:assert/strict';
 import { calm, column, enter, fits, go, judge, open, DASHBOARD, PHONE, run, until } from './shared.mjs';
 
+/** Machado, Oliveira and Fernandes (2009), full severity, for linear RGB. */
+const EYES = {
+  all: [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+  protanopia: [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+  deuteranopia: [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+  tritanopia: [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+};
+
+/** Colours as light, as those eyes see it, and as distances are judged (CIE L*a*b*). */
+const linear = (hex) => [1, 3, 5].map((at) => Number.parseInt(hex.slice(at, at + 2), 16) / 255).map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
+const see = (matrix, rgb) => matrix.map((line) => Math.min(1, Math.max(0, line.reduce((sum, factor, index) => sum + factor * rgb[index], 0))));
+
 const focus = (page) => page.evaluate(() => document.activeElement.innerText || document.activeElement.getAttribute('aria-label'));
 
 await run(async (browser) => {
@@ -109,17 +121,6 @@ async function colours(page, where) {
     }
   }
 }
-
-/** Machado, Oliveira and Fernandes (2009), full severity, for linear RGB. */
-const EYES = {
-  all: [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
-  protanopia: [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-  deuteranopia: [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
-  tritanopia: [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
-};
-
-const linear = (hex) => [1, 3, 5].map((at) => Number.parseInt(hex.slice(at, at + 2), 16) / 255).map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
-const see = (matrix, rgb) => matrix.map((line) => Math.min(1, Math.max(0, line.reduce((sum, factor, index) => sum + factor * rgb[index], 0))));
 
 function lab([r, g, b]) {
   const xyz = [(0.4124 * r + 0.3576 * g + 0.1805 * b) / 0.9505, 0.2126 * r + 0.7152 * g + 0.0722 * b, (0.0193 * r + 0.1192 * g + 0.9505 * b) / 1.089];

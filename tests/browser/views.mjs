@@ -1,6 +1,7 @@
 // The door, every view, and what strangers sent shown as text.
 
 import assert from 'node:assert/strict';
+import net from 'node:net';
 import { calm, column, DASHBOARD, enter, go, live, open, PASSWORD, row, run, until } from './shared.mjs';
 
 const { HOSTILE, FAILING } = process.env;
@@ -14,7 +15,7 @@ await run(async (browser) => {
   await events(page);
   await keys(page);
   await pause(page);
-  await lost(page);
+  await lost(page.context());
   calm(page);
   await leave(page);
 });
@@ -161,16 +162,37 @@ async function pause(page) {
 }
 
 /** A stream that is gone is told, and comes back. */
-async function lost(page) {
-  const away = '**/api/**';
-  await page.route(away, (route) => route.abort());
-  await page.context().setOffline(true);
+async function lost(context) {
+  const { hostname, port } = new URL(DASHBOARD);
+  const open = new Set();
+  const line = net.createServer((near) => {
+    const far = net.connect(port, hostname);
+    for (const [from, to] of [[near, far], [far, near]]) {
+      open.add(from);
+      from.pipe(to);
+      from.on('error', () => to.destroy());
+      from.on('close', () => to.destroy());
+    }
+  });
+  const listen = (at) => new Promise((done) => { line.listen(at, hostname, done); });
+  await listen(0);
+  const { port: at } = line.address();
+  const page = await context.newPage();
+  await page.goto(`http://${hostname}:${at}/`);
+  await live(page);
+  await until('figures', async () => (await page.innerText('.tile[data-look=alive] .value')) !== '–');
+  const ended = new Promise((done) => { line.close(done); });
+  open.forEach((socket) => socket.destroy());
+  await ended;
   await until('it is told', async () => /connection to the relay was lost/.test(await page.innerText('#notices')));
   assert.equal(await page.getAttribute('#live', 'data-state'), 'lost');
-  await page.context().setOffline(false);
-  await page.unroute(away);
+  assert.notEqual(await page.innerText('.tile[data-look=alive] .value'), '–', 'what was there stays');
+  await listen(at);
   await live(page);
   assert.equal(await page.innerText('#notices'), '');
+  await page.close();
+  line.close();
+  open.forEach((socket) => socket.destroy());
 }
 
 async function leave(page) {

@@ -30,6 +30,7 @@ export class List {
   #count = h('span', { class: 'count' });
   #failed = h('p', { class: 'error', role: 'alert', hidden: true });
   #search;
+  #typed;
   #chips = [];
   #order;
   #size;
@@ -45,10 +46,10 @@ export class List {
 
   #toolbar() {
     const { noun, filter, columns } = this.#spec;
-    const typed = settled(TYPING, () => this.#change({ search: this.#search.value.trim() }, true));
+    this.#typed = settled(TYPING, () => this.#change({}, true));
     this.#search = h('input', {
       type: 'search', class: 'search', placeholder: `Search ${noun}s`, 'aria-label': `Search ${noun}s`,
-      'aria-keyshortcuts': '/', autocomplete: 'off', spellcheck: 'false', on: { input: typed },
+      'aria-keyshortcuts': '/', autocomplete: 'off', spellcheck: 'false', on: { input: this.#typed },
     });
     let chips = null;
     if (filter) {
@@ -145,7 +146,9 @@ export class List {
   }
 
   #change(values, quietly = false) {
-    const next = { ...this.#values, page: '', ...values };
+    // With what was typed until now.
+    this.#typed.cancel();
+    const next = { ...this.#values, page: '', search: this.#search.value.trim(), ...values };
     if (values.size && Number(values.size) === SIZE) next.size = '';
     go(address(this.#spec.view, null, next), quietly);
   }
@@ -309,6 +312,7 @@ export class List {
   }
 
   close() {
+    this.#typed.cancel();
     this.#asked?.abort();
   }
 }
