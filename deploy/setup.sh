@@ -7,6 +7,7 @@ for package in "$@"; do
   # Some programs come from elsewhere on many machines.
   case $package in
     nodejs) command -v node >/dev/null && continue ;;
+    npm) command -v npm >/dev/null && continue ;;
     chromium) command -v chromium >/dev/null && continue ;;
     nginx-light) command -v nginx >/dev/null && continue ;;
   esac

@@ -31,6 +31,14 @@ python_module() { # NAME VERSION: a Python that has it, as NAME-python
   ln -sf "../$1-$2/bin/$1-python" "$tools/bin/$1-python"
 }
 
+node_module() { # NAME VERSION
+  [ -e "$tools/node/node_modules/$1/.version-$2" ] && return
+  mkdir -p "$tools/node"
+  # Nothing that a package would run: what drives a browser would bring its own.
+  npm install --silent --no-audit --no-fund --ignore-scripts --save-exact --prefix "$tools/node" "$1@$2"
+  touch "$tools/node/node_modules/$1/.version-$2"
+}
+
 mkdir -p "$tools/bin"
 go_tool toxiproxy github.com/Shopify/toxiproxy/v2/cmd/server v2.5.0
 go_tool h2spec github.com/summerwind/h2spec/cmd/h2spec v2.2.1+incompatible
@@ -39,3 +47,5 @@ go_tool pebble github.com/letsencrypt/pebble/v2/cmd/pebble v2.10.0
 go_tool pebble-challtestsrv github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv v2.10.0
 python_tool kosoku 0.1.0
 python_module grpcio 1.85.1
+node_module playwright-core 1.65.1
+node_module axe-core 4.14.1

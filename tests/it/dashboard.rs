@@ -112,7 +112,7 @@ async fn without_a_login_there_is_a_form_that_says_nothing_of_the_relay() {
             "{path}"
         );
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
-        assert_eq!(answer.header("referrer-policy"), Some("no-referrer"), "{path}");
+        assert_eq!(answer.header("referrer-policy"), Some("same-origin"), "{path}");
         let kept = if path.starts_with("/assets") { "no-cache" } else { "no-store" };
         assert_eq!(answer.header("cache-control"), Some(kept), "{path}");
     }

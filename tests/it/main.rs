@@ -7,6 +7,7 @@ mod admin;
 mod auth;
 mod bodies;
 mod both_ends;
+mod browser;
 mod certs;
 mod counts;
 mod dashboard;

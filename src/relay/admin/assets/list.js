@@ -1,0 +1,326 @@
+// A list whose search, order and pages are the relay's: a table, or cards where there is little room.
+
+import { get, query } from './api.js';
+import { h, setAttribute, setText, settled } from './dom.js';
+import { count, number } from './format.js';
+import { address, go } from './route.js';
+
+const SIZES = [25, 50, 100, 200];
+const SIZE = 50;
+const TYPING = 200;
+
+/**
+ * `spec`: `view`, `path` of its JSON, `rows` (the field with the rows), `noun`, `label` and `key(row)`; `columns`, each with
+ * `id`, `label`, `make(cell)` that fills a cell once and gives what updates it with a row, `sort` (the relay's word),
+ * `first` (`desc` where the greatest is wanted first), `numeric`, `main` for the one with the link; `filter`: `{name,
+ * options, look, none}`; `sort` and `order` without a choice; `hint` below an empty list.
+ */
+export class List {
+  #spec;
+  #page;
+  #values = {};
+  #rows = new Map();
+  #shown = null;
+  #held = null;
+  #asked = null;
+  #said = '';
+  #body = h('tbody', { role: 'rowgroup' });
+  #heads = new Map();
+  #empty = h('p', { class: 'empty', hidden: true });
+  #count = h('span', { class: 'count' });
+  #failed = h('p', { class: 'error', role: 'alert', hidden: true });
+  #search;
+  #typed;
+  #chips = [];
+  #order;
+  #size;
+  #steps = {};
+
+  constructor(spec, page) {
+    this.#spec = spec;
+    this.#page = page;
+    this.node = h('section', { class: 'list', 'aria-label': spec.label }, this.#toolbar(), this.#failed, this.#table(), this.#empty, this.#pager());
+  }
+
+  // What it stands on.
+
+  #toolbar() {
+    const { noun, filter, columns } = this.#spec;
+    this.#typed = settled(TYPING, () => this.#change({}, true));
+    this.#search = h('input', {
+      type: 'search', class: 'search', placeholder: `Search ${noun}s`, 'aria-label': `Search ${noun}s`,
+      'aria-keyshortcuts': '/', autocomplete: 'off', spellcheck: 'false', on: { input: this.#typed },
+    });
+    let chips = null;
+    if (filter) {
+      this.#chips = filter.options.map((option) =>
+        h('button', { type: 'button', class: 'chip', 'aria-pressed': 'false', data: { value: option, look: filter.look?.(option) }, on: { click: () => this.toggle(option) } },
+          filter.look && h('i', { class: 'shape', 'aria-hidden': 'true' }), filter.word(option)));
+      chips = h('div', { class: 'chips', role: 'group', 'aria-label': filter.label }, this.#chips);
+    }
+    const options = columns.filter((column) => column.sort).flatMap((column) => [
+      h('option', { value: `${column.sort} asc` }, `${column.label}, ascending`),
+      h('option', { value: `${column.sort} desc` }, `${column.label}, descending`),
+    ]);
+    this.#order = options.length > 0 && h('select', {
+      'aria-label': 'Order', on: { change: () => { const [sort, order] = this.#order.value.split(' '); this.#change({ sort, order }); } },
+    }, options);
+    return h('div', { class: 'bar' }, this.#search, chips, this.#order && h('span', { class: 'order' }, this.#order), this.#count);
+  }
+
+  #table() {
+    const { columns, label } = this.#spec;
+    const heads = columns.map((column) => {
+      const cell = h('th', { scope: 'col', role: 'columnheader', class: column.numeric ? 'numeric' : null, data: { column: column.id } });
+      if (column.sort) {
+        const button = h('button', { type: 'button', title: column.about ?? null, on: { click: () => this.#sort(column) } }, column.label, h('i', { class: 'arrow', 'aria-hidden': 'true' }));
+        cell.append(button);
+        this.#heads.set(column.sort, cell);
+      } else {
+        cell.append(column.label);
+      }
+      return cell;
+    });
+    this.#body.addEventListener('keydown', (event) => this.#keys(event));
+    this.#body.addEventListener('focusin', (event) => this.#rove(event.target.closest('tr')));
+    const table = h('table', { role: 'table', 'aria-label': label, data: { view: this.#spec.view } }, h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, heads)), this.#body);
+    return h('div', { class: 'table' }, table);
+  }
+
+  #pager() {
+    const step = (name, label, by) => {
+      this.#steps[name] = h('button', { type: 'button', on: { click: () => this.turn(by) } }, label);
+      return this.#steps[name];
+    };
+    this.#size = h('select', { 'aria-label': 'Rows on a page', on: { change: () => this.#change({ size: this.#size.value }) } },
+      SIZES.map((size) => h('option', { value: size }, `${size} rows`)));
+    this.#steps.where = h('span', { class: 'where' });
+    return h('nav', { class: 'pager', 'aria-label': 'Pages' }, step('first', 'First', -Infinity), step('back', 'Back', -1), this.#steps.where, step('next', 'Next', 1), step('last', 'Last', Infinity), this.#size);
+  }
+
+  // What is asked for.
+
+  /** Shows what the address says. */
+  update(values) {
+    this.#values = values;
+    const wanted = this.#wanted();
+    if (document.activeElement !== this.#search) this.#search.value = wanted.search;
+    const chosen = this.#chosen();
+    for (const chip of this.#chips) setAttribute(chip, 'aria-pressed', chosen.includes(chip.dataset.value));
+    for (const [sort, cell] of this.#heads) {
+      setAttribute(cell, 'aria-sort', sort === wanted.sort ? (wanted.order === 'desc' ? 'descending' : 'ascending') : null);
+    }
+    if (this.#order) this.#order.value = `${wanted.sort} ${wanted.order}`;
+    this.#size.value = String(wanted.size);
+    this.#page.live.want(this.#spec.view, wanted);
+    this.#ask(wanted);
+  }
+
+  #wanted() {
+    const { sort, order, filter } = this.#spec;
+    const { search = '', page = '1', size = '', ...others } = this.#values;
+    const wanted = { search, page: Math.max(1, Number.parseInt(page, 10) || 1), size: SIZES.includes(Number(size)) ? Number(size) : SIZE };
+    if (sort) Object.assign(wanted, { sort: others.sort ?? sort, order: others.order ?? order });
+    if (filter) wanted[filter.name] = others[filter.name] ?? '';
+    return wanted;
+  }
+
+  #chosen() {
+    return (this.#values[this.#spec.filter?.name] ?? '').split(',').filter(Boolean);
+  }
+
+  /** The answer comes sooner than the stream's next page; both are the same. */
+  async #ask(wanted) {
+    this.#asked?.abort();
+    this.#asked = new AbortController();
+    const { signal } = this.#asked;
+    try {
+      const page = await get(`${this.#spec.path}?${query(wanted)}`, signal);
+      if (!signal.aborted) this.show(page, true);
+    } catch (error) {
+      if (signal.aborted || error.name === 'AbortError') return;
+      // Without a connection the notice above says so.
+      this.#failed.hidden = error.name !== 'Error' || !error.status;
+      setText(this.#failed, error.message);
+    }
+  }
+
+  #change(values, quietly = false) {
+    // With what was typed until now.
+    this.#typed.cancel();
+    const next = { ...this.#values, page: '', search: this.#search.value.trim(), ...values };
+    if (values.size && Number(values.size) === SIZE) next.size = '';
+    go(address(this.#spec.view, null, next), quietly);
+  }
+
+  #sort(column) {
+    const { sort, order } = this.#wanted();
+    const first = column.first ?? 'asc';
+    const other = first === 'asc' ? 'desc' : 'asc';
+    this.#change({ sort: column.sort, order: sort === column.sort && order === first ? other : first });
+  }
+
+  /** Puts one choice of the filter in or takes it out. */
+  toggle(option) {
+    const chosen = new Set(this.#chosen());
+    if (!chosen.delete(option)) chosen.add(option);
+    this.#change({ [this.#spec.filter.name]: [...chosen].join(',') });
+  }
+
+  chosen(option) {
+    return this.#chosen().includes(option);
+  }
+
+  turn(by) {
+    const pages = this.#pages();
+    const { page } = this.#wanted();
+    const next = Math.min(Math.max(1, page + by), pages);
+    if (next !== page) this.#change({ page: next === 1 ? '' : next });
+  }
+
+  #pages() {
+    return this.#shown ? Math.max(1, Math.ceil(this.#shown.total / this.#wanted().size)) : 1;
+  }
+
+  // What is shown.
+
+  /** A page of the relay's. While the view is paused only what somebody asked for is shown. */
+  show(page, asked = false) {
+    if (this.#page.paused() && !asked) {
+      this.#held = page;
+      return;
+    }
+    this.#held = null;
+    this.#failed.hidden = true;
+    this.#shown = page;
+    this.#fill(page[this.#spec.rows]);
+    const [wanted, pages] = [this.#wanted(), this.#pages()];
+    const begin = (wanted.page - 1) * wanted.size;
+    const rows = page[this.#spec.rows].length;
+    setText(this.#count, page.total === 0 ? '' : rows === page.total ? count(page.total, this.#spec.noun) : `${number(begin + 1)}–${number(begin + rows)} of ${number(page.total)}`);
+    setText(this.#steps.where, `Page ${number(wanted.page)} of ${number(pages)}`);
+    for (const name of ['first', 'back']) this.#steps[name].disabled = wanted.page <= 1;
+    for (const name of ['next', 'last']) this.#steps[name].disabled = wanted.page >= pages;
+    this.#empty.hidden = rows > 0;
+    if (rows === 0) setText(this.#empty, this.#words());
+    if (asked) this.#say(page.total);
+  }
+
+  #words() {
+    const { search, page } = this.#wanted();
+    if (page > 1 && this.#shown.total > 0) return 'This page is behind the last one.';
+    if (search || this.#chosen().length) return `No ${this.#spec.noun} fits.`;
+    return this.#spec.hint;
+  }
+
+  #say(total) {
+    const said = `${count(total, this.#spec.noun)} found`;
+    const about = query({ ...this.#wanted(), page: '', sort: '', order: '' });
+    if (this.#said && this.#said !== about) this.#page.say(said);
+    this.#said = about;
+  }
+
+  /** After a pause. */
+  resume() {
+    if (this.#held) this.show(this.#held);
+  }
+
+  /** Rows stay who they are while they move, and those that go are taken for those that come. */
+  #fill(rows) {
+    const { key } = this.#spec;
+    const [before, ids] = [this.#rows, new Set(rows.map(key))];
+    const focused = this.#body.contains(document.activeElement) ? document.activeElement : null;
+    const spare = [...before].filter(([id]) => !ids.has(id)).map(([, row]) => row);
+    this.#rows = new Map();
+    let place = this.#body.firstElementChild;
+    for (const values of rows) {
+      const id = key(values);
+      const row = before.get(id) ?? spare.pop() ?? this.#row();
+      this.#rows.set(id, row);
+      for (const update of row.updates) update(values);
+      row.id = id;
+      if (row.node === place) place = place.nextElementSibling;
+      else this.#body.insertBefore(row.node, place);
+    }
+    while (place) {
+      const next = place.nextElementSibling;
+      place.remove();
+      place = next;
+    }
+    if (focused && focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
+    if (!this.#body.querySelector('[tabindex="0"]')) this.#rove(this.#body.firstElementChild);
+  }
+
+  #row() {
+    const updates = [];
+    const cells = this.#spec.columns.map((column) => {
+      const cell = h('td', { role: 'cell', class: column.numeric ? 'numeric' : null, data: { column: column.id, label: column.label } });
+      updates.push(column.make(cell));
+      return cell;
+    });
+    const row = { node: h('tr', { role: 'row' }, cells), updates, id: null };
+    row.node.addEventListener('click', (event) => {
+      if (event.target.closest('a, button') || getSelection()?.toString()) return;
+      row.node.querySelector('a.open')?.click();
+    });
+    return row;
+  }
+
+  // Keys: one row is in the tab order, arrows choose which.
+
+  #rove(row) {
+    const stop = row?.querySelector('a.open, button');
+    if (!stop || stop.tabIndex === 0) return;
+    this.#body.querySelectorAll('[tabindex="0"]').forEach((other) => setAttribute(other, 'tabindex', -1));
+    setAttribute(stop, 'tabindex', 0);
+  }
+
+  #keys(event) {
+    const row = event.target.closest('tr');
+    const to = {
+      ArrowDown: () => row.nextElementSibling,
+      ArrowUp: () => row.previousElementSibling,
+      Home: () => this.#body.firstElementChild,
+      End: () => this.#body.lastElementChild,
+    }[event.key];
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
+    if (to) {
+      event.preventDefault();
+      this.#focus(to());
+    } else if (event.key === 'PageDown' || event.key === 'PageUp') {
+      event.preventDefault();
+      this.turn(event.key === 'PageDown' ? 1 : -1);
+    }
+  }
+
+  #focus(row) {
+    const stop = row?.querySelector('a.open, button');
+    stop?.focus();
+    stop?.scrollIntoView({ block: 'nearest' });
+  }
+
+  /** The next row, or the one before. */
+  move(by) {
+    const row = this.#body.contains(document.activeElement) ? document.activeElement.closest('tr') : null;
+    if (!row) this.#focus(this.#body.querySelector('[tabindex="0"]')?.closest('tr'));
+    else this.#focus(by > 0 ? row.nextElementSibling : row.previousElementSibling);
+  }
+
+  focusSearch() {
+    this.#search.focus();
+    this.#search.select();
+  }
+
+  close() {
+    this.#typed.cancel();
+    this.#asked?.abort();
+  }
+}
+
+/** A column of text. */
+export const text = (id, label, value, more = {}) => ({
+  id,
+  label,
+  make: (cell) => (row) => setText(cell, value(row)),
+  ...more,
+});

@@ -1,0 +1,202 @@
+// The door, every view, and what strangers sent shown as text.
+
+import assert from 'node:assert/strict';
+import net from 'node:net';
+import { calm, column, DASHBOARD, enter, go, live, open, PASSWORD, row, run, until } from './shared.mjs';
+
+const { HOSTILE, FAILING } = process.env;
+
+await run(async (browser) => {
+  await door(browser);
+  const page = await enter(browser);
+  await fleet(page);
+  await client(page);
+  await tunnels(page);
+  await events(page);
+  await keys(page);
+  await pause(page);
+  await lost(page.context());
+  calm(page);
+  await leave(page);
+});
+
+async function door(browser) {
+  const page = await open(browser);
+  await page.goto(DASHBOARD);
+  const text = await page.innerText('body');
+  assert.ok(!text.includes('plain-') && !text.includes('alice'), 'the door says nothing of what is behind it');
+  await page.getByLabel('Password').fill('wrong');
+  const [answer] = await Promise.all([page.waitForResponse('**/login'), page.getByRole('button', { name: 'Log in' }).click()]);
+  assert.equal(answer.status(), 401);
+  assert.match(await page.getByRole('alert').innerText(), /not the password/);
+  await page.getByLabel('Password').fill(PASSWORD);
+  await page.keyboard.press('Enter');
+  await live(page);
+  assert.equal((await page.context().cookies())[0].httpOnly, true);
+  calm(page);
+  await page.context().close();
+}
+
+async function fleet(page) {
+  const alive = Number(process.env.CLIENTS);
+  await until('all are alive', async () => (await page.innerText('.tile[data-look=alive] .value')) === String(alive));
+  await until('a page of them', async () => (await column(page, 'tunnel')).length === Math.min(50, alive));
+  assert.equal(await page.innerText('.count'), `1–50 of ${alive}`);
+  // The order is the relay's.
+  await page.getByRole('button', { name: 'Client', exact: true }).click();
+  const rising = await until('an order by name', async () => {
+    const names = await column(page, 'tunnel');
+    return names.length === 50 && names.join() === [...names].sort().join() && names;
+  });
+  assert.equal(await page.getAttribute('th[data-column=tunnel]', 'aria-sort'), 'ascending');
+  await page.getByRole('button', { name: 'Client', exact: true }).click();
+  await until('the other way round', async () => (await column(page, 'tunnel'))[0] > rising.at(-1));
+  assert.equal(await page.getAttribute('th[data-column=tunnel]', 'aria-sort'), 'descending');
+  // Pages.
+  await page.getByRole('button', { name: 'Last', exact: true }).click();
+  await until('the last page', async () => (await column(page, 'tunnel')).at(-1) === rising[0]);
+  assert.match(await page.evaluate(() => location.hash), /page=2/);
+  assert.ok(await page.getByRole('button', { name: 'Next', exact: true }).isDisabled());
+  // A link leads to the same.
+  await page.reload();
+  await live(page);
+  await until('the last page again', async () => (await column(page, 'tunnel')).at(-1) === rising[0]);
+  // Search goes back to the first page.
+  await page.getByLabel('Search clients').fill('PLAIN-07');
+  await until('what was searched', async () => (await column(page, 'tunnel')).join() === 'plain-07');
+  assert.equal(await page.innerText('.count'), '1 client');
+  await until('said to who does not see it', async () => (await page.textContent('#said')) === '1 client found');
+  await page.getByLabel('Search clients').fill('no such client');
+  await until('nothing', async () => (await page.innerText('.list .empty')) === 'No client fits.');
+  await page.getByLabel('Search clients').fill('');
+  await page.locator('.chip[data-value=dead]').click();
+  await until('none is dead', async () => (await column(page, 'tunnel')).length === 0);
+  assert.equal(await page.getAttribute('.tile[data-look=dead]', 'aria-pressed'), 'true');
+  await page.locator('.tile[data-look=dead]').click();
+  await until('all again', async () => (await column(page, 'tunnel')).length === 50);
+  // What a stranger sent is text.
+  await page.getByLabel('Search clients').fill('hostile');
+  await until('the hostile one', async () => (await column(page, 'agent')).join() === HOSTILE);
+  assert.equal(await page.locator('main img, main script, main b.planted').count(), 0);
+  assert.equal(await page.evaluate(() => globalThis.planted), undefined);
+  // Everybody has a strip, with words for who does not see it.
+  const strip = page.locator('canvas.strip').first();
+  await until('a pong in the strip', async () => /answered/.test(await strip.getAttribute('aria-label')));
+  assert.equal(await page.locator('.plot canvas').count(), 3);
+  await until('points in the charts', async () => /\d/.test(await page.innerText('.chart .figure >> nth=0')));
+  await until('the newest events', async () => (await page.locator('.latest li').count()) > 3);
+}
+
+async function client(page) {
+  await row(page, 'hostile').locator('a.open').click();
+  await until('its heading', async () => (await page.innerText('h1')) === 'hostile');
+  const text = await until('its facts', async () => {
+    const found = await page.innerText('.facts');
+    return found.includes(HOSTILE) && found;
+  });
+  assert.match(text, /base/);
+  await until('round trips', async () => (await page.locator('.spread tbody tr').count()) > 0);
+  await until('its events', async () => (await column(page, 'kind')).includes('Connected'));
+  assert.match(await page.title(), /^hostile – Adit/);
+  assert.equal(await page.locator('main img').count(), 0);
+  await page.goBack();
+  await until('the list again', async () => (await column(page, 'tunnel')).join() === 'hostile');
+  await go(page, '#/fleet/00000000-0000-4000-8000-000000000000');
+  await until('nobody there', async () => /no client with this session/.test(await page.innerText('.notice')));
+}
+
+async function tunnels(page) {
+  await go(page, '#/tunnels?search=plain-01');
+  await until('one tunnel', async () => (await column(page, 'name')).join() === 'plain-01');
+  assert.match(await page.innerText('td[data-column=name]'), /http:\/\/plain-01\.relay\.test/);
+  await page.getByLabel('Search tunnels').fill('');
+  await page.getByRole('button', { name: 'Failures' }).click();
+  await until('the worst first', async () => (await column(page, 'name'))[0] === FAILING);
+  await row(page, FAILING).locator('a.open').click();
+  await until('its failures by cause', async () => (await page.innerText('table[data-view=causes]')).includes('1'));
+  await until('its client', async () => (await column(page, 'tunnel')).join() === FAILING);
+  await page.getByRole('link', { name: 'Tunnels', exact: true }).last().click();
+  // Its own viewer is still there: the link with its name opens.
+  await page.getByLabel('Search tunnels').fill('web');
+  await until('the busy one', async () => (await column(page, 'name')).join() === 'web');
+  await row(page, 'web').locator('a.open').click();
+  await until('its requests', async () => /Requests\s+[1-9]/.test(await page.innerText('.facts >> nth=1')));
+}
+
+async function events(page) {
+  await go(page, '#/events');
+  await until('events', async () => (await column(page, 'kind')).includes('Connected'));
+  await page.locator('.chip[data-value=refused]').click();
+  await until('refusals alone', async () => {
+    const kinds = await column(page, 'kind');
+    return kinds.length > 0 && kinds.every((kind) => kind === 'Refused');
+  });
+  await page.locator('.chip[data-value=refused]').click();
+  await page.getByLabel('Search events').fill('hostile');
+  await until('events of one', async () => {
+    const names = await column(page, 'tunnel');
+    return names.length > 0 && names.every((name) => name === 'hostile');
+  });
+}
+
+async function keys(page) {
+  await go(page, '#/keys');
+  await until('the keys', async () => (await column(page, 'name')).includes('alice'));
+  assert.match(await page.locator('tbody tr', { hasText: 'alice' }).innerText(), /Take it out of the configuration/);
+}
+
+/** While it is paused nothing moves, and then all of it at once. */
+async function pause(page) {
+  await go(page, '#/fleet');
+  await until('figures', async () => (await page.innerText('.tile[data-look=alive] .value')) !== '–');
+  await page.getByRole('button', { name: 'Pause' }).click();
+  assert.equal(await page.getAttribute('#live', 'data-state'), 'paused');
+  const before = await page.textContent('#foot');
+  const passed = page.waitForResponse('**/api/clients?*');
+  await page.getByLabel('Search clients').fill('plain');
+  await passed;
+  await until('what is asked for comes all the same', async () => (await column(page, 'tunnel')).every((name) => name.startsWith('plain')));
+  assert.equal(await page.textContent('#foot'), before);
+  await page.getByRole('button', { name: 'Go on' }).click();
+  await until('it goes on', async () => (await page.textContent('#foot')) !== before);
+}
+
+/** A stream that is gone is told, and comes back. */
+async function lost(context) {
+  const { hostname, port } = new URL(DASHBOARD);
+  const open = new Set();
+  const line = net.createServer((near) => {
+    const far = net.connect(port, hostname);
+    for (const [from, to] of [[near, far], [far, near]]) {
+      open.add(from);
+      from.pipe(to);
+      from.on('error', () => to.destroy());
+      from.on('close', () => to.destroy());
+    }
+  });
+  const listen = (at) => new Promise((done) => { line.listen(at, hostname, done); });
+  await listen(0);
+  const { port: at } = line.address();
+  const page = await context.newPage();
+  await page.goto(`http://${hostname}:${at}/`);
+  await live(page);
+  await until('figures', async () => (await page.innerText('.tile[data-look=alive] .value')) !== '–');
+  const ended = new Promise((done) => { line.close(done); });
+  open.forEach((socket) => socket.destroy());
+  await ended;
+  await until('it is told', async () => /connection to the relay was lost/.test(await page.innerText('#notices')));
+  assert.equal(await page.getAttribute('#live', 'data-state'), 'lost');
+  assert.notEqual(await page.innerText('.tile[data-look=alive] .value'), '–', 'what was there stays');
+  await listen(at);
+  await live(page);
+  assert.equal(await page.innerText('#notices'), '');
+  await page.close();
+  line.close();
+  open.forEach((socket) => socket.destroy());
+}
+
+async function leave(page) {
+  await page.getByRole('button', { name: 'Log out' }).click();
+  await page.getByLabel('Password').waitFor();
+  assert.deepEqual((await page.context().cookies()).filter(({ value }) => value), []);
+}
