@@ -375,9 +375,12 @@ pub mod wsmux {
     /// Bytes of one stream that may be on their way or wait here. Clients since version 94 have 4 MiB, and take as much
     /// for themselves without asking; memory is only taken for what has come.
     pub const WINDOW: u32 = 4 * 1024 * 1024;
-    /// Bytes that wait here in all streams of a session. A viewer that stands still holds up to a window, so sixteen may;
-    /// beyond it the stream that holds the most breaks.
-    pub const HELD: usize = 64 * 1024 * 1024;
+    /// Bytes that wait here in all streams of a session: 128 windows. Beyond it nothing more is read until some were taken.
+    pub const HELD: usize = 512 * 1024 * 1024;
+    /// Whoever takes nothing for this long while all the others have to wait for room stands still, and is broken.
+    pub const ROOM_WAIT: Duration = Duration::from_secs(1);
+    /// And whoever holds the most, however little is taken of it, when the others had to wait for so long.
+    pub const FULL_WAIT: Duration = Duration::from_secs(10);
     /// Streams of one session. A stream without anything waiting costs a few hundred bytes.
     pub const STREAMS: usize = 1024;
     /// Streams that the other end opened and nobody has accepted yet; one more ends the session.

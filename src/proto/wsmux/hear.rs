@@ -17,7 +17,7 @@ impl Mux {
         }
         self.life.heard();
         let heard = match frame {
-            Frame::Data { stream, payload } => self.heard_data(stream, payload),
+            Frame::Data { stream, payload } => self.heard_data(now, stream, payload),
             Frame::Syn { stream } => self.heard_syn(stream),
             Frame::Ack { stream, bytes } => self.heard_ack(now, stream, bytes),
             Frame::Fin { stream } => self.heard_fin(stream),
@@ -98,7 +98,7 @@ impl Mux {
         Ok(())
     }
 
-    fn heard_data(&mut self, id: u32, payload: Bytes) -> Result<(), Breach> {
+    fn heard_data(&mut self, now: Instant, id: u32, payload: Bytes) -> Result<(), Breach> {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         if stream.ended && !stream.gone {
             return Err(Breach::AfterFin);
@@ -116,20 +116,10 @@ impl Mux {
         stream.inbox.push(payload);
         self.held += bytes as usize;
         self.events.push(Event::Readable(id));
-        while self.held > self.settings.held {
-            self.break_the_fullest();
+        if self.held > self.settings.held && !self.is_full() {
+            self.be_full(now, now);
         }
         Ok(())
-    }
-
-    /// Whoever holds the most makes room for the others.
-    fn break_the_fullest(&mut self) {
-        let fullest = self.streams.iter_mut().max_by_key(|(id, stream)| (stream.inbox.len(), **id));
-        let Some((id, stream)) = fullest else { return };
-        stream.broken = Some(Broken::Overfull);
-        stream.outbox.clear();
-        self.held -= stream.discard();
-        self.events.extend([Event::Readable(*id), Event::Writable(*id)]);
     }
 
     fn heard_fin(&mut self, id: u32) -> Result<(), Breach> {

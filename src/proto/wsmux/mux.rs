@@ -22,8 +22,11 @@ pub struct Settings {
     /// stream, which must then hold as much for us, and the most that it may take for itself when we open one. Default:
     /// 4 MiB, as Taskcluster's programs have it on both sides.
     pub window: u32,
-    /// Bytes that wait here in all streams together. Beyond it, the stream that holds the most breaks. What is held in memory
-    /// for them is up to four times as much, as pieces keep what was read beside them. Default: 64 MiB.
+    /// Bytes that wait here in all streams together. Beyond it nothing more is read from the WebSocket until some were taken;
+    /// streams of which nothing is taken for a second meanwhile break, those first that hold the most, until half is free; after
+    /// ten seconds the others do, too.
+    /// What is held in memory for them is up to four times as much, as pieces keep what was read beside them. Default:
+    /// 512 MiB.
     pub held: usize,
     /// Streams at the same time. One more that the other end opens ends the session with close code 1008; one of ours is
     /// refused. Default: 1024.
@@ -133,8 +136,8 @@ pub enum Broken {
         "the other end's window is {0} bytes, more than this session holds of a stream; allow a larger window"
     )]
     Window(u32),
-    /// It held the most when all streams together held too much.
-    #[error("too much waited to be read from the streams of this session, and most of it in this one")]
+    /// Nothing was read from it while all streams together held too much.
+    #[error("too much waited to be read from the streams of this session, and nobody read from this one")]
     Overfull,
     /// It was shut down for writing.
     #[error("the stream was shut down for writing")]
@@ -183,6 +186,8 @@ pub enum Event {
     Writable(u32),
     /// There is a stream to accept.
     Acceptable,
+    /// The WebSocket may be read again; see [`Mux::is_full`].
+    Roomy,
     /// The session is over; everybody who waits is to look again.
     Ended,
 }
@@ -193,6 +198,15 @@ pub(super) struct Closing {
     pub(super) by: Instant,
     pub(super) code: u16,
     pub(super) reason: &'static str,
+}
+
+/// A session that holds too much.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Full {
+    /// Since then.
+    pub(super) since: Instant,
+    /// Streams of which nothing was taken by then make room.
+    pub(super) look: Instant,
 }
 
 /// One end of a session. Its owner sends what [`Mux::output`] gives, tells what comes and that time has passed, wakes whom
@@ -220,6 +234,8 @@ pub struct Mux {
     pub(super) timers: BTreeSet<(Instant, u32)>,
     /// Bytes in all inboxes.
     pub(super) held: usize,
+    /// They are too many.
+    pub(super) full: Option<Full>,
     pub(super) life: Life,
     pub(super) events: Vec<Event>,
     pub(super) closing: Option<Closing>,
@@ -246,6 +262,7 @@ impl Mux {
             ready: VecDeque::new(),
             timers: BTreeSet::new(),
             held: 0,
+            full: None,
             events: Vec::new(),
             closing: None,
             ended: None,
@@ -298,9 +315,11 @@ impl Mux {
         if let Some(bytes) = stream.inbox.take(most) {
             self.held -= bytes.len();
             stream.owed += bytes.len() as u32;
+            stream.touched = true;
             if stream.ack_due() {
                 self.be_urgent(id);
             }
+            self.look_for_room();
             return Ok(Taken::Bytes(bytes));
         }
         match stream.broken.or(if stream.ended { None } else { over }) {
@@ -374,9 +393,11 @@ impl Mux {
             Stage::Open => stream.ended && stream.fin == Fin::Sent,
         };
         if done || self.ended.is_some() {
-            return self.forget(id);
+            self.forget(id);
+            return self.look_for_room();
         }
         let (ack, open) = (stream.ack_due(), stream.stage == Stage::Open);
+        self.look_for_room();
         self.shutdown(id);
         if ack {
             self.be_urgent(id);
@@ -440,6 +461,21 @@ impl Mux {
     /// Bytes that wait to be read in all streams.
     pub fn held(&self) -> usize {
         self.held
+    }
+
+    /// Whether too much waits here: nothing more is to be read from the WebSocket until [`Event::Roomy`].
+    pub fn is_full(&self) -> bool {
+        self.full.is_some()
+    }
+
+    pub(super) fn look_for_room(&mut self) {
+        let most = self.settings.held;
+        if self.full.is_some() && self.held <= most - most / 4 {
+            self.full = None;
+            // The other end may have spoken while we did not listen.
+            self.life.heard();
+            self.events.push(Event::Roomy);
+        }
     }
 
     pub(super) fn forget(&mut self, id: u32) {

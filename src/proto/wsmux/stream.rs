@@ -49,6 +49,8 @@ pub(super) struct Stream {
     pub(super) wants_room: bool,
 
     pub(super) inbox: Inbox,
+    /// Something was taken since the session is full.
+    pub(super) touched: bool,
     /// Bytes that may still come.
     pub(super) window: u32,
     /// Bytes taken and not yet acknowledged.
@@ -75,6 +77,7 @@ impl Stream {
             fin: Fin::No,
             wants_room: false,
             inbox: Inbox::default(),
+            touched: false,
             window: 0,
             owed: 0,
             owed_most: 0,

@@ -104,6 +104,9 @@ impl Pair {
 
     /// One thing that `from` has to say reaches the other end: whether there was one.
     fn carry(&mut self, from: usize) -> bool {
+        if self.ends[1 - from].mux.is_full() {
+            return false;
+        }
         let Some(output) = self.ends[from].mux.output() else { return false };
         self.ends[from].note();
         let now = self.now;

@@ -3,15 +3,17 @@
 use std::time::Instant;
 
 use super::frame::Breach;
-use super::mux::{Broken, Ended, Event, Mux};
+use super::mux::{Broken, Ended, Event, Full, Mux};
 use super::stream::{Fin, Stage};
+use crate::proto::limits::wsmux::{FULL_WAIT, ROOM_WAIT};
 
 impl Mux {
     /// When [`Mux::wake`] has something to do.
     pub fn timeout(&self) -> Instant {
         let streams = self.timers.first().map(|(at, _)| *at);
         let closing = self.closing.map(|closing| closing.by);
-        [streams, closing].into_iter().flatten().fold(self.life.timeout(), Instant::min)
+        let full = self.full.map(|full| full.look);
+        [streams, closing, full].into_iter().flatten().fold(self.life.timeout(), Instant::min)
     }
 
     /// Time has passed.
@@ -32,6 +34,13 @@ impl Mux {
         }
         if let Some(closing) = self.closing.filter(|closing| now >= closing.by) {
             return self.finish(Ended::ByUs(closing.code, closing.reason));
+        }
+        if let Some(full) = self.full {
+            // We do not listen, so nothing can be heard.
+            self.life.heard();
+            if now >= full.look {
+                self.make_room(now, full.since);
+            }
         }
         if let Err(ended) = self.life.wake(now) {
             self.finish(ended);
@@ -66,6 +75,37 @@ impl Mux {
                 }
             }
             Stage::Open | Stage::Unaccepted => {}
+        }
+    }
+
+    /// From now on it counts who takes something.
+    pub(super) fn be_full(&mut self, now: Instant, since: Instant) {
+        self.full = Some(Full { since, look: now + ROOM_WAIT });
+        for stream in self.streams.values_mut() {
+            stream.touched = false;
+        }
+    }
+
+    /// Of those from which nobody took anything, the fullest make room until half is free; of all, when those who read take
+    /// so little that the others would wait for ever.
+    fn make_room(&mut self, now: Instant, since: Instant) {
+        let all = now >= since + FULL_WAIT;
+        let still = self.streams.iter().filter(|(_, stream)| all || !stream.touched);
+        let still = still.filter(|(_, stream)| !stream.inbox.is_empty());
+        let mut still: Vec<(usize, u32)> = still.map(|(id, stream)| (stream.inbox.len(), *id)).collect();
+        still.sort_unstable();
+        while self.held > self.settings.held / 2
+            && let Some((_, id)) = still.pop()
+            && let Some(stream) = self.streams.get_mut(&id)
+        {
+            stream.broken = Some(Broken::Overfull);
+            stream.outbox.clear();
+            self.held -= stream.discard();
+            self.events.extend([Event::Readable(id), Event::Writable(id)]);
+        }
+        self.look_for_room();
+        if self.is_full() {
+            self.be_full(now, since);
         }
     }
 }

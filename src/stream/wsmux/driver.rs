@@ -24,8 +24,8 @@ const FRAMES_AT_ONCE: usize = 64;
 
 /// Does the work of a session while [`Driver::run`] is polled; when it is dropped before its end, the session has broken.
 ///
-/// One task reads and writes, and neither waits for the other: what comes is taken in whatever does not go out, within the
-/// windows of the streams.
+/// One task reads and writes, and reading does not wait for writing: what comes is taken in whatever does not go out, within
+/// the windows of the streams and what all of them together may hold.
 #[must_use = "a session does nothing unless its driver runs"]
 pub struct Driver<IO> {
     shared: Arc<Shared>,
@@ -33,6 +33,8 @@ pub struct Driver<IO> {
     reader: Reader,
     came: Vec<Came>,
     out: Vec<Output>,
+    /// Too much waits to be read here for more to be taken.
+    full: bool,
     /// Bytes since it last gave way to others.
     moved: usize,
     goodbye: bool,
@@ -46,6 +48,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             reader: Reader::default(),
             came: Vec::new(),
             out: Vec::new(),
+            full: false,
             moved: 0,
             goodbye: false,
         }
@@ -66,13 +69,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         loop {
             let read = self.read(cx);
             let wrote = self.write(cx);
-            let (ended, at) = self.shared.drive(|state| {
+            let (ended, full, at) = self.shared.drive(|state| {
                 for error in [&read, &wrote].into_iter().filter_map(|moved| moved.as_ref().err()) {
                     state.mux.finish(Ended::Broken(error.kind()));
                 }
                 // Also where nothing could be taken just now: somebody may close the session.
                 state.wait_to_send(cx.waker());
-                (state.mux.ended(), Instant::from_std(state.mux.timeout()))
+                (state.mux.ended(), state.mux.is_full(), Instant::from_std(state.mux.timeout()))
             });
             if let Some(ended) = ended {
                 return Poll::Ready(ended);
@@ -84,9 +87,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 give_way(cx);
                 return Poll::Pending;
             }
-            if moved > 0 {
+            if moved > 0 || (self.full && !full) {
+                self.full = full;
                 continue;
             }
+            self.full = full;
             if sleep.deadline() != at {
                 sleep.as_mut().reset(at);
             }
@@ -100,6 +105,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
 
     /// Reads once and tells the core: how many bytes.
     fn read(&mut self, cx: &mut Context<'_>) -> io::Result<usize> {
+        if self.full {
+            return Ok(0);
+        }
         // What was read behind the handshake comes first.
         self.hear();
         let Poll::Ready(count) = self.socket.poll_read(cx)? else { return Ok(0) };

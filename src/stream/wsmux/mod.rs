@@ -62,7 +62,7 @@
 //! | what | by | beyond it |
 //! |---|---|---|
 //! | bytes of one stream that wait to be read | [`Settings::window`], 4 MiB; taken only as they come | the other end has to wait; if it does not, close code 1008 |
-//! | those of all streams | [`Settings::held`], 64 MiB | the stream that holds the most fails with `ConnectionReset` |
+//! | those of all streams | [`Settings::held`], 512 MiB | the WebSocket is not read until some are taken; streams that stand still for a second fail with `ConnectionReset` |
 //! | bytes of one stream that wait to be sent | 128 KiB | writing waits |
 //! | streams | [`Settings::streams`], 1024 | ours are refused; theirs end the session with 1008 |
 //! | streams nobody has accepted | [`Settings::unaccepted`], 200; ours [`Settings::unanswered`], 128 | 1008; ours wait for their turn |

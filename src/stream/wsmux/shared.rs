@@ -99,6 +99,7 @@ impl Shared {
                 Event::Writable(id) => {
                     woken.extend(state.waiting.get_mut(&id).and_then(|waiting| waiting.to_write.take()));
                 }
+                Event::Roomy => woken.extend(state.driver.take()),
                 Event::Acceptable => self.acceptable.notify_one(),
                 Event::Ended => {
                     ended = true;

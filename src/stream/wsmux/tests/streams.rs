@@ -77,6 +77,26 @@ async fn a_hundred_streams_are_served_beside_one_that_nobody_reads() {
 }
 
 #[tokio::test]
+async fn a_session_that_may_hold_little_is_read_again_whenever_some_was_taken() {
+    let pair = pair(64 * 1024, &Settings { held: 10_000, window: 100_000, ..Settings::default() });
+    let mut moving = JoinSet::new();
+    for _ in 0..20 {
+        let (mut near, mut far) = pair.stream().await;
+        moving.spawn(async move {
+            near.write_all(&sample(300_000)).await.unwrap();
+        });
+        moving.spawn(async move {
+            let mut got = Vec::new();
+            far.read_to_end(&mut got).await.unwrap();
+            assert!(got == sample(300_000));
+        });
+    }
+    while let Some(moved) = moving.join_next().await {
+        moved.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn after_a_shutdown_the_other_direction_goes_on() {
     let pair = pair(1000, &Settings::default());
     let (mut near, mut far) = pair.stream().await;
