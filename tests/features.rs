@@ -14,6 +14,7 @@ const RELAY: &[&str] = &[
     "hickory-resolver",
     "instant-acme",
     "jsonwebtoken",
+    "prometheus-client",
     "rcgen",
     "rusqlite",
     "time",
