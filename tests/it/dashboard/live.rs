@@ -13,6 +13,7 @@ struct Page {
     head: String,
     stream: TcpStream,
     read: Vec<u8>,
+    events: Vec<(String, Value)>,
 }
 
 impl Page {
@@ -27,31 +28,38 @@ impl Page {
         let head = soon(read_head(&mut stream)).await.unwrap();
         let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
         assert!(head.starts_with("http/1.1 200 "), "{head}");
-        Self { head, stream, read: Vec::new() }
+        Self { head, stream, read: Vec::new(), events: Vec::new() }
     }
 
-    /// The data of the next event of that name; `None` at the end.
+    /// The data of the next event of that name, those of others aside; `None` at the end.
     async fn next(&mut self, name: &str) -> Option<Value> {
-        let begin = format!("event: {name}\ndata: ").into_bytes();
         soon(async {
             loop {
-                let at = self.read.windows(begin.len()).position(|window| window == begin);
-                let end = at.and_then(|at| {
-                    self.read[at..].windows(2).position(|window| window == b"\n\n").map(|end| at + end)
-                });
-                if let (Some(at), Some(end)) = (at, end) {
-                    let data = self.read[at + begin.len()..end].to_vec();
-                    self.read.drain(..end);
-                    return Some(serde_json::from_slice(&data).unwrap());
+                if let Some(at) = self.events.iter().position(|(known, _)| known == name) {
+                    return Some(self.events.remove(at).1);
+                }
+                if self.read.ends_with(b"\r\n0\r\n\r\n") {
+                    return None;
                 }
                 let mut buffer = vec![0; 64 << 10];
                 match self.stream.read(&mut buffer).await {
                     Ok(count @ 1..) => self.read.extend_from_slice(&buffer[..count]),
                     _ => return None,
                 }
+                self.take_events();
             }
         })
         .await
+    }
+
+    /// Each message is a chunk, so that no line of a chunk's length is within an event.
+    fn take_events(&mut self) {
+        while let Some(end) = self.read.windows(2).position(|window| window == b"\n\n") {
+            let text = String::from_utf8(self.read.drain(..end + 2).collect()).unwrap();
+            let (_, event) = text.split_once("event: ").unwrap();
+            let (name, data) = event.split_once("\ndata: ").unwrap();
+            self.events.push((name.to_owned(), serde_json::from_str(data).unwrap()));
+        }
     }
 }
 
