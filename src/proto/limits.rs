@@ -139,8 +139,10 @@ pub mod admin {
     pub const CONNECTIONS: usize = 512;
     /// Streams of live figures: each open page has one.
     pub const STREAMS: usize = 100;
-    /// Between two messages of such a stream, and the longest time for which figures are kept.
+    /// Between two messages of such a stream.
     pub const EVERY: Duration = Duration::from_secs(1);
+    /// The rows of lists are kept for so long: less than between two messages, or each other one would have the same again.
+    pub const KEPT: Duration = Duration::from_millis(900);
     /// Whoever takes none of what it is sent for so long is cut off.
     pub const WRITE_WAIT: Duration = Duration::from_secs(10);
     /// Bytes of one connection that are read ahead, or not written yet: a page of 50 rows has about 25 KiB.

@@ -102,6 +102,8 @@ struct Counts {
     questions_of_successor: usize,
     /// Connections to the admin listener.
     admin_connections: usize,
+    /// Operators that are logged into the dashboard.
+    admin_sessions: usize,
 }
 
 /// `GET /counts`
@@ -163,6 +165,7 @@ fn count(shared: &Shared, tasks: usize) -> Counts {
         questions_to_predecessor: predecessor.unasked(),
         questions_of_successor: shared.questions.len(),
         admin_connections: open.admin.get(),
+        admin_sessions: shared.door.sessions(),
     }
 }
 

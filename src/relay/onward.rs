@@ -300,6 +300,46 @@ mod tests {
         );
     }
 
+    #[test]
+    fn cookies_of_the_dashboard_stay_here_whatever_the_target_speaks() {
+        let (host, via) = (HeaderValue::from_static("web.example"), HeaderValue::from_static("r1"));
+        let onward = Onward {
+            method: &Method::GET,
+            target: "/",
+            prefix: None,
+            host: &host,
+            told: None,
+            peer: "9.9.9.9",
+            trusted: false,
+            secure: false,
+            via: &via,
+            guarded: false,
+            body: RequestBody::None,
+            upgrade: None,
+            policy: None,
+        };
+        for (lines, rest) in [
+            (&["a=1; adit_session=x", "__Host-adit_session=y; b=2"][..], &["a=1; b=2"][..]),
+            (&["adit_session=x"], &[]),
+            (&["a=1", "b=adit_session"], &["a=1; b=adit_session"]),
+            (&[], &[]),
+        ] {
+            let mut headers = HeaderMap::new();
+            lines.iter().for_each(|line| _ = headers.append(header::COOKIE, HeaderValue::from_static(line)));
+            let head =
+                String::from_utf8(onward.head(&headers).to_vec()).unwrap().replace("Cookie: ", "cookie: ");
+            let sent: Vec<_> = head.lines().filter_map(|line| line.strip_prefix("cookie: ")).collect();
+            assert_eq!(sent, rest);
+            let fields = onward.fields(&headers);
+            assert_eq!(fields.get_all(header::COOKIE).iter().collect::<Vec<_>>(), rest, "{lines:?}");
+        }
+        // As they came.
+        let mut headers = HeaderMap::new();
+        headers.append(header::COOKIE, HeaderValue::from_static("a=1"));
+        headers.append(header::COOKIE, HeaderValue::from_static("b=2"));
+        assert_eq!(onward.fields(&headers).get_all(header::COOKIE).iter().count(), 2);
+    }
+
     proptest! {
         #[test]
         fn a_host_leads_to_one_tunnel_however_it_is_written(host in hosts(), path in targets(), port in any::<u16>()) {

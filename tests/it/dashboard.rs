@@ -191,10 +191,8 @@ async fn a_password_lets_in_and_guesses_have_a_rate() {
         let admin = rig.admin;
         tries.spawn(async move {
             let mut stream = TcpStream::connect(admin).await.unwrap();
-            let request = format!(
-                "POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n\
-                 Content-Length: 14\r\n\r\npassword=wrong"
-            );
+            let request = "POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+                 Content-Length: 14\r\n\r\npassword=wrong";
             let mut seen = Vec::new();
             for _ in 0..500 {
                 stream.write_all(request.as_bytes()).await.unwrap();
@@ -246,7 +244,7 @@ async fn nothing_under_the_api_answers_without_a_login() {
         "",
         "adit_session=",
         "adit_session=0",
-        &cut[..],
+        cut,
         &format!("{cut}g"),
         &good.cookie.replace("adit", "__Host-adit"),
     ] {

@@ -8,7 +8,7 @@ use super::problem::Problem;
 use super::query::{Ask, Query};
 use crate::proto::limits::admin::EVENTS;
 use crate::relay::Shared;
-use crate::store::StoreError;
+use crate::store::KeyRow;
 use crate::tunnel::events::{Event, Events, Kind};
 
 /// Reads what is asked for.
@@ -41,14 +41,17 @@ pub fn page(events: &Events, ask: &Ask<Kind, ()>) -> Page {
 /// Those that came after number `last`; `None`: there are none.
 pub fn since(events: &Events, last: u64) -> Option<Page> {
     let newest = *events.watch().borrow();
+    if newest <= last {
+        return None;
+    }
     let (found, total) = events.find(|event| (last + 1..=newest).contains(&event.number), 0, EVENTS);
     let events: Vec<_> = found.into_iter().map(Shown::from).collect();
     (!events.is_empty()).then_some(Page { total, page: 1, size: EVENTS, newest, events })
 }
 
-/// Everybody who has a live key, by name.
-pub async fn keys(shared: &Shared) -> Result<KeyList, StoreError> {
-    let stored = shared.keys.live().await?.into_iter().map(|key| (key.name, Some(key.created_at)));
+/// Everybody who has a live key, by name: those of the configuration, and the `stored` ones.
+pub fn keys(shared: &Shared, stored: Vec<KeyRow>) -> KeyList {
+    let stored = stored.into_iter().map(|key| (key.name, Some(key.created_at)));
     let configured = shared.config.static_keys.iter().map(|key| (key.name.clone(), None));
     let mut keys: BTreeMap<(String, bool), Key> = BTreeMap::new();
     for (name, created_at) in configured.chain(stored) {
@@ -62,7 +65,7 @@ pub async fn keys(shared: &Shared) -> Result<KeyList, StoreError> {
             }
         }
     }
-    Ok(KeyList { keys: keys.into_values().collect() })
+    KeyList { keys: keys.into_values().collect() }
 }
 
 /// Events of one page.

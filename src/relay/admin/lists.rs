@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query as Asked, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
-use serde::Serialize;
 use uuid::Uuid;
 
 use super::problem::Problem;
@@ -84,6 +82,8 @@ pub async fn events(State(admin): State<Arc<Admin>>, query: Result<Asked<Query>,
 }
 
 /// `GET /api/keys`
-pub async fn keys(State(admin): State<Arc<Admin>>) -> Result<Json<impl Serialize>, Problem> {
-    Ok(Json(events::keys(&admin.shared).await?))
+pub async fn keys(State(admin): State<Arc<Admin>>) -> Answer {
+    let stored = admin.shared.keys.live().await?;
+    let at = Arc::clone(&admin);
+    json(admin.rows.work(move || serde_json::to_vec(&events::keys(&at.shared, stored))).await?)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Form, FromRequest, Query, Request, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
@@ -59,6 +59,11 @@ impl Door {
     /// A token that logs in once, if there is no password.
     pub fn invite(&self) -> Option<String> {
         self.password.is_none().then(|| self.links.make().ok()).flatten()
+    }
+
+    /// How many are logged in.
+    pub fn sessions(&self) -> usize {
+        self.sessions.count()
     }
 
     /// The session of whoever sends these headers.
@@ -125,8 +130,10 @@ pub async fn home(State(admin): State<Arc<Admin>>, Extension(caller): Extension<
     page(StatusCode::OK, hint)
 }
 
-/// `GET /login`: by a link. It needs no rate: nobody guesses 128 bits, and so nobody can keep the operator out.
+/// `GET /login`: by a link. It needs no rate: nobody guesses 128 bits, and so nobody can keep the operator out. Programs that
+/// look where a link leads do so by HEAD, and must not use it up.
 pub async fn by_link(
+    method: Method,
     State(admin): State<Arc<Admin>>,
     Extension(caller): Extension<Caller>,
     query: Result<Query<Token>, QueryRejection>,
@@ -134,6 +141,7 @@ pub async fn by_link(
     let door = &admin.shared.door;
     match query.ok().and_then(|Query(query)| query.token) {
         None => go(None),
+        Some(_) if method == Method::HEAD => go(None),
         Some(token) if door.links.take(&token) => let_in(door, &caller),
         Some(_) => {
             let hint = if door.password.is_some() { USED_WITH_PASSWORD } else { USED };

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::fleet::{Client, ClientOrder};
 use super::problem::Problem;
 use super::tunnels::{Row, TunnelOrder};
-use crate::proto::limits::admin::{AT_ONCE, EVERY, ORDERS};
+use crate::proto::limits::admin::{AT_ONCE, KEPT, ORDERS};
 use crate::relay::Shared;
 use crate::sync::lock;
 use crate::tunnel::unix_ms;
@@ -51,7 +51,7 @@ impl Rows {
         // Held during the walk: whoever asks meanwhile wants the same.
         let mut last = lock(&self.last);
         if let Some(snapshot) = &*last
-            && snapshot.taken.elapsed() < EVERY
+            && snapshot.taken.elapsed() < KEPT
         {
             return Arc::clone(snapshot);
         }

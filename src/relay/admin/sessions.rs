@@ -59,6 +59,11 @@ impl Sessions {
         Some(session)
     }
 
+    /// How many there are, with those that ended by themselves and were not taken out yet.
+    pub fn count(&self) -> usize {
+        lock(&self.0).len()
+    }
+
     /// Ends the session of a token.
     pub fn end(&self, token: &[u8]) {
         if let Some(session) = lock(&self.0).remove(&sha256(token)) {

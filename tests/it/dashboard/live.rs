@@ -6,12 +6,14 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::{Desk, code};
 use crate::counts::{counts, settle};
-use crate::rig::{ALICE, PATIENCE, Rig, soon};
+use crate::rig::{ALICE, PATIENCE, Rig, read_head, soon};
 
 /// A page that is open.
 struct Page {
+    head: String,
     stream: TcpStream,
     read: Vec<u8>,
+    events: Vec<(String, Value)>,
 }
 
 impl Page {
@@ -23,31 +25,41 @@ impl Page {
         let (admin, cookie) = (desk.admin, &desk.cookie);
         let request = format!("GET /api/live{query} HTTP/1.1\r\nHost: {admin}\r\nCookie: {cookie}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
-        Self { stream, read: Vec::new() }
+        let head = soon(read_head(&mut stream)).await.unwrap();
+        let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+        assert!(head.starts_with("http/1.1 200 "), "{head}");
+        Self { head, stream, read: Vec::new(), events: Vec::new() }
     }
 
-    /// The data of the next event of that name; `None` at the end.
+    /// The data of the next event of that name, those of others aside; `None` at the end.
     async fn next(&mut self, name: &str) -> Option<Value> {
-        let begin = format!("event: {name}\ndata: ").into_bytes();
         soon(async {
             loop {
-                let at = self.read.windows(begin.len()).position(|window| window == begin);
-                let end = at.and_then(|at| {
-                    self.read[at..].windows(2).position(|window| window == b"\n\n").map(|end| at + end)
-                });
-                if let (Some(at), Some(end)) = (at, end) {
-                    let data = self.read[at + begin.len()..end].to_vec();
-                    self.read.drain(..end);
-                    return Some(serde_json::from_slice(&data).unwrap());
+                if let Some(at) = self.events.iter().position(|(known, _)| known == name) {
+                    return Some(self.events.remove(at).1);
+                }
+                if self.read.ends_with(b"\r\n0\r\n\r\n") {
+                    return None;
                 }
                 let mut buffer = vec![0; 64 << 10];
                 match self.stream.read(&mut buffer).await {
                     Ok(count @ 1..) => self.read.extend_from_slice(&buffer[..count]),
                     _ => return None,
                 }
+                self.take_events();
             }
         })
         .await
+    }
+
+    /// Each message is a chunk, so that no line of a chunk's length is within an event.
+    fn take_events(&mut self) {
+        while let Some(end) = self.read.windows(2).position(|window| window == b"\n\n") {
+            let text = String::from_utf8(self.read.drain(..end + 2).collect()).unwrap();
+            let (_, event) = text.split_once("event: ").unwrap();
+            let (name, data) = event.split_once("\ndata: ").unwrap();
+            self.events.push((name.to_owned(), serde_json::from_str(data).unwrap()));
+        }
     }
 }
 
@@ -59,8 +71,7 @@ async fn an_open_page_is_told_what_changes_until_its_session_ends() {
     let mut page = Page::open(&desk, "?view=tunnels&sort=name&order=desc").await;
     let first = page.next("page").await.unwrap();
     assert_eq!(first["tunnels"][0]["name"], "before");
-    let head = String::from_utf8_lossy(&page.read).into_owned();
-    assert!(head.contains("text/event-stream") && head.contains("no-store"), "{head}");
+    assert!(page.head.contains("text/event-stream") && page.head.contains("no-store"), "{}", page.head);
     let control = rig.control(ALICE, "web").await;
     let second = page.next("page").await.unwrap();
     assert_eq!((&second["total"], &second["tunnels"][0]["name"]), (&json!(2), &json!("web")));
@@ -85,11 +96,7 @@ async fn more_pages_than_may_be_open_are_told_so() {
     let desk = Desk::of(&rig).await;
     let mut pages = Vec::new();
     for _ in 0..100 {
-        let mut page = Page::open(&desk, "").await;
-        let mut status = [0; 12];
-        soon(page.stream.read_exact(&mut status)).await.unwrap();
-        assert_eq!(&status, b"HTTP/1.1 200");
-        pages.push(page);
+        pages.push(Page::open(&desk, "").await);
     }
     let answer = desk.get("/api/live").await;
     assert_eq!(
