@@ -108,7 +108,10 @@ async fn operators_log_in_and_see_every_view_and_what_strangers_sent_is_text() {
         sockets.add(&rig, &format!("plain-{number:02}"), "plain/1.0").await;
     }
     assert!(rig.socket("/ws/control?tunnel_id=no-such", Some(ALICE)).await.is_err());
-    let more = [("CLIENTS", "58"), ("HOSTILE", HOSTILE), ("FAILING", "failing")];
+    // One without a password.
+    let open = Rig::start().await;
+    let link = format!("http://{}/login?token={}", open.admin, open.link());
+    let more = [("CLIENTS", "58"), ("HOSTILE", HOSTILE), ("FAILING", "failing"), ("LINK", &link)];
     browse("views.mjs", rig.admin, &more).await;
     rig.shutdown().await;
 }
@@ -177,7 +180,7 @@ async fn ten_thousand_clients_are_shown_without_a_stutter() {
     let running = Running::start(command).await;
     let (address, admin) = (running.addresses[0], running.admin.unwrap());
     let _heard = running.heard();
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let _clients = gather(address, crowd).await;
     println!("{crowd} clients in {:.1?}", begun.elapsed());
     println!("{}", browse("crowd.mjs", admin, &[("CLIENTS", &crowd.to_string())]).await);
