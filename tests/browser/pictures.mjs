@@ -25,7 +25,7 @@ await run(async (browser) => {
     await until('its hour', async () => (await page.locator('.spread tbody tr').count()) > 0 && (await column(page, 'kind')).length > 0);
     await shoot(page, `client-${name}`);
     await go(page, '#/tunnels?sort=requests&order=desc');
-    await until('tunnels', async () => (await column(page, 'name'))[0] === 'www');
+    await until('tunnels', async () => (await column(page, 'name'))[0] === 'site');
     await shoot(page, `tunnels-${name}`);
     await page.locator('tbody a.open').first().click();
     await until('its clients', async () => (await column(page, 'tunnel')).length > 0);

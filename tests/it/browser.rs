@@ -302,10 +302,10 @@ async fn pictures_for_the_documentation() {
         request.headers_mut().insert("user-agent", agents[number * 3 % 5].parse().unwrap());
         clients.spawn(live(request, number, end));
     }
-    let _web = rig.client(ALICE, "www", echo_target().await).await;
+    let _web = rig.client(ALICE, "site", echo_target().await).await;
     let viewers = async {
         for turn in 0.. {
-            let name = if turn % 9 == 0 { "shop-00" } else { "www" };
+            let name = if turn % 9 == 0 { "shop-00" } else { "site" };
             let path = format!("/{turn}");
             drop(
                 timeout(
