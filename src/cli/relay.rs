@@ -132,7 +132,9 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     if let Err(error) = relay.let_successors_in() {
         tracing::warn!(%error, "no socket in the data directory: this relay cannot be replaced with --take-over");
     }
+    // Before anybody is told that we are ready, and may send them: unheard they would end us.
     let mut signals = Signals::new()?;
+    let (mut hangup, mut upgrade) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined2())?);
     for address in relay.addresses() {
         tracing::info!(%address, "listening");
     }
@@ -146,7 +148,6 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     tracing::info!(url = relay.public_url(), version = env!("CARGO_PKG_VERSION"), "relay ready");
     supervisor.ready();
     let _watching = Supervisor::of_process().watch();
-    let (mut hangup, mut upgrade) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined2())?);
     let handed_over = loop {
         tokio::select! {
             biased;

@@ -91,7 +91,8 @@ impl<'a> Summary<'a> {
         let standby = shared.pending.standby();
         let state = if shared.ending.has_begun() { "draining" } else { "serving" };
         let rates = |which: fn(&(f32, f32)) -> f32| {
-            rate(snapshot.tunnels.iter().map(|tunnel| which(&tunnel.rates)).sum())
+            // An empty sum would be minus nothing.
+            rate(snapshot.tunnels.iter().fold(0.0, |sum, tunnel| sum + which(&tunnel.rates)))
         };
         Self {
             at: snapshot.at,
