@@ -10,7 +10,10 @@ await run(async (browser) => {
   mkdirSync(DIR, { recursive: true });
   const door = await open(browser, WINDOW);
   await door.goto(DASHBOARD);
-  const shoot = (page, name) => page.screenshot({ path: `${DIR}${name}.png` });
+  const shoot = async (page, name) => {
+    await page.mouse.move(0, 0);
+    await page.screenshot({ path: `${DIR}${name}.png` });
+  };
   await shoot(door, 'login');
   // The charts are gathered while the page is open.
   const light = await enter(browser, '#/fleet', WINDOW);
@@ -28,7 +31,7 @@ await run(async (browser) => {
     await until('tunnels', async () => (await column(page, 'name'))[0] === 'site');
     await shoot(page, `tunnels-${name}`);
     await page.locator('tbody a.open').first().click();
-    await until('its clients', async () => (await column(page, 'tunnel')).length > 0);
+    await until('its clients', async () => (await column(page, 'tunnel')).length > 0 && (await column(page, 'kind')).length > 0);
     await shoot(page, `tunnel-${name}`);
     await go(page, '#/events');
     await until('events', async () => (await column(page, 'kind')).length > 10);
@@ -38,10 +41,6 @@ await run(async (browser) => {
     await shoot(page, `keys-${name}`);
     calm(page);
   }
-  await go(light, '#/fleet');
-  await until('clients', async () => (await column(light, 'tunnel')).length > 10);
-  await light.locator('tbody a.open').first().click();
-  await until('it', async () => (await light.locator('.facts dd').first().textContent()) !== '');
   await go(light, '#/fleet?health=alive');
   await until('clients', async () => (await column(light, 'tunnel')).length > 10);
   await light.locator('tbody a.open').first().click();
