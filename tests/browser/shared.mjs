@@ -81,8 +81,8 @@ export async function until(what, look) {
   throw new Error(`not in time: ${what}; at last: ${error ?? JSON.stringify(last)}`);
 }
 
-/** Texts of a column of the shown table. */
-export const column = (page, name) => page.$$eval(`tbody td[data-column=${name}]`, (cells) => cells.map((cell) => cell.innerText.split('\n')[0].trim()));
+/** What the cells of a column are about; rows that are not in the window have their text, too. */
+export const column = (page, name) => page.$$eval(`tbody td[data-column=${name}]`, (cells) => cells.map((cell) => (cell.querySelector('.open, .cut') ?? cell).textContent.trim()));
 
 /** The row whose link has that name. */
 export const row = (page, name) => page.locator('tbody tr', { has: page.locator('a.open', { hasText: new RegExp(`^${name}$`) }) });

@@ -8,6 +8,7 @@ const { HOSTILE, FAILING } = process.env;
 
 await run(async (browser) => {
   await door(browser);
+  await link(browser);
   const page = await enter(browser);
   await fleet(page);
   await client(page);
@@ -35,6 +36,20 @@ async function door(browser) {
   assert.equal((await page.context().cookies())[0].httpOnly, true);
   calm(page);
   await page.context().close();
+}
+
+/** A link is good once. */
+async function link(browser) {
+  const page = await open(browser);
+  await page.goto(process.env.LINK);
+  await live(page);
+  assert.ok(!page.url().includes('token'), 'nobody reads it from the window');
+  const other = await open(browser);
+  assert.equal((await other.goto(process.env.LINK)).status(), 401);
+  assert.match(await other.getByRole('alert').innerText(), /used already/);
+  calm(page);
+  await page.context().close();
+  await other.context().close();
 }
 
 async function fleet(page) {

@@ -5,7 +5,7 @@ import { Client } from './client.js';
 import { h, setAttribute, setText } from './dom.js';
 import { Events } from './events.js';
 import { Fleet } from './fleet.js';
-import { number, span, time } from './format.js';
+import { number, setClock, span, time } from './format.js';
 import { History } from './history.js';
 import { Keys } from './keys.js';
 import { Live } from './live.js';
@@ -83,6 +83,7 @@ function name() {
 
 live.addEventListener('summary', ({ detail }) => {
   last = detail;
+  setClock(detail.at);
   history.add(detail);
   if (paused) return;
   view.summary?.(detail);

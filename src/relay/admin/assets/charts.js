@@ -1,7 +1,7 @@
 // Charts over time, by uPlot.
 
 import { h, setText } from './dom.js';
-import { number, rate, time, wait } from './format.js';
+import { now, number, rate, time, wait } from './format.js';
 
 // A classic script, loaded before this one (index.html): the package has no small build as a module.
 const { uPlot } = globalThis;
@@ -86,7 +86,7 @@ class Chart {
       padding: [8, 8, 0, 0],
       legend: { show: false },
       cursor: { y: false, drag: { setScale: false, x: false }, points: { size: 7 } },
-      scales: { x: { time: true, range: (_, low, high) => [Math.min(low, high - LEAST_SPAN), high] }, y: up },
+      scales: { x: { time: true, range: () => width(this.history.columns.time) }, y: up },
       axes: [{ ...axis, size: 24, gap: 2, space: 70, values: (_, splits) => splits.map((at) => time(at * 1000)) }, left],
       series: [
         {},
@@ -133,6 +133,12 @@ class Chart {
     this.#plot?.destroy();
     this.#plot = null;
   }
+}
+
+/** From when to when a chart goes. */
+function width(times) {
+  const high = times.at(-1) ?? now() / 1000;
+  return [Math.min(times[0] ?? high, high - LEAST_SPAN), high];
 }
 
 /** At most four of the steps, so that they do not touch. */

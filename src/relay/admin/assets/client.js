@@ -4,7 +4,7 @@ import { disconnect, drain } from './actions.js';
 import { get, query } from './api.js';
 import { h, setAttribute, setText } from './dom.js';
 import { Facts, heading, Rows } from './facts.js';
-import { count, date, number, span, time, wait } from './format.js';
+import { count, date, now, number, since, span, time, wait } from './format.js';
 import { LEVELS } from './fleet.js';
 import { ROWS as EVENTS } from './events.js';
 import { HealthMark } from './marks.js';
@@ -55,7 +55,7 @@ export class Client {
       ['Address', (client) => client.address],
       ['Program', (client) => client.agent ?? 'unknown'],
       ['Protocol', (client) => LEVELS[client.level] ?? client.level],
-      ['Since', (client) => `${date(client.since)} (${span(Date.now() - client.since)})`],
+      ['Since', (client) => `${date(client.since)} (${since(client.since)})`],
       ['Session', (client) => client.id],
       ['Reconnects', (client) => number(client.reconnects)],
       ['Round trip', (client) => `${wait(client.round_trip_ms)}, p99 ${wait(client.p99_ms)}`],
@@ -119,7 +119,7 @@ export class Client {
     this.#health.set(client.health);
     this.#strip.set(client.strip);
     if (!this.#strip.node.matches(':hover')) this.#tell();
-    const list = misses(client.strip, Date.now());
+    const list = misses(client.strip, now());
     setText(this.#missed, list.length ? `No answer: ${list.slice(0, MISSES).map(({ from, length }) => `${time(from)} for ${span(length)}`).join(', ')}${list.length > MISSES ? ` and ${count(list.length - MISSES, 'more time')}` : ''}.` : '');
     this.#facts.set(client);
     this.#spread.set(client.spread ?? []);
@@ -137,7 +137,7 @@ export class Client {
   #point(event) {
     if (!this.#client) return;
     const { left, width } = this.#strip.node.getBoundingClientRect();
-    setText(this.#read, at(this.#client.strip, (event.clientX - left) / width, Date.now()));
+    setText(this.#read, at(this.#client.strip, (event.clientX - left) / width, now()));
   }
 
   page(page) {

@@ -15,10 +15,15 @@ export function h(tag, props, ...children) {
   return node;
 }
 
+/** What `setText` gave a node; to read it from the node takes longer. */
+const TEXT = Symbol('text');
+
 /** Sets text only where it differs: what has not changed costs no layout and disturbs no selection. */
 export function setText(node, text) {
   const value = text === null || text === undefined ? '' : String(text);
-  if (node.textContent !== value) node.textContent = value;
+  if (node[TEXT] === value) return;
+  node[TEXT] = value;
+  node.textContent = value;
 }
 
 /** The same for an attribute; null takes it out. */

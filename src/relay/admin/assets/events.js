@@ -11,9 +11,12 @@ export const ROWS = [
     id: 'at', label: 'Time',
     make(cell) {
       const node = h('time');
+      let shown = null;
       cell.append(node);
       return (event) => {
         setText(node, time(event.at));
+        if (event.at === shown) return;
+        shown = event.at;
         setAttribute(node, 'datetime', new Date(event.at).toISOString());
         setAttribute(node, 'title', date(event.at));
       };

@@ -77,9 +77,13 @@ export const COLUMNS = [
   text('address', 'Address', (client) => client.address, { sort: 'address' }),
   {
     id: 'since', label: 'Since', sort: 'since',
-    make: (cell) => (client) => {
-      setText(cell, time(client.since));
-      setAttribute(cell, 'title', date(client.since));
+    make(cell) {
+      let shown = null;
+      return (client) => {
+        setText(cell, time(client.since));
+        if (client.since !== shown) setAttribute(cell, 'title', date(client.since));
+        shown = client.since;
+      };
     },
   },
 ];
@@ -110,7 +114,8 @@ export class Fleet {
       h('section', { class: 'figures', 'aria-label': 'The fleet in figures' }, this.#health(), this.#others()),
       h('details', { class: 'charts', open: shown }, h('summary', null, 'Over time'), h('div', { class: 'panels' }, this.#charts.nodes, this.#latest.node)),
       this.#list.node);
-    this.node.querySelector('details').addEventListener('toggle', () => this.#charts.build());
+    // When it is put into the page, too, if it is open.
+    this.node.querySelector('details').addEventListener('toggle', (event) => event.target.open && this.#charts.build());
   }
 
   #health() {
@@ -158,7 +163,6 @@ export class Fleet {
   }
 
   opened() {
-    this.#charts.build();
     this.#latest.load();
   }
 
@@ -175,7 +179,7 @@ export class Fleet {
   }
 
   repaint() {
-    this.#charts.build();
+    if (this.node.querySelector('details').open) this.#charts.build();
   }
 
   close() {

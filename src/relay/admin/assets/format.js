@@ -2,7 +2,6 @@
 
 const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
 const one = new Intl.NumberFormat('en', { minimumFractionDigits: 1, maximumFractionDigits: 1 });
-const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
 const day = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit', second: '2-digit' });
 const full = new Intl.DateTimeFormat('en-GB', { dateStyle: 'long', timeStyle: 'long' });
 
@@ -11,7 +10,22 @@ export const NONE = '–';
 
 const absent = (value) => value === null || value === undefined || Number.isNaN(value);
 
-export const number = (value) => (absent(value) ? NONE : whole.format(value));
+/** Most numbers are small, and those need no help: there are thousands on a page, each second. */
+export const number = (value) => (absent(value) ? NONE : Number.isInteger(value) && value >= 0 && value < 1000 ? String(value) : whole.format(value));
+
+/** How far the clock of the relay is ahead of ours: all its times are by its own. */
+let ahead = 0;
+
+/** The relay's time is `at` now. */
+export function setClock(at) {
+  ahead = at - Date.now();
+}
+
+/** The time at the relay. */
+export const now = () => Date.now() + ahead;
+
+/** How long ago that was. */
+export const since = (at) => span(now() - at);
 
 /** A rate: small ones with a digit behind the point. */
 export function rate(value) {
@@ -51,8 +65,11 @@ export function bytes(count) {
 /** The time of day, with the day when that is not today. */
 export function time(at) {
   if (absent(at)) return NONE;
-  const date = new Date(at);
-  return (date.toDateString() === new Date().toDateString() ? clock : day).format(date);
+  const [date, current] = [new Date(at), now()];
+  if (Math.abs(current - at) < 86_400_000 && date.getDate() === new Date(current).getDate()) {
+    return [date.getHours(), date.getMinutes(), date.getSeconds()].map((part) => String(part).padStart(2, '0')).join(':');
+  }
+  return day.format(date);
 }
 
 export const date = (at) => (absent(at) ? NONE : full.format(new Date(at)));

@@ -230,15 +230,17 @@ export class List {
     const { key } = this.#spec;
     const [before, ids] = [this.#rows, new Set(rows.map(key))];
     const focused = this.#body.contains(document.activeElement) ? document.activeElement : null;
-    const spare = [...before].filter(([id]) => !ids.has(id)).map(([, row]) => row);
+    const spare = new Map([...before].filter(([id]) => !ids.has(id)).map(([, row]) => [row.node, row]));
     this.#rows = new Map();
     let place = this.#body.firstElementChild;
     for (const values of rows) {
       const id = key(values);
-      const row = before.get(id) ?? spare.pop() ?? this.#row();
+      // One that goes is taken where it stands, so that nothing moves when a page is turned.
+      const free = place && spare.get(place);
+      const row = before.get(id) ?? free ?? spare.values().next().value ?? this.#row();
+      spare.delete(row.node);
       this.#rows.set(id, row);
       for (const update of row.updates) update(values);
-      row.id = id;
       if (row.node === place) place = place.nextElementSibling;
       else this.#body.insertBefore(row.node, place);
     }
@@ -258,7 +260,7 @@ export class List {
       updates.push(column.make(cell));
       return cell;
     });
-    const row = { node: h('tr', { role: 'row' }, cells), updates, id: null };
+    const row = { node: h('tr', { role: 'row' }, cells), updates };
     row.node.addEventListener('click', (event) => {
       if (event.target.closest('a, button') || getSelection()?.toString()) return;
       row.node.querySelector('a.open')?.click();

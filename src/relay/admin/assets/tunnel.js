@@ -4,7 +4,7 @@ import { close, extend, suspend } from './actions.js';
 import { get } from './api.js';
 import { h, setText } from './dom.js';
 import { Facts, heading, Rows } from './facts.js';
-import { bytes, date, number, rate, span, time, wait, words } from './format.js';
+import { bytes, date, now, number, rate, since, span, time, wait, words } from './format.js';
 import { COLUMNS } from './fleet.js';
 import { ROWS as EVENTS } from './events.js';
 import { StateMark } from './marks.js';
@@ -13,7 +13,7 @@ import { failures, link } from './tunnels.js';
 
 const EVERY = 2_000;
 
-const end = (tunnel) => (tunnel.expires_at === null ? 'none' : `${date(tunnel.expires_at)} (in ${span(tunnel.expires_at - Date.now())})`);
+const end = (tunnel) => (tunnel.expires_at === null ? 'none' : `${date(tunnel.expires_at)} (in ${span(tunnel.expires_at - now())})`);
 
 export class TunnelView {
   #page;
@@ -50,7 +50,7 @@ export class TunnelView {
       ['URL', url],
       ['Owner', (tunnel) => tunnel.owner],
       ['Kind', (tunnel) => tunnel.proto],
-      ['Made', (tunnel) => `${date(tunnel.created_at)} (${span(Date.now() - tunnel.created_at)} ago)`],
+      ['Made', (tunnel) => `${date(tunnel.created_at)} (${since(tunnel.created_at)} ago)`],
       ['End', end],
       ['Last used', (tunnel) => (tunnel.last_active === null ? 'never' : time(tunnel.last_active))],
       ['Id', (tunnel) => tunnel.id],

@@ -1,7 +1,7 @@
 // Tunnels: what goes through them, and what goes wrong.
 
 import { h, setAttribute, setText, webAddress } from './dom.js';
-import { bytes, date, number, rate, span, title, wait, words } from './format.js';
+import { bytes, date, number, rate, since, title, wait, words } from './format.js';
 import { List, text } from './list.js';
 import { StateMark } from './marks.js';
 import { address } from './route.js';
@@ -46,9 +46,13 @@ const COLUMNS = [
   text('owner', 'Owner', (tunnel) => tunnel.owner, { sort: 'owner' }),
   {
     id: 'age', label: 'Age', sort: 'age', first: 'desc', numeric: true,
-    make: (cell) => (tunnel) => {
-      setText(cell, span(Date.now() - tunnel.created_at));
-      setAttribute(cell, 'title', `since ${date(tunnel.created_at)}`);
+    make(cell) {
+      let shown = null;
+      return (tunnel) => {
+        setText(cell, since(tunnel.created_at));
+        if (tunnel.created_at !== shown) setAttribute(cell, 'title', `since ${date(tunnel.created_at)}`);
+        shown = tunnel.created_at;
+      };
     },
   },
   text('viewers', 'Viewers', (tunnel) => number(tunnel.viewers), { sort: 'viewers', first: 'desc', numeric: true, about: 'Requests and connections under way' }),
