@@ -122,7 +122,7 @@ export class Tunnels {
     this.node = h('div', { class: 'view' }, h('h1', { class: 'hidden' }, 'Tunnels'),
       h('section', { class: 'figures', 'aria-label': 'Tunnels in figures' }, h('dl', { class: 'stats' },
         figure('tunnels', 'Tunnels'), figure('viewers', 'Viewers'), figure('requests', 'Requests/s'), figure('bytes', 'Bytes/s'),
-        figure('claim', 'Claim p50'), figure('first', 'First byte p50'), figure('sockets', 'Data sockets in use'), figure('failures', 'Failures'))),
+        figure('claim', 'Claim p50'), figure('first', 'First byte p50'), figure('sockets', 'Sockets in use'), figure('failures', 'Failures'))),
       this.list.node);
   }
 
