@@ -1,6 +1,7 @@
 //! The dashboard's login, and what is asked of whoever asks the admin listener.
 
 mod actions;
+mod figures;
 mod lists;
 mod live;
 

@@ -31,7 +31,7 @@ pub async fn page(address: SocketAddr) -> String {
 }
 
 /// Value of the sample that is written so, such as `adit_clients{health="alive"}`.
-fn value(page: &str, sample: &str) -> Option<f64> {
+pub fn value(page: &str, sample: &str) -> Option<f64> {
     page.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok())
 }
 

@@ -124,7 +124,7 @@ async fn serve<IO: AsyncRead + AsyncWrite + Unpin>(
                     Some(Asked::Auth(token)) => judging = Some(judge(token)),
                     None => {}
                 },
-                Event::Closed(frame) => core.finish(if frame.is_some() { Ended::ByClient } else { Ended::Lost }),
+                Event::Closed(_) => core.finish(Ended::ByClient),
             },
         }
     }
