@@ -107,7 +107,7 @@ const ENDS: [&str; 13] = [
     "too_big",
 ];
 
-/// The name of an end among [`ENDS`].
+/// The name of an end, as operators read it.
 pub fn end_name(ended: Ended) -> &'static str {
     match ended {
         Ended::ByUs(End::Expired) => "expired",
