@@ -1,9 +1,9 @@
 # The targets that people and .ci/run call.
-.PHONY: setup run test check semver bench bench-peers bench-parts soak fuzz doc clean
+.PHONY: setup run test check semver bench bench-peers bench-parts bench-wsmux soak pictures fuzz doc clean
 
 CARGO ?= cargo
 # What the tests need beyond the Rust toolchain; installed where missing.
-PACKAGES := chromium curl nginx-light nodejs npm python3-venv faketime slowhttptest nghttp2-client openssl rsyslog prometheus
+PACKAGES := chromium curl nginx-light nodejs npm python3-venv faketime slowhttptest nghttp2-client openssl rsyslog prometheus tmux
 BENCH_PACKAGES := nginx-light wrk
 
 # Expose the built-in sample site (or TARGET=3000) through a relay on this machine.
@@ -53,10 +53,18 @@ bench-peers:
 bench-parts:
 	$(CARGO) bench --bench parts
 
+# A session of wsmux beside one data socket; BENCH="--threads 2", or a part of a line's name.
+bench-wsmux:
+	$(CARGO) bench --bench wsmux -- $(BENCH)
+
 # Mixed life for SOAK_SECONDS; fewer are a rough look, SOAK="--write docs/resilience.md" keeps the report.
 SOAK_SECONDS ?= 600
 soak:
 	ulimit -n $$(ulimit -Hn) && $(CARGO) bench --bench soak -- --seconds $(SOAK_SECONDS) $(SOAK)
+
+# docs/dashboard/*.png, after a change of what the dashboard looks like; look at each of them.
+pictures: setup
+	$(CARGO) test --bench pictures
 
 # Each target for SECONDS; needs a nightly toolchain. What it finds is in fuzz/artifacts; what is worth keeping goes to
 # fuzz/seeds, under a name that says what it broke. No sanitizer, as there is no unsafe code to watch: several times the

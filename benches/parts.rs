@@ -6,14 +6,14 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use adit::proto::frame::{Decoder, HeaderBytes, Opcode, Role, apply_mask};
-use adit::proto::http1::{RequestBody, ResponseHead};
+use adit::proto::http1::ResponseHead;
 use adit::proto::limits::Limits;
 use adit::relay::onward::Onward;
 use adit::store::Sqlite;
 use adit::tunnel::Registry;
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Tunnels among which one is looked up.
 const TUNNELS: usize = 10_000;
@@ -72,21 +72,7 @@ fn heads(c: &mut Criterion) {
         .into_iter()
         .collect();
     let (host, via) = (HeaderValue::from_static("web.example.com"), HeaderValue::from_static("relay"));
-    let onward = Onward {
-        method: &Method::GET,
-        target: "/start?page=2",
-        prefix: None,
-        host: &host,
-        told: None,
-        peer: "192.0.2.1",
-        trusted: false,
-        secure: false,
-        via: &via,
-        guarded: false,
-        body: RequestBody::None,
-        upgrade: None,
-        policy: None,
-    };
+    let onward = Onward { target: "/start?page=2", ..Onward::plain(&host, &via) };
     c.bench_function("head/write a request", |b| b.iter(|| onward.head(black_box(&headers))));
     let wire = Bytes::from_static(RESPONSE);
     c.bench_function("head/read a response", |b| b.iter(|| ResponseHead::parse(black_box(&wire), 65536)));

@@ -5,30 +5,36 @@ tools=$(dirname "$0")/../target/tools
 mkdir -p "$tools"
 tools=$(cd "$tools" && pwd)
 
+# Links are made anew each time: they say which version is the one.
+
 go_tool() { # NAME PACKAGE VERSION
-  [ -x "$tools/bin/$1-$3" ] && return
-  command -v go >/dev/null || { echo "please install Go first: https://go.dev/dl" >&2; exit 1; }
-  GOBIN="$tools/build" GOFLAGS= go install "$2@$3"
-  mv "$tools/build/$(basename "$2")" "$tools/bin/$1-$3"
+  if [ ! -x "$tools/bin/$1-$3" ]; then
+    command -v go >/dev/null || { echo "please install Go first: https://go.dev/dl" >&2; exit 1; }
+    GOBIN="$tools/build" GOFLAGS= go install "$2@$3"
+    mv "$tools/build/$(basename "$2")" "$tools/bin/$1-$3"
+  fi
   ln -sf "$1-$3" "$tools/bin/$1"
 }
 
-python_tool() { # NAME VERSION
-  [ -x "$tools/$1-$2/bin/$1" ] && return
+python_package() { # NAME VERSION
+  [ -e "$tools/$1-$2/installed" ] && return
   # Debian's own Python: one that another tool manages may go away under us.
   /usr/bin/python3 -m venv "$tools/$1-$2"
   "$tools/$1-$2/bin/pip" install --quiet --disable-pip-version-check "$1==$2"
+  touch "$tools/$1-$2/installed"
+}
+
+python_tool() { # NAME VERSION
+  python_package "$1" "$2"
   ln -sf "../$1-$2/bin/$1" "$tools/bin/$1"
 }
 
 python_module() { # NAME VERSION: a Python that has it, as NAME-python
-  [ -x "$tools/$1-$2/bin/$1-python" ] && return
-  /usr/bin/python3 -m venv "$tools/$1-$2"
-  "$tools/$1-$2/bin/pip" install --quiet --disable-pip-version-check "$1==$2"
+  python_package "$1" "$2"
   # A Python that is called by a link from elsewhere does not find its modules.
-  printf '#!/bin/sh\nexec "%s" "$@"\n' "$tools/$1-$2/bin/python" >"$tools/$1-$2/bin/$1-python"
-  chmod +x "$tools/$1-$2/bin/$1-python"
-  ln -sf "../$1-$2/bin/$1-python" "$tools/bin/$1-python"
+  printf '#!/bin/sh\nexec "%s" "$@"\n' "$tools/$1-$2/bin/python" >"$tools/bin/$1-python.new"
+  chmod +x "$tools/bin/$1-python.new"
+  mv -f "$tools/bin/$1-python.new" "$tools/bin/$1-python"
 }
 
 node_module() { # NAME VERSION

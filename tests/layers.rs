@@ -52,9 +52,14 @@ const BELONGS_IN: &[(&str, &[&str])] = &[
     ("opentelemetry_sdk", &["relay/spans/"]),
     ("jsonwebtoken", &["auth/"]),
     ("clap", &["cli/"]),
+    ("crossterm", &["cli/top/"]),
+    ("ratatui", &["cli/top/"]),
     ("prometheus_client", &["relay/observe/metrics/"]),
     ("anyhow", &["cli/", "main.rs"]),
-    ("dashmap", &["link/sockets/pending.rs", "tunnel/registry.rs", "tunnel/domains.rs"]),
+    (
+        "dashmap",
+        &["link/sockets/pending.rs", "tunnel/registry.rs", "tunnel/registry/workers.rs", "tunnel/domains.rs"],
+    ),
     (
         "tokio",
         &[

@@ -4,7 +4,7 @@
 use adit::proto::api;
 use adit::proto::frame::{Decoder, Event, Role};
 use adit::proto::message::{ToClient, ToRelay};
-use adit::proto::wsmux::{Ended, Frame, Head, Mux, Output, Reader, Settings, Taken};
+use adit::proto::wsmux::{Frame, Head, Mux, Output, Reader, Settings, Taken};
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -136,12 +136,7 @@ fn sessions_of_wsmux_go_as_they_are_written() {
                 "drops" => mux.release(now, stream),
                 "has" => assert_eq!(mux.streams(), stream as usize, "{what}"),
                 "hears" => {
-                    let message = Bytes::from(unhex(step[1].as_str().unwrap()));
-                    match Reader::default().piece(message, true) {
-                        Ok(Some(frame)) => mux.heard(now, frame),
-                        Ok(None) => {}
-                        Err(breach) => mux.finish(Ended::Breach(breach)),
-                    }
+                    mux.piece(now, Bytes::from(unhex(step[1].as_str().unwrap())), true);
                 }
                 "says" => {
                     let expected = step.as_array().unwrap()[1..].iter();

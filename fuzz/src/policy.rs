@@ -4,7 +4,7 @@
 use adit::proto::policy::Policy as Written;
 use adit::relay::onward::Onward;
 use adit::tunnel::policy::{Given, Policy, PolicyError};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use adit::proto::http1::RequestBody;
 
@@ -42,21 +42,8 @@ pub fn check(data: &[u8]) {
         }
     }
     let (host, via) = (HeaderValue::from_static("x.io"), HeaderValue::from_static("fuzz"));
-    let onward = Onward {
-        method: &Method::GET,
-        target: "/",
-        prefix: None,
-        host: &host,
-        told: None,
-        peer: "192.0.2.1",
-        trusted: false,
-        secure: false,
-        via: &via,
-        guarded: false,
-        body: RequestBody::Length(3),
-        upgrade: None,
-        policy: Some(&checked),
-    };
+    let onward =
+        Onward { body: RequestBody::Length(3), policy: Some(&checked), ..Onward::plain(&host, &via) };
     let head = onward.head(&headers);
     let mut lines = [httparse::EMPTY_HEADER; 200];
     let mut parsed = httparse::Request::new(&mut lines);

@@ -56,16 +56,10 @@ fn written(routes: &Routes, request: &mut Request<Incoming>) -> Option<Vec<u8>> 
         method: request.method(),
         target: &target,
         prefix,
-        host: &host,
-        told: None,
-        peer: "192.0.2.1",
-        trusted: false,
-        secure: false,
-        via: &via,
         guarded: true,
         body,
         upgrade: upgrade.as_ref(),
-        policy: None,
+        ..Onward::plain(&host, &via)
     };
     let head = onward.head(request.headers());
     unambiguous(&head, &onward, request.headers());

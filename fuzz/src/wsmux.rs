@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use adit::proto::frame::Role;
-use adit::proto::wsmux::{Ended, Mux, Output, Reader, Settings};
+use adit::proto::wsmux::{Ended, Mux, Output, Settings};
 use bytes::Bytes;
 
 use super::pieces::cuts;
@@ -20,7 +20,7 @@ fn converse(role: Role, now: Instant, messages: &[&[u8]], cut: usize) -> (Vec<Ve
     (settings.window, settings.streams, settings.unaccepted) = (WINDOW, STREAMS, 3);
     settings.held = 3 * WINDOW as usize;
     let mut mux = Mux::new(now, role, settings.clone());
-    let (mut reader, mut said, mut held) = (Reader::default(), Vec::new(), Vec::new());
+    let (mut said, mut held) = (Vec::new(), Vec::new());
     for (at, message) in messages.iter().enumerate() {
         // One of ours now and then, given up by and by.
         if at % 5 == 0 {
@@ -29,11 +29,7 @@ fn converse(role: Role, now: Instant, messages: &[&[u8]], cut: usize) -> (Vec<Ve
         let pieces = &cuts(message)[cut];
         let pieces = if pieces.is_empty() { &vec![&[][..]] } else { pieces };
         for (at, piece) in pieces.iter().enumerate() {
-            match reader.piece(Bytes::copy_from_slice(piece), at + 1 == pieces.len()) {
-                Ok(Some(frame)) => mux.heard(now, frame),
-                Ok(None) => {}
-                Err(breach) => mux.finish(Ended::Breach(breach)),
-            }
+            mux.piece(now, Bytes::copy_from_slice(piece), at + 1 == pieces.len());
         }
         assert!(mux.held() <= STREAMS * WINDOW as usize && mux.streams() <= STREAMS);
         if at % 3 == 0 {

@@ -2,8 +2,10 @@
 //! section 1).
 
 mod claims;
+mod worker;
 
 pub use claims::{Claims, LEEWAY, MAX_LIFETIME};
+pub use worker::WorkerTokens;
 
 use std::time::Duration;
 
@@ -74,6 +76,15 @@ pub enum TokenError {
         "the token is for another service: ask for one whose claim \"aud\" has \"adit\", or that has none"
     )]
     Audience,
+    /// A worker's token is for another audience than this relay's.
+    #[error("the token's \"aud\" does not have the audience of this relay: ask for one that is made for it")]
+    OtherAudience,
+    /// A worker's token is for an audience, and this relay has none.
+    #[error("the token has \"aud\", and this relay was given no audience: ask for one without it")]
+    NoAudience,
+    /// A worker's token is for another id.
+    #[error("the token's \"tid\" is not the id that it came with: ask for one that is made for this id")]
+    OtherWorker,
     /// Its time is over.
     #[error("the token has expired: get a new one")]
     Expired,
@@ -150,6 +161,11 @@ impl Secrets {
         Self(secrets)
     }
 
+    /// All of them, the newest first.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Secret> {
+        self.0.iter()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -158,16 +174,25 @@ impl Secrets {
     /// What a token claims, if it is valid at `now` (Unix milliseconds). Its claims are read only when its signature
     /// is right.
     pub fn verify(&self, token: &str, now: i64) -> Result<Claims, TokenError> {
+        claims::check(&self.signed_claims(token)?, now)
+    }
+
+    /// The claims, if the signature is right.
+    fn signed_claims(&self, token: &str) -> Result<Object, TokenError> {
         let parts = Parts::of(token)?;
         check_header(&parts.header()?)?;
         match self.signature_of(&parts) {
-            Signature::Fits(_) => claims::check(&parts.claims()?, now),
+            Signature::Fits(_) => parts.claims(),
             Signature::FitsNone | Signature::NoSecret => Err(TokenError::Signature),
         }
     }
 
     /// Looks at a token as [`Secrets::verify`] does, but goes on after the first rule that it breaks.
     pub fn inspect(&self, token: &str, now: i64) -> Inspection {
+        self.inspect_by(token, |claims| claims::broken(claims, now))
+    }
+
+    fn inspect_by(&self, token: &str, rules: impl FnOnce(&Object) -> Vec<TokenError>) -> Inspection {
         let parts = match Parts::of(token) {
             Ok(parts) => parts,
             Err(error) => {
@@ -186,7 +211,7 @@ impl Secrets {
             broken.push(TokenError::Signature);
         }
         match &claims {
-            Ok(claims) => broken.extend(claims::broken(claims, now)),
+            Ok(claims) => broken.extend(rules(claims)),
             Err(error) if !broken.contains(error) => broken.push(*error),
             Err(_) => {}
         }
@@ -217,8 +242,7 @@ impl Secrets {
             claims.insert("tid".into(), tid.as_str().into());
         }
         claims::check(&claims, nbf.saturating_mul(1000))?;
-        let key = EncodingKey::from_secret(secret.expose().as_bytes());
-        encode(&Header::new(ALGORITHM), &claims, &key).map_err(|_| MintError::Signing)
+        sign(secret, &claims)
     }
 
     fn signature_of(&self, parts: &Parts<'_>) -> Signature {
@@ -232,6 +256,11 @@ impl Secrets {
         };
         self.0.iter().position(fits).map_or(Signature::FitsNone, Signature::Fits)
     }
+}
+
+fn sign(secret: &Secret, claims: &Object) -> Result<String, MintError> {
+    let key = EncodingKey::from_secret(secret.expose().as_bytes());
+    encode(&Header::new(ALGORITHM), claims, &key).map_err(|_| MintError::Signing)
 }
 
 /// The parts of a token (RFC 7515, section 3.1), still encoded.

@@ -1,5 +1,6 @@
 //! Who somebody is: the keys and tokens of clients, and the passwords that viewers of a tunnel give.
 
+mod base64;
 #[cfg(feature = "relay")]
 mod bytes;
 #[cfg(feature = "relay")]
@@ -22,5 +23,6 @@ pub use {
     principal::{Owner, Principal},
 };
 
+pub(crate) use base64::unbase64;
 #[cfg(feature = "relay")]
-pub(crate) use bytes::{hex, random, sha256, unbase64, unhex};
+pub(crate) use bytes::{hex, random, sha256, unhex};

@@ -10,7 +10,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::http::{self, RelayArgs, ShowArgs, usage};
+use super::http::{self, RelayArgs, ShowArgs, WayArgs, usage};
 use crate::auth::keys::generate_key;
 use crate::auth::{Keys, StaticKey};
 use crate::client::{Options, Target};
@@ -71,9 +71,7 @@ pub(super) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     let to_relay = RelayArgs {
         relay: Some(format!("http://{first}")),
         key: Some(key.expose().to_owned()),
-        proxy: Some("none".into()),
-        relay_ca: None,
-        insecure: false,
+        way: WayArgs { proxy: Some("none".into()), ..WayArgs::default() },
     };
     let connector = to_relay.connector().map_err(anyhow::Error::msg)?;
     let style = args.show.style();

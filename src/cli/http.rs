@@ -16,13 +16,15 @@ use super::policy::PolicyArgs;
 use super::relay::Signals;
 use crate::auth::Secret;
 use crate::client::report::{Report, Style};
-use crate::client::{Connector, Dialer, Event, Options, Proxies, ProxyProtocol, RelayUrl, Session, Target};
+use crate::client::{
+    Connector, Dialer, End, Event, Options, Proxies, ProxyProtocol, RelayUrl, Session, Target,
+};
 use crate::proto::api::{Balance, NoBalance, TARGET_HTTP1, TARGET_HTTP2};
 use crate::proto::duration;
 use crate::proto::name::Name;
 
 /// Which relay, and as whom.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(super) struct RelayArgs {
     /// URL of the relay [default: http://127.0.0.1:8080]
     #[arg(long, env = "ADIT_RELAY", value_name = "URL")]
@@ -30,6 +32,13 @@ pub(super) struct RelayArgs {
     /// Key of yours on the relay; ADIT_KEY keeps it out of `ps`
     #[arg(long, env = "ADIT_KEY", value_name = "KEY", hide_env_values = true)]
     pub(super) key: Option<String>,
+    #[command(flatten)]
+    pub(super) way: WayArgs,
+}
+
+/// How it is reached.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct WayArgs {
     /// Proxy on the way to the relay, or `none` [default: HTTPS_PROXY and so on; none for a relay on this machine]
     #[arg(long, env = "ADIT_PROXY", value_name = "URL", hide_env_values = true)]
     pub(super) proxy: Option<String>,
@@ -49,14 +58,22 @@ impl RelayArgs {
     pub(super) fn connector(&self) -> Result<Arc<Connector>, String> {
         let relay = RelayUrl::parse(self.relay.as_deref().unwrap_or(DEFAULT_RELAY))
             .map_err(|error| error.to_string())?;
+        let key = self.key.as_deref().filter(|key| !key.is_empty()).map(Secret::new);
+        let dialer = self.way.dialer(relay)?;
+        Connector::new(dialer, key.as_ref()).map_err(|error| error.to_string())
+    }
+}
+
+impl WayArgs {
+    /// The way to `relay`; the error is a sentence about what was typed.
+    pub(super) fn dialer(&self, relay: RelayUrl) -> Result<Dialer, String> {
         let proxies = match self.proxy.as_deref() {
             None => Proxies::from_env(),
             Some("none") => Proxies::none(),
             Some(url) => Proxies::fixed(url).map_err(|error| error.to_string())?,
         };
-        let key = self.key.as_deref().filter(|key| !key.is_empty()).map(Secret::new);
         let dialer = Dialer::new(relay, proxies);
-        let dialer = match (&self.relay_ca, self.insecure) {
+        Ok(match (&self.relay_ca, self.insecure) {
             (None, false) => dialer,
             (Some(file), _) => {
                 let at = |error: String| format!("relay-ca: {}: {error}", file.display());
@@ -69,8 +86,7 @@ impl RelayArgs {
                 );
                 dialer.trusting_anybody().map_err(|error| error.to_string())?
             }
-        };
-        Connector::new(dialer, key.as_ref()).map_err(|error| error.to_string())
+        })
     }
 }
 
@@ -200,12 +216,49 @@ pub(super) async fn keep_open(
     wanted: Vec<(Option<String>, Options)>,
     style: Style,
 ) -> anyhow::Result<ExitCode> {
-    let mut signals = Signals::new()?;
-    let mut running = Vec::with_capacity(wanted.len());
-    let mut arriving = FuturesUnordered::new();
-    for (at, (label, options)) in wanted.into_iter().enumerate() {
+    let start = |(label, options): (_, Options)| {
         let report = Report::new(style, label, options.target.clone());
         let (session, events) = Session::start(options);
+        (session, report, events)
+    };
+    let started = wanted.into_iter().map(start).collect();
+    keep(started, style, |_| Ok(())).await
+}
+
+/// What runs until it ends or is stopped.
+pub(super) trait Kept {
+    /// Asks it to end in order.
+    fn stop(&self);
+    /// Waits for its end.
+    async fn ended(&mut self) -> End;
+    /// Events since the last call that were not told.
+    fn take_omitted(&self) -> u64;
+}
+
+impl Kept for Session {
+    fn stop(&self) {
+        self.stop();
+    }
+
+    async fn ended(&mut self) -> End {
+        self.ended().await
+    }
+
+    fn take_omitted(&self) -> u64 {
+        self.take_omitted()
+    }
+}
+
+/// The same of whatever has been started; `note` sees each event before it is shown, and its error ends everything.
+pub(super) async fn keep<K: Kept>(
+    started: Vec<(K, Report, mpsc::Receiver<Event>)>,
+    style: Style,
+    mut note: impl FnMut(&Event) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::new()?;
+    let mut running = Vec::with_capacity(started.len());
+    let mut arriving = FuturesUnordered::new();
+    for (at, (session, report, events)) in started.into_iter().enumerate() {
         running.push((session, report));
         arriving.push(next(at, events));
     }
@@ -215,6 +268,7 @@ pub(super) async fn keep_open(
         tokio::select! {
             arrived = arriving.next() => match arrived {
                 Some((at, Some(event), events)) => {
+                    note(&event)?;
                     running[at].1.event(&event);
                     arriving.push(next(at, events));
                 }
@@ -366,9 +420,7 @@ mod tests {
         let args = |relay: &str, key: &str| RelayArgs {
             relay: Some(relay.into()),
             key: Some(key.into()),
-            proxy: Some("none".into()),
-            relay_ca: None,
-            insecure: false,
+            way: WayArgs { proxy: Some("none".into()), ..WayArgs::default() },
         };
         assert!(args("https://relay.example/path", "k").connector().err().unwrap().contains("path"));
         assert!(args("https://relay.example", "a b").connector().err().unwrap().contains("ADIT_KEY"));

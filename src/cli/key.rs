@@ -144,10 +144,14 @@ fn as_json(keys: &[KeyRow]) -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(&keys.iter().map(object).collect::<Vec<_>>())? + "\n")
 }
 
-/// Unix milliseconds as a date, to the second; `?` beyond the years that have four digits.
+/// Unix milliseconds as a date, to the second; `None` beyond the years that have four digits.
+pub(super) fn date(millis: i64) -> Option<String> {
+    OffsetDateTime::from_unix_timestamp(millis.div_euclid(1000)).ok()?.format(&Rfc3339).ok()
+}
+
+/// The same, or `?`.
 pub(super) fn rfc3339(millis: i64) -> String {
-    let date = OffsetDateTime::from_unix_timestamp(millis.div_euclid(1000)).ok();
-    date.and_then(|date| date.format(&Rfc3339).ok()).unwrap_or_else(|| "?".into())
+    date(millis).unwrap_or_else(|| "?".into())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Log records on stderr, as text or JSON, and to a syslog daemon; chosen by `ADIT_LOG_FILTER`.
+//! Log records on stderr or stdout, as text or JSON, and to a syslog daemon; chosen by `ADIT_LOG_FILTER`.
 
 mod flood;
 mod limit;
@@ -49,20 +49,36 @@ impl Drop for Log {
     }
 }
 
+/// Where records go, beside a syslog daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Out {
+    /// Beside what a command prints.
+    Stderr,
+    /// Where the log of a container is read.
+    Stdout,
+}
+
 /// Begins to write log records. To be called once in a process, within a tokio runtime.
-pub fn init(format: LogFormat, syslog: &SyslogConfig) -> anyhow::Result<Log> {
+pub fn init(out: Out, format: LogFormat, syslog: &SyslogConfig) -> anyhow::Result<Log> {
     let filter = filter(std::env::var(FILTER).ok())?;
     // https://no-color.org: set and not empty.
-    let colour =
-        std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && io::stderr().is_terminal();
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_terminal = match out {
+        Out::Stderr => io::stderr().is_terminal(),
+        Out::Stdout => io::stdout().is_terminal(),
+    };
+    let colour = is_terminal && !plain;
     let form = match format {
         LogFormat::Json => Form::Json,
         LogFormat::Text if colour => Form::Colour,
         LogFormat::Text => Form::Text,
     };
     // A thread of its own: who reads too slowly, or not at all, must not hold up what is logged.
-    let out = NonBlockingBuilder::default().buffered_lines_limit(WAITING).thread_name("log");
-    let (out, writing) = out.finish(io::stderr());
+    let writer = NonBlockingBuilder::default().buffered_lines_limit(WAITING).thread_name("log");
+    let (out, writing) = match out {
+        Out::Stderr => writer.finish(io::stderr()),
+        Out::Stdout => writer.finish(io::stdout()),
+    };
     let told = Told { lines: Lines::new(form, out), flood: Flood::new(), syslog: Syslog::start(syslog)? };
     // Time, level and place have fields of their own in syslog.
     let to_syslog = told.syslog.clone().map(|syslog| {

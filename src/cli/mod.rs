@@ -12,8 +12,10 @@ mod status;
 mod systemd;
 mod tcp;
 mod token;
+mod top;
 mod tunnels;
 mod up;
+mod wst;
 
 use std::process::ExitCode;
 
@@ -62,6 +64,13 @@ pub fn command() -> Command {
                 "Shows whether the relay answers, and your tunnels; for its operator, what it does",
             )
             .after_help(status::EXIT_CODES),
+            with::<top::TopArgs>("top", "Shows a relay's clients, tunnels and events live, for its operator")
+                .after_help(top::HELP),
+            with::<wst::WstArgs>(
+                "wst",
+                "Registers a worker at a relay that speaks Taskcluster's websocktunnel: adit wst SERVER ID 3000",
+            )
+            .after_help(wst::HELP),
             with::<dev::DevArgs>(
                 "dev",
                 "Tries it out: relay and client in one process, on this machine only",
@@ -102,7 +111,7 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     }
     // The terminal belongs to the tunnels; log records are for who asks for them.
     let _log = match std::env::var_os(log::FILTER) {
-        Some(_) => Some(log::init(LogFormat::Text, &SyslogConfig::default())?),
+        Some(_) => Some(log::init(log::Out::Stderr, LogFormat::Text, &SyslogConfig::default())?),
         None => None,
     };
     match name {
@@ -114,6 +123,8 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         "close" => tunnels::close(args(matches)?).await,
         "extend" => tunnels::extend(args(matches)?).await,
         "status" => status::run(args(matches)?).await,
+        "top" => top::run(args(matches)?).await,
+        "wst" => wst::run(args(matches)?).await,
         "dev" => dev::run(args(matches)?).await,
         _ => Ok(ExitCode::from(USAGE)),
     }

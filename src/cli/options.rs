@@ -3,6 +3,7 @@
 mod merge;
 mod otel;
 mod table;
+mod taskcluster;
 pub(crate) mod values;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,10 @@ use crate::relay::config::RelayConfig;
 pub struct Resolved {
     /// All options, read and checked.
     pub config: RelayConfig,
+    /// There is no data directory: what others keep there is in memory. The one of `config` is nobody's.
+    pub in_memory: bool,
+    /// The environment is that of Taskcluster's websocktunnel, whose records go to stdout.
+    pub is_taskcluster: bool,
     origins: BTreeMap<&'static str, Origin>,
 }
 
@@ -43,24 +48,46 @@ pub fn add(command: Command, choose: impl Fn(&Opt) -> bool) -> Command {
     }))
 }
 
-/// Reads all options. On failure returns every error, each naming where the bad value came from.
+/// Reads all options, and the environment of websocktunnel if that is there. On failure returns every error, each naming where the bad value came from.
 pub fn resolve(matches: &ArgMatches, env: &Env) -> Result<Resolved, Vec<String>> {
-    resolve_chosen(matches, env, |_| true)
+    resolve_chosen(matches, env, true, |_| true)
 }
 
 /// Reads only the options that say where the data directory is, for commands that need no more.
 pub fn data_dir(matches: &ArgMatches, env: &Env) -> Result<PathBuf, Vec<String>> {
-    Ok(resolve_chosen(matches, env, |option| option.key == "data-dir")?.config.data_dir)
+    Ok(resolve_chosen(matches, env, false, |option| option.key == "data-dir")?.config.data_dir)
 }
 
 /// Reads only the secrets of tokens, for commands that need no more.
 pub fn jwt_secrets(matches: &ArgMatches, env: &Env) -> Result<Vec<Secret>, Vec<String>> {
-    Ok(resolve_chosen(matches, env, |option| option.key == "jwt-secret")?.config.jwt_secrets)
+    Ok(resolve_chosen(matches, env, false, |option| option.key == "jwt-secret")?.config.jwt_secrets)
+}
+
+/// The secrets of workers' tokens, for commands that need no more: as those of tokens, of any length; else those that
+/// Taskcluster's own relay is given.
+pub fn worker_secrets(matches: &ArgMatches, env: &Env) -> Result<Vec<Secret>, Vec<String>> {
+    let mut errors = Vec::new();
+    let given = merge(matches, env, &mut errors);
+    let (ours, mut secrets) = (given.get("jwt-secret"), taskcluster_secrets(env));
+    if let Some((origin, texts)) = ours {
+        secrets = texts.iter().map(Secret::new).collect();
+        if texts.iter().any(|text| text.is_empty() || text == values::HIDDEN) {
+            errors.push(format!("{origin}: a secret is empty, or is not the real one"));
+        }
+    }
+    if errors.is_empty() { Ok(secrets) } else { Err(errors) }
+}
+
+/// The secrets that Taskcluster's own relay is given: the one that signs, and the other.
+pub fn taskcluster_secrets(env: &Env) -> Vec<Secret> {
+    let names = ["TASKCLUSTER_PROXY_SECRET_A", "TASKCLUSTER_PROXY_SECRET_B"];
+    names.iter().filter_map(|name| env.text(name)).map(Secret::new).collect()
 }
 
 fn resolve_chosen(
     matches: &ArgMatches,
     env: &Env,
+    whole: bool,
     choose: impl Fn(&Opt) -> bool,
 ) -> Result<Resolved, Vec<String>> {
     let mut errors = Vec::new();
@@ -79,7 +106,20 @@ fn resolve_chosen(
         }
         origins.insert(option.key, origin.clone());
     }
-    if origins.get("data-dir") == Some(&Origin::Default) {
+    let is_taskcluster = whole && taskcluster::is_meant(env, &mut errors);
+    if is_taskcluster {
+        taskcluster::read(env, &mut config, &mut origins, &mut errors);
+    }
+    // Nothing of it has to outlive the process: its image has run without a disk.
+    let in_memory = is_taskcluster && origins.get("data-dir") == Some(&Origin::Default);
+    if in_memory && config.acme.is_wanted() {
+        errors.push(
+            "acme-email and acme-directory: what is ordered has to be kept; give data-dir, a directory that outlives the \
+             relay"
+                .into(),
+        );
+    }
+    if !in_memory && origins.get("data-dir") == Some(&Origin::Default) {
         match env.data_dir() {
             Some(dir) => config.data_dir = dir,
             None => errors.push("data-dir: no home directory is known; give --data-dir DIRECTORY".into()),
@@ -100,7 +140,7 @@ fn resolve_chosen(
     let contradictions = config.validate().into_iter();
     let contradictions = contradictions.filter(|error| !bad.iter().any(|key| names(error, key)));
     errors.extend(contradictions.map(|error| with_origins(&error, &origins)));
-    if errors.is_empty() { Ok(Resolved { config, origins }) } else { Err(errors) }
+    if errors.is_empty() { Ok(Resolved { config, in_memory, is_taskcluster, origins }) } else { Err(errors) }
 }
 
 /// Whether a sentence names an option: `listen` is not named by `admin-listen`.
@@ -120,6 +160,10 @@ impl Resolved {
         let mut file =
             String::from("# The configuration of adit relay, each value with where it comes from.\n");
         for option in OPTIONS.iter().filter(|option| option.places != Places::FlagAndEnv) {
+            if let Some(why) = self.cannot_be_written(option.key) {
+                file += &format!("# {} is not set: {why}\n", option.key);
+                continue;
+            }
             let values: Vec<_> = (option.show)(&self.config).into_iter().map(quote).collect();
             let value = match values.as_slice() {
                 values if option.repeat => format!("[{}]", values.join(", ")),
@@ -135,6 +179,17 @@ impl Resolved {
             file += &format!("{} = {value}  # {origin}\n", option.key);
         }
         file
+    }
+
+    /// Why a file has no words for what this option is now.
+    fn cannot_be_written(&self, key: &str) -> Option<String> {
+        match key {
+            "data-dir" if self.in_memory => Some("everything is in memory".to_owned()),
+            "tls-cert" | "tls-key" if !self.config.tls_given.is_empty() => {
+                Some(format!("it is in {}", self.origins.get(key)?))
+            }
+            _ => None,
+        }
     }
 }
 

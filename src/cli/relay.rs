@@ -27,6 +27,10 @@ const UNREACHABLE: u8 = 69;
 /// Name of the key that is made when there is none.
 const FIRST_KEY: &str = "default";
 
+/// Why a relay without a data directory has no successor.
+const IN_MEMORY: &str = "a relay is replaced by way of its data directory, and this one has none; give each --data-dir, \
+                         or stop one and start the other";
+
 /// A static secret shorter than this can be guessed; 20 random characters cannot.
 const SHORT_SECRET: usize = 20;
 
@@ -36,7 +40,9 @@ pub fn command() -> Command {
     let command = Command::new("relay").about(about).after_help(
         "Each option can also be a key of the file, without the dashes. A flag goes before the environment, \
          the environment before the file. Keys of clients are made with `adit key create`, or given as \
-         ADIT_KEYS or the file's `keys`, as NAME:SECRET,…; tokens with `adit token mint`",
+         ADIT_KEYS or the file's `keys`, as NAME:SECRET,…; tokens with `adit token mint`. With ADIT_WORKER_SECRET, \
+         workers of Taskcluster register, too. Where TASKCLUSTER_PROXY_SECRET_A is set, the environment of \
+         Taskcluster's websocktunnel is read in the place of defaults",
     );
     options::add(command, |_| true)
         .arg(
@@ -66,12 +72,19 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         std::io::stdout().write_all(resolved.to_toml().as_bytes()).context("stdout")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut config = resolved.config;
+    let (mut config, in_memory) = (resolved.config, resolved.in_memory);
     let log_format = config.log;
-    let _log = log::init(log_format, &config.syslog)?;
+    let out = if resolved.is_taskcluster { log::Out::Stdout } else { log::Out::Stderr };
+    let _log = log::init(out, log_format, &config.syslog)?;
     let supervisor = Supervisor::of_process();
     // Before anything is opened: what is refused leaves the running relay alone.
-    let inheritance = if matches.get_flag("take-over") {
+    let inheritance = if in_memory {
+        if matches.get_flag("take-over") {
+            eprintln!("adit relay: {IN_MEMORY}");
+            return Ok(ExitCode::from(USAGE));
+        }
+        None
+    } else if matches.get_flag("take-over") {
         match take_over(&config, is_started_by_the_one_before()).await {
             Ok(inheritance) => {
                 // Mostly what they are already; of a relay whose sockets systemd has made, what these are.
@@ -103,7 +116,8 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::from(USAGE));
     }
-    let store: Arc<dyn Store> = Arc::new(Sqlite::open(&config.data_dir)?);
+    let store: Arc<dyn Store> =
+        Arc::new(if in_memory { Sqlite::memory()? } else { Sqlite::open(&config.data_dir)? });
     match first_key(&config, store.as_ref()).await? {
         FirstKey::Present => {}
         FirstKey::Made(secret) => eprintln!("{}", greeting(&config, &secret)),
@@ -122,6 +136,12 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             "the secret of this key is shorter than {SHORT_SECRET} characters and may be guessed"
         );
     }
+    for position in guessable_workers(&config) {
+        tracing::warn!(
+            position,
+            "this secret of workers is shorter than {SHORT_SECRET} characters and may be guessed"
+        );
+    }
     let keys =
         Keys::new(Arc::clone(&store), config.static_keys.clone()).with_tokens(config.jwt_secrets.clone());
     let mut relay = match (inheritance, given) {
@@ -129,7 +149,11 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         (None, Some(listeners)) => Relay::start(config, listeners, keys, store).await?,
         (None, None) => Relay::bind(config, keys, store).await?,
     };
-    if let Err(error) = relay.let_successors_in() {
+    if in_memory {
+        tracing::info!(
+            "no data directory: what is kept is in memory, and this relay cannot be replaced with --take-over"
+        );
+    } else if let Err(error) = relay.let_successors_in() {
         tracing::warn!(%error, "no socket in the data directory: this relay cannot be replaced with --take-over");
     }
     // Before anybody is told that we are ready, and may send them: unheard they would end us.
@@ -162,7 +186,13 @@ pub async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
                 show_link(&relay, log_format);
                 supervisor.ready();
             }
-            _ = upgrade.recv() => start_successor(),
+            _ = upgrade.recv() => {
+                if in_memory {
+                    tracing::warn!("no successor is started: {IN_MEMORY}");
+                } else {
+                    start_successor();
+                }
+            }
         }
     };
     if handed_over {
@@ -252,7 +282,7 @@ impl Signals {
 }
 
 enum FirstKey {
-    /// There are keys, or tokens are taken.
+    /// There are keys, or tokens of owners or workers are taken.
     Present,
     /// There were none, and only this machine reaches the relay: this one was made.
     Made(Secret),
@@ -262,7 +292,8 @@ enum FirstKey {
 
 /// A relay without keys would let nobody in or, worse, anybody.
 async fn first_key(config: &RelayConfig, store: &dyn Store) -> anyhow::Result<FirstKey> {
-    let configured = !config.static_keys.is_empty() || !config.jwt_secrets.is_empty();
+    let configured =
+        !config.static_keys.is_empty() || !config.jwt_secrets.is_empty() || config.worker_tokens.is_some();
     if configured || store.keys().await?.iter().any(|key| key.revoked_at.is_none()) {
         return Ok(FirstKey::Present);
     }
@@ -308,9 +339,17 @@ fn guessable(config: &RelayConfig) -> Vec<&str> {
     config.static_keys.iter().filter(short).map(|key| key.name.as_str()).collect()
 }
 
+/// Which secrets of workers others may try to guess, and can, counted from 1.
+fn guessable_workers(config: &RelayConfig) -> Vec<usize> {
+    let open = config.worker_tokens.iter().filter(|_| !config.is_loopback_only());
+    let secrets = open.flat_map(|tokens| tokens.secrets.iter()).zip(1..);
+    secrets.filter(|(secret, _)| secret.expose().len() < SHORT_SECRET).map(|(_, position)| position).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::jwt::{Secrets, WorkerTokens};
 
     fn open_to_all() -> RelayConfig {
         RelayConfig { listen: vec!["0.0.0.0:80".parse().unwrap()], ..RelayConfig::default() }
@@ -355,6 +394,19 @@ mod tests {
         let config = RelayConfig { jwt_secrets: vec![Secret::new("s".repeat(32))], ..open_to_all() };
         assert!(matches!(first_key(&config, &store).await.unwrap(), FirstKey::Present));
         assert_eq!(store.keys().await, Ok(vec![]));
+    }
+
+    #[tokio::test]
+    async fn a_secret_of_workers_is_enough_and_a_short_one_is_told() {
+        let store = Sqlite::memory().unwrap();
+        let secrets = Secrets::new(vec![Secret::new("w".repeat(20)), Secret::new("w".repeat(19))]);
+        let worker_tokens = Some(WorkerTokens { secrets, audience: None });
+        let config = RelayConfig { worker_tokens, ..open_to_all() };
+        assert!(matches!(first_key(&config, &store).await.unwrap(), FirstKey::Present));
+        assert_eq!(store.keys().await, Ok(vec![]));
+        assert_eq!(guessable_workers(&config), [2]);
+        let local = RelayConfig { listen: RelayConfig::default().listen, ..config };
+        assert!(guessable_workers(&local).is_empty());
     }
 
     #[tokio::test]

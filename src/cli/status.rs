@@ -20,7 +20,7 @@ pub(super) const EXIT_CODES: &str = "Exit codes:\n  \
     77  the key is wrong";
 
 /// Where `adit relay` listens for its operator without options.
-const DEFAULT_ADMIN: &str = "http://127.0.0.1:9090";
+pub(super) const DEFAULT_ADMIN: &str = "http://127.0.0.1:9090";
 
 /// `adit status`.
 #[derive(Debug, Args)]

@@ -8,10 +8,11 @@ use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
 
-use super::key::rfc3339;
+use super::key::{date, rfc3339};
 use super::options::{self, Env, values};
 use crate::auth::Secret;
-use crate::auth::jwt::{Inspection, MAX_TOKEN, Object, Secrets, Signature};
+use crate::auth::jwt::{Inspection, MAX_TOKEN, Object, Secrets, Signature, WorkerTokens};
+use crate::client::WorkerId;
 use crate::client::text::{visible, visible_json};
 use crate::proto::duration;
 use crate::proto::name::Name;
@@ -25,6 +26,8 @@ const MAX_INPUT: u64 = 2 * MAX_TOKEN as u64;
 
 const NO_SECRET: &str = "no secret is known here; give the relay's as ADIT_JWT_SECRET, in the file that --config names, \
                          or with --jwt-secret";
+const NO_WORKER_SECRET: &str = "no secret is known here; give the relay's as TASKCLUSTER_PROXY_SECRET_A, or with \
+                                --jwt-secret";
 
 /// The subcommand with its own subcommands.
 pub(super) fn command() -> Command {
@@ -33,14 +36,28 @@ pub(super) fn command() -> Command {
     };
     let mint = Command::new("mint")
         .about("Signs a token and prints it; the first secret signs")
-        .arg(option("sub", "NAME", "Owner of the tunnels, as the name of a key").required(true))
+        .arg(
+            option("sub", "NAME", "Owner of the tunnels, as the name of a key")
+                .required_unless_present("worker"),
+        )
         .arg(option("ttl", "DURATION", "How long it is valid from now on, at most 31d").default_value("1h"))
-        .arg(option("tid", "NAME", "Limits it to the tunnel of this name"));
+        .arg(option("tid", "NAME", "Limits it to the tunnel of this name"))
+        .arg(
+            option("worker", "ID", "Signs a token for the worker of this id instead (`adit wst`); without --jwt-secret with TASKCLUSTER_PROXY_SECRET_A")
+                .value_parser(worker_id)
+                .conflicts_with_all(["sub", "tid"]),
+        )
+        .arg(option("audience", "NAME", "Audience of the relay that the worker's token is for").requires("worker"));
     let token = "Token to look at; - or nothing: from stdin, as other users of the machine see command lines";
     let inspect = Command::new("inspect")
         .about("Shows what a token says and every rule that it breaks; exit code 0: valid, 1: not valid")
         .arg(Arg::new("token").value_name("TOKEN").help(token))
-        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON"));
+        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON"))
+        .arg(
+            option("worker", "ID", "The exit code says whether it is valid for the worker of this id")
+                .value_parser(worker_id),
+        )
+        .arg(option("audience", "NAME", "Audience of the relay, which a worker's token must name"));
     let place = |option: &options::Opt| matches!(option.key, "jwt-secret" | "config");
     Command::new("token")
         .about("Mints and inspects tokens, which a relay with --jwt-secret takes beside keys")
@@ -52,13 +69,17 @@ pub(super) fn command() -> Command {
 /// Does what was asked. The token alone, or what is in it, goes to stdout.
 pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let Some((action, matches)) = matches.subcommand() else { return Ok(ExitCode::from(super::USAGE)) };
-    let secrets = match options::jwt_secrets(matches, &Env::process()) {
+    let secrets = match secrets(action, matches, &Env::process()) {
         Ok(secrets) => secrets,
         Err(errors) => return Ok(usage(action, &errors)),
     };
     let (now, mut stdout) = (unix_ms(), std::io::stdout());
     if action == "mint" {
-        return match mint(matches, secrets, now) {
+        let minted = match matches.get_one::<String>("worker") {
+            Some(id) => mint_for_worker(matches, id, secrets, now),
+            None => mint(matches, secrets, now),
+        };
+        return match minted {
             Ok((token, hint)) => {
                 stdout.write_all(format!("{token}\n").as_bytes()).context("stdout")?;
                 eprintln!("adit token mint: {hint}");
@@ -74,11 +95,30 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     if token.is_empty() {
         return Ok(usage(action, &["there is no token; give it as argument or on stdin".into()]));
     }
-    let (known, inspection) = (secrets.len(), Secrets::new(secrets).inspect(&token, now));
-    let shown =
-        if matches.get_flag("json") { as_json(&inspection, now)? } else { as_text(&inspection, known, now) };
+    let looked = Looked::at(&token, secrets, matches, now);
+    let shown = if matches.get_flag("json") { looked.as_json(now)? } else { looked.as_text(now) };
     stdout.write_all(shown.as_bytes()).context("stdout")?;
-    Ok(if inspection.is_valid() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if looked.asked.is_valid() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Those of workers may be short, and are looked for in the place of others to look at a token, but not to sign one.
+fn secrets(action: &str, matches: &ArgMatches, env: &Env) -> Result<Vec<Secret>, Vec<String>> {
+    if matches.get_one::<String>("worker").is_some() {
+        return options::worker_secrets(matches, env);
+    }
+    let secrets = options::jwt_secrets(matches, env)?;
+    let others = secrets.is_empty() && action == "inspect";
+    Ok(if others { options::taskcluster_secrets(env) } else { secrets })
+}
+
+/// Reads the id of a worker.
+fn worker_id(text: &str) -> Result<String, String> {
+    WorkerId::parse(text).map(|id| id.as_str().to_owned()).map_err(|error| error.to_string())
+}
+
+fn worker_tokens(matches: &ArgMatches, secrets: Vec<Secret>) -> WorkerTokens {
+    let audience = matches.get_one::<String>("audience").cloned();
+    WorkerTokens { secrets: Secrets::new(secrets), audience }
 }
 
 fn usage(action: &str, sentences: &[String]) -> ExitCode {
@@ -108,8 +148,69 @@ fn mint(matches: &ArgMatches, secrets: Vec<Secret>, now: i64) -> Result<(String,
     let minted = Secrets::new(secrets).mint(sub, tid.as_ref(), lifetime, now);
     let token = minted.map_err(|error| format!("--ttl {}: {error}", visible(ttl)))?;
     let whose = tid.map_or_else(String::new, |tid| format!(", for the tunnel {tid} alone"));
-    let end = rfc3339(now.saturating_add(i64::try_from(lifetime.as_secs() * 1000).unwrap_or(i64::MAX)));
+    let end = end(now, lifetime);
     Ok((token, format!("a token of {sub:?}{whose}, valid until {end}; it cannot be revoked")))
+}
+
+/// The same for the worker `id`.
+fn mint_for_worker(
+    matches: &ArgMatches,
+    id: &str,
+    secrets: Vec<Secret>,
+    now: i64,
+) -> Result<(String, String), String> {
+    let ttl = matches.get_one::<String>("ttl").map(String::as_str).unwrap_or_default();
+    let lifetime = duration::parse(ttl).map_err(|error| format!("--ttl: {error}"))?;
+    if secrets.is_empty() {
+        return Err(NO_WORKER_SECRET.into());
+    }
+    let minted = worker_tokens(matches, secrets).mint(id, lifetime, now);
+    let token = minted.map_err(|error| format!("--ttl {}: {error}", visible(ttl)))?;
+    Ok((
+        token,
+        format!("a token for the worker {id}, valid until {}; it cannot be revoked", end(now, lifetime)),
+    ))
+}
+
+fn end(now: i64, lifetime: Duration) -> String {
+    rfc3339(now.saturating_add(i64::try_from(lifetime.as_secs() * 1000).unwrap_or(i64::MAX)))
+}
+
+/// What was found in a token.
+struct Looked {
+    /// How many secrets there were.
+    known: usize,
+    /// As what was asked for: one for tunnels, or that of a worker.
+    asked: Inspection,
+    /// As a worker's, where that was not asked for and there is a `tid`.
+    worker: Option<Inspection>,
+}
+
+impl Looked {
+    fn at(token: &str, secrets: Vec<Secret>, matches: &ArgMatches, now: i64) -> Self {
+        let known = secrets.len();
+        let ours = Secrets::new(secrets.clone()).inspect(token, now);
+        let tokens = worker_tokens(matches, secrets);
+        if let Some(id) = matches.get_one::<String>("worker") {
+            return Self { known, asked: tokens.inspect(token, Some(id), now), worker: None };
+        }
+        let has_tid = ours.claims.as_ref().is_some_and(|claims| claims.contains_key("tid"));
+        let worker = has_tid.then(|| tokens.inspect(token, None, now));
+        Self { known, asked: ours, worker }
+    }
+
+    fn as_text(&self, now: i64) -> String {
+        let worker = self.worker.as_ref().map(|worker| format!("for a worker: {}", verdict(worker, now)));
+        as_text(&self.asked, self.known, now) + &worker.unwrap_or_default()
+    }
+
+    fn as_json(&self, now: i64) -> anyhow::Result<String> {
+        let worker = self.worker.as_ref().map(|worker| {
+            let errors: Vec<_> = worker.broken.iter().map(ToString::to_string).collect();
+            json!({ "valid": worker.is_valid(), "errors": errors })
+        });
+        as_json(&self.asked, worker, now)
+    }
 }
 
 fn as_text(inspection: &Inspection, known: usize, now: i64) -> String {
@@ -133,20 +234,24 @@ fn as_text(inspection: &Inspection, known: usize, now: i64) -> String {
         Signature::FitsNone => format!("signature: fits none of the secrets known here ({known})\n"),
         Signature::NoSecret => format!("signature: not checked, as {NO_SECRET}\n"),
     };
-    let left = left(inspection, now).map(duration::format).unwrap_or_default();
-    if inspection.is_valid() {
-        return text + &format!("valid: for {left} more\n");
-    }
-    if inspection.broken.is_empty() {
-        return text + &format!("not known to be valid: nothing else is wrong with it, for {left} more\n");
-    }
-    text += "not valid:\n";
-    text + &inspection.broken.iter().map(|error| format!("  - {error}\n")).collect::<String>()
+    text + &verdict(inspection, now)
 }
 
-fn as_json(inspection: &Inspection, now: i64) -> anyhow::Result<String> {
+fn verdict(inspection: &Inspection, now: i64) -> String {
+    let left = left(inspection, now).map(duration::format).unwrap_or_default();
+    if inspection.is_valid() {
+        return format!("valid: for {left} more\n");
+    }
+    if inspection.broken.is_empty() {
+        return format!("not known to be valid: nothing else is wrong with it, for {left} more\n");
+    }
+    let broken = inspection.broken.iter().map(|error| format!("  - {error}\n"));
+    "not valid:\n".to_owned() + &broken.collect::<String>()
+}
+
+fn as_json(inspection: &Inspection, worker: Option<Value>, now: i64) -> anyhow::Result<String> {
     let object = |object: &Option<Object>| object.clone().map_or(Value::Null, Value::Object);
-    let time = |name: &str| millis(inspection, name).map(rfc3339).filter(|time| time != UNWRITABLE);
+    let time = |name: &str| millis(inspection, name).and_then(date);
     let (signature, secret) = match inspection.signature {
         Signature::Fits(at) => ("fits", Some(at + 1)),
         Signature::FitsNone => ("fits_none", None),
@@ -162,12 +267,10 @@ fn as_json(inspection: &Inspection, now: i64) -> anyhow::Result<String> {
         "seconds_left": left(inspection, now).map(|left| left.as_secs()),
         "header": object(&inspection.header),
         "claims": object(&inspection.claims),
+        "worker": worker,
     });
     Ok(visible_json(&serde_json::to_string_pretty(&json)?).into_owned() + "\n")
 }
-
-/// What [`rfc3339`] writes of a time that it cannot write.
-const UNWRITABLE: &str = "?";
 
 /// Unix milliseconds of a claim that is a time.
 fn time_of(name: &str, value: &Value) -> Option<i64> {
@@ -188,10 +291,7 @@ fn left(inspection: &Inspection, now: i64) -> Option<Duration> {
 
 /// A time in brackets, and how far it is away, to the second.
 fn when(at: i64, now: i64) -> String {
-    let date = rfc3339(at);
-    if date == UNWRITABLE {
-        return String::new();
-    }
+    let Some(date) = date(at) else { return String::new() };
     let away = |from: i64, to: i64| duration::format(Duration::from_secs(from.abs_diff(to) / 1000));
     if at > now {
         format!(" ({date}, in {})", away(at, now))
@@ -274,6 +374,54 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_s_token_is_minted_with_a_secret_of_any_length_and_looked_at_as_such() {
+        let env = |name: &str, value: &str| Env {
+            vars: [(name.to_owned(), value.into())].into(),
+            ..Env::default()
+        };
+        let at = |line: &[&str], env: &Env| {
+            let matches = command().try_get_matches_from([&["token"], line].concat()).unwrap();
+            let (action, matches) = matches.subcommand().unwrap();
+            (secrets(action, matches, env).unwrap(), matches.clone())
+        };
+        let given = env("TASKCLUSTER_PROXY_SECRET_A", "short");
+        let (found, matches) = at(&["mint", "--worker", "a~%2F", "--audience", "us"], &given);
+        let (token, hint) = mint_for_worker(&matches, "a~%2F", found, NOW).unwrap();
+        assert!(hint.contains("worker a~%2F"), "{hint}");
+        let look = |line: &[&str], env: &Env| {
+            let (found, matches) = at(&[&["inspect"], line].concat(), env);
+            Looked::at(&token, found, &matches, NOW)
+        };
+        let good = look(&["--worker", "a~%2F", "--audience", "us"], &given);
+        assert!(good.asked.is_valid() && good.as_text(NOW).ends_with("\nvalid: for 59m59s more\n"));
+        let ours = look(&["--audience", "us"], &given);
+        assert!(!ours.asked.is_valid(), "it has no owner");
+        assert!(
+            ours.as_text(NOW).ends_with("for a worker: valid: for 59m59s more\n"),
+            "{}",
+            ours.as_text(NOW)
+        );
+        let json: Value = serde_json::from_str(&ours.as_json(NOW).unwrap()).unwrap();
+        assert_eq!((&json["valid"], &json["worker"]["valid"]), (&json!(false), &json!(true)));
+        for (line, named) in [
+            (&["--worker", "other", "--audience", "us"][..], "ask for one that is made for this id"),
+            (&["--worker", "a~%2F"], "was given no audience"),
+            (&["--worker", "a~%2F", "--audience", "us", "--jwt-secret", "x"], "fits no secret"),
+        ] {
+            let bad = look(line, &given);
+            assert!(!bad.asked.is_valid() && bad.as_text(NOW).contains(named), "{}", bad.as_text(NOW));
+        }
+        let (found, matches) = at(&["mint", "--worker", "a"], &Env::default());
+        let error = mint_for_worker(&matches, "a", found, NOW).unwrap_err();
+        assert!(error.contains("TASKCLUSTER_PROXY_SECRET_A"), "{error}");
+        let refused =
+            |line: &[&str]| command().try_get_matches_from([&["token", "mint"], line].concat()).is_err();
+        assert!(refused(&["--worker", "a/b"]) && refused(&["--worker", "a", "--sub", "b"]));
+        let (found, _) = at(&["mint", "--sub", "ci"], &given);
+        assert!(found.is_empty(), "a secret of workers signs no token of owners");
+    }
+
+    #[test]
     fn an_inspection_says_what_is_wrong() {
         let token = minted(&["--sub", "ci", "--jwt-secret", ONE]).unwrap();
         let later = NOW + 2 * 3_600_000;
@@ -291,7 +439,7 @@ mod tests {
     fn json_has_the_same() {
         let token = minted(&["--sub", "ci", "--jwt-secret", ONE]).unwrap();
         let of = |texts: &[&str], now| -> Value {
-            serde_json::from_str(&as_json(&inspect(&token, texts, now), now).unwrap()).unwrap()
+            serde_json::from_str(&as_json(&inspect(&token, texts, now), None, now).unwrap()).unwrap()
         };
         let valid = of(&[TWO, ONE], NOW);
         assert_eq!((&valid["valid"], &valid["errors"]), (&json!(true), &json!([])));
@@ -321,7 +469,7 @@ mod tests {
         let harmless = |text: &str| text.chars().all(|c| c == '\n' || !c.is_control() && c != '\u{202e}');
         let text = as_text(&inspection, 0, NOW);
         assert!(harmless(&text), "{text:?}");
-        let text = as_json(&inspection, NOW).unwrap();
+        let text = as_json(&inspection, None, NOW).unwrap();
         assert!(harmless(&text), "{text:?}");
         let json: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(json["claims"].as_object(), inspection.claims.as_ref());

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use toml::{Table, Value};
 
-use super::http::{self, RelayArgs, ShowArgs, Speaks, usage};
+use super::http::{self, RelayArgs, ShowArgs, Speaks, WayArgs, usage};
 use super::policy;
 use super::tcp;
 use crate::client::{Options, Proto, ProxyProtocol, Target};
@@ -71,8 +71,7 @@ pub(super) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     let relay = RelayArgs {
         relay: args.relay.relay.or(wanted.relay),
         key: args.relay.key.filter(|key| !key.is_empty()).or(wanted.key),
-        relay_ca: args.relay.relay_ca.or(wanted.relay_ca),
-        ..args.relay
+        way: WayArgs { relay_ca: args.relay.way.relay_ca.or(wanted.relay_ca), ..args.relay.way },
     };
     let connector = match relay.connector() {
         Ok(connector) => connector,

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::rt::TokioIo;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
@@ -13,6 +12,7 @@ use super::connector::{Connector, USER_AGENT};
 use super::text::percent_encode;
 use crate::proto::api::{CreateTunnel, Extend, Health, Suspend, Suspended, Tunnel};
 use crate::proto::limits::client::REST_WAIT;
+use crate::stream::call::call;
 use crate::stream::handshake::ConnectError;
 
 /// Bytes of the longest answer: a list of tens of thousands of tunnels.
@@ -151,12 +151,21 @@ impl Connector {
         self.json(Method::POST, &one(id, "/extend"), body).await
     }
 
-    /// A GET of any path: its status, whatever that is, and the body.
+    /// A GET of any path, with its answer whatever the status.
     #[doc(hidden)]
     pub async fn look(&self, path: &str) -> Result<(StatusCode, Bytes), CallError> {
-        let late = |_| CallError::Unreachable(self.late());
-        let looked = timeout(REST_WAIT, self.exchange(Method::GET, path, None)).await;
-        looked.map_err(late)?.map(|(status, _, body)| (status, body))
+        let request = Request::get(path).body(Vec::new()).map_err(|error| self.failed(&error))?;
+        self.ask(request).await.map(|answer| (answer.status(), answer.into_body()))
+    }
+
+    /// Any request for a path, with its answer whatever the status. Who asks, and what of it leads there, is added.
+    #[doc(hidden)]
+    pub async fn ask(&self, request: Request<Vec<u8>>) -> Result<Response<Bytes>, CallError> {
+        timeout(REST_WAIT, self.exchange(request)).await.map_err(|_| CallError::Unreachable(self.late()))?
+    }
+
+    fn failed(&self, error: &impl std::fmt::Display) -> CallError {
+        CallError::Unreachable(format!("the call to {} failed: {error}", self.relay()))
     }
 
     fn late(&self) -> String {
@@ -177,48 +186,27 @@ impl Connector {
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Bytes, CallError> {
-        let late = |_| CallError::Unreachable(self.late());
-        let (status, wait, body) =
-            timeout(REST_WAIT, self.exchange(method, path, body)).await.map_err(late)??;
-        if status.is_success() { Ok(body) } else { Err(CallError::of_answer(status, wait, &body)) }
-    }
-
-    async fn exchange(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<Vec<u8>>,
-    ) -> Result<(StatusCode, Option<Duration>, Bytes), CallError> {
-        let failed = |error: &dyn std::fmt::Display| {
-            CallError::Unreachable(format!("the call to {} failed: {error}", self.relay()))
-        };
-        let io = self.dialer().connect().await.map_err(|error| CallError::Unreachable(error.to_string()))?;
-        let shaken = hyper::client::conn::http1::handshake(TokioIo::new(io)).await;
-        let (mut sender, connection) = shaken.map_err(|error| failed(&error))?;
         let mut request = Request::builder().method(method).uri(path);
-        request =
-            request.header(header::HOST, self.relay().authority()).header(header::USER_AGENT, USER_AGENT);
-        if let Some(bearer) = self.bearer() {
-            request = request.header(header::AUTHORIZATION, bearer);
-        }
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
-        let body = Full::new(Bytes::from(body.unwrap_or_default()));
-        let request = request.body(body).map_err(|error| failed(&error))?;
-        let answer = async {
-            let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
-            let status = response.status();
-            let wait = response.headers().get(header::RETRY_AFTER).and_then(seconds);
-            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-            Ok((status, wait, body.map_err(|error| failed(&error))?.to_bytes()))
-        };
-        // Driven here, so that the connection ends with the call.
-        tokio::pin!(connection, answer);
-        tokio::select! {
-            answer = &mut answer => answer,
-            _ = &mut connection => answer.await,
+        let request = request.body(body.unwrap_or_default()).map_err(|error| self.failed(&error))?;
+        let (head, body) = self.ask(request).await?.into_parts();
+        let wait = head.headers.get(header::RETRY_AFTER).and_then(seconds);
+        if head.status.is_success() { Ok(body) } else { Err(CallError::of_answer(head.status, wait, &body)) }
+    }
+
+    async fn exchange(&self, request: Request<Vec<u8>>) -> Result<Response<Bytes>, CallError> {
+        let host = HeaderValue::from_str(self.relay().authority()).map_err(|error| self.failed(&error))?;
+        let io = self.dialer().connect().await.map_err(|error| CallError::Unreachable(error.to_string()))?;
+        let mut request = request.map(|body| Full::new(Bytes::from(body)));
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, host);
+        headers.insert(header::USER_AGENT, USER_AGENT);
+        if let Some(bearer) = self.bearer() {
+            headers.insert(header::AUTHORIZATION, bearer);
         }
+        call(io, request, MAX_ANSWER).await.map_err(|error| self.failed(&error))
     }
 }
 

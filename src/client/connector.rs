@@ -85,7 +85,7 @@ impl Connector {
         path_and_query: &str,
     ) -> Result<(Opened<RelayIo>, Level), SocketError> {
         let opened = self.websocket(path_and_query, true, Some(ADIT_1)).await?;
-        let level = match &opened.protocol {
+        let level = match opened.protocol() {
             None => Level::Base,
             Some(protocol) if protocol == ADIT_1 => Level::Two,
             // One that was not offered (RFC 6455, section 4.1).
@@ -110,15 +110,25 @@ impl Connector {
         with_key: bool,
         subprotocol: Option<&'static str>,
     ) -> Result<Opened<RelayIo>, SocketError> {
-        let uri = self.relay().uri(path_and_query).ok_or(ConnectError::BadAnswer)?;
         let mut headers = HeaderMap::new();
-        headers.insert(header::USER_AGENT, USER_AGENT);
         if let Some(bearer) = self.bearer().filter(|_| with_key) {
             headers.insert(header::AUTHORIZATION, bearer);
         }
         if let Some(name) = subprotocol {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
         }
+        self.open(path_and_query, headers).await
+    }
+
+    /// Opens a WebSocket at `path_and_query` with these headers and none of ours but the user agent. The caller sets the
+    /// deadline of the handshake.
+    pub(super) async fn open(
+        &self,
+        path_and_query: &str,
+        mut headers: HeaderMap,
+    ) -> Result<Opened<RelayIo>, SocketError> {
+        let uri = self.relay().uri(path_and_query).ok_or(ConnectError::BadAnswer)?;
+        headers.insert(header::USER_AGENT, USER_AGENT);
         let io = self.dialer.connect().await?;
         Ok(handshake::connect(io, &uri, headers).await?)
     }

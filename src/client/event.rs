@@ -71,8 +71,22 @@ pub enum Event {
         /// Why not, for people.
         error: Option<String>,
     },
+    /// About the token of a worker.
+    Token(TokenNews),
     /// The session is over; nothing follows.
     Ended(End),
+}
+
+/// What there is to say about the token of a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TokenNews {
+    /// Nothing goes on without another one, for this reason.
+    Needed(String),
+    /// There is another one; it counts from the next registration on. Told only where connections are told.
+    Fresh,
+    /// There will be no other one. Told only where connections are told.
+    Last,
 }
 
 /// A viewer's connection that was passed on as it is.

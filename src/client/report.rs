@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
-use super::event::{Connected, End, Event, Exchange};
+use super::event::{Connected, End, Event, Exchange, TokenNews};
 use super::target::Target;
 use super::text::{elapsed, size, visible, visible_json};
 
@@ -58,12 +58,14 @@ pub struct Report {
     label: Option<String>,
     target: Target,
     offline: Option<(String, Instant)>,
+    /// Where viewers go, as it was told last.
+    url: Option<String>,
 }
 
 impl Report {
     /// `label` tells the session from others in the same terminal.
     pub fn new(style: Style, label: Option<String>, target: Target) -> Self {
-        Self { style, label, target, offline: None }
+        Self { style, label, target, offline: None, url: None }
     }
 
     /// Shows an event.
@@ -90,12 +92,16 @@ impl Report {
                 // Where one control session takes over from another nobody was without service.
                 let silent = self.offline.take().is_none() && *again;
                 let url = shown(url);
-                let mut shown = match quiet || silent {
+                let told = self.url.replace(url.clone()).as_ref() == Some(&url);
+                let mut shown = match quiet {
                     true => Output::default(),
-                    false if *again => self.line(&format!("{}: {url}", self.paint("32", "online again"))),
-                    false => self.line(&format!("{}: {url} -> {}", self.paint("32", "online"), self.target)),
+                    false if !told => {
+                        self.line(&format!("{}: {url} -> {}", self.paint("32", "online"), self.target))
+                    }
+                    false if silent => Output::default(),
+                    false => self.line(&format!("{}: {url}", self.paint("32", "online again"))),
                 };
-                if !again {
+                if !told {
                     shown.stdout = format!("{url}\n");
                 }
                 shown
@@ -121,6 +127,10 @@ impl Report {
                 let text = format!("the relay does not take the fresh one: {}", shown(error));
                 self.line(&format!("{}: {text}", self.paint("31", "token")))
             }
+            Event::Token(news @ TokenNews::Needed(_)) => {
+                self.line(&format!("{}: {}", self.paint("33", "token"), shown(&token_news(news))))
+            }
+            Event::Token(news) if !quiet => self.line(&format!("token: {}", token_news(news))),
             Event::Ended(end) if end.exit_code() != 0 => {
                 self.line(&format!("{}: {}", self.paint("31", "adit"), shown(&end.to_string())))
             }
@@ -220,6 +230,14 @@ impl Report {
                 let fields = json!({ "accepted": accepted, "expires_in_ms": expires_in, "error": error });
                 self.object("auth", fields)
             }
+            Event::Token(news) => {
+                let kind = match news {
+                    TokenNews::Needed(_) => "needed",
+                    TokenNews::Fresh => "fresh",
+                    TokenNews::Last => "last",
+                };
+                self.object("token", json!({ "kind": kind, "text": token_news(news) }))
+            }
             Event::Ended(end) => {
                 let kind = match end {
                     End::Stopped => "stopped",
@@ -258,6 +276,14 @@ fn connection(connected: &Connected) -> String {
     let viewer: String = visible(viewer.as_deref().unwrap_or("a viewer")).chars().take(60).collect();
     let end = if *whole { "" } else { " (cut off)" };
     format!("{viewer:<41} {:>7}    {} in, {} out{end}", elapsed(*duration), size(*bytes_in), size(*bytes_out))
+}
+
+fn token_news(news: &TokenNews) -> String {
+    match news {
+        TokenNews::Needed(reason) => format!("{reason}; waiting for one on stdin"),
+        TokenNews::Fresh => "there is a fresh one; it counts from the next registration on".to_owned(),
+        TokenNews::Last => "there will be no other one, as stdin has ended".to_owned(),
+    }
 }
 
 /// Queries hold tokens and words of viewers, and what is shown here ends up in files.

@@ -35,7 +35,7 @@ const BUFFER: usize = 1024 * 1024;
 /// Bytes of a message to a relay of the base protocol, which may gather each message before it passes it on.
 const BASE_MESSAGE: usize = 256 * 1024;
 /// The relay judges when an exchange has been idle for too long; this only bounds a relay that never does.
-const IDLE: Duration = Duration::from_secs(24 * 3600);
+pub(super) const IDLE: Duration = Duration::from_secs(24 * 3600);
 /// For the relay to take the last bytes: closing before would discard what is under way.
 const LINGER: Duration = Duration::from_secs(5);
 /// For the head of a request that gets our own answer.

@@ -63,7 +63,7 @@ pub(super) fn html(text: &str) -> String {
 }
 
 /// `text` as one segment or value of a URL (RFC 3986, unreserved characters stay).
-pub(super) fn percent_encode(text: &str) -> String {
+pub fn percent_encode(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             out.push(char::from(byte));
@@ -89,12 +89,14 @@ pub fn size(bytes: u64) -> String {
     if value < 9.95 { format!("{value:.1} {}", UNITS[unit]) } else { format!("{value:.0} {}", UNITS[unit]) }
 }
 
-/// A time that passed: `3ms`, `1.2s`, `2m5s`.
+/// A time that passed: `3ms`, `1.2s`, `2m5s`, `3h12m`, `4d3h`.
 pub fn elapsed(duration: Duration) -> String {
     match duration.as_millis() {
         millis @ 0..1000 => format!("{millis}ms"),
         millis @ 1000..60_000 => format!("{:.1}s", millis as f64 / 1000.0),
-        millis => format!("{}m{}s", millis / 60_000, millis / 1000 % 60),
+        millis @ 60_000..3_600_000 => format!("{}m{}s", millis / 60_000, millis / 1000 % 60),
+        millis @ 3_600_000..86_400_000 => format!("{}h{}m", millis / 3_600_000, millis / 60_000 % 60),
+        millis => format!("{}d{}h", millis / 86_400_000, millis / 3_600_000 % 24),
     }
 }
 
@@ -126,7 +128,14 @@ mod tests {
         {
             assert_eq!(size(bytes), text);
         }
-        for (millis, text) in [(0, "0ms"), (999, "999ms"), (1250, "1.2s"), (125_000, "2m5s")] {
+        for (millis, text) in [
+            (0, "0ms"),
+            (999, "999ms"),
+            (1250, "1.2s"),
+            (125_000, "2m5s"),
+            (3_600_000, "1h0m"),
+            (273_600_000, "3d4h"),
+        ] {
             assert_eq!(elapsed(Duration::from_millis(millis)), text);
         }
     }

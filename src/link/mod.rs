@@ -13,8 +13,36 @@ use std::time::Duration;
 use tokio::task::coop::unconstrained;
 
 use crate::proto::api::Proto;
+use crate::proto::message::Level;
 use crate::stream::Duplex;
 use sockets::Load;
+
+/// What a client speaks with the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    /// The two-socket protocol at one of its levels (`protocol.md`).
+    Sockets(Level),
+    /// One WebSocket with many streams in it, as Taskcluster's workers have it (`docs/taskcluster.md`).
+    Wsmux,
+}
+
+impl Speaks {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Sockets(Level::Base), Self::Sockets(Level::Two), Self::Wsmux];
+
+    /// As operators read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sockets(level) => level.as_str(),
+            Self::Wsmux => "wsmux",
+        }
+    }
+
+    /// Whether it is told that the relay goes, before it does.
+    pub fn is_told_of_drains(self) -> bool {
+        self == Self::Sockets(Level::Two)
+    }
+}
 
 /// What a front needs of the stream it asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +91,7 @@ pub struct Rejection {
 pub type Rejected = Pin<Box<dyn Future<Output = Rejection> + Send>>;
 
 /// The future of [`Link::open`].
-pub type Opening<'a> = Pin<Box<dyn Future<Output = Result<Lane, OpenError>> + Send + 'a>>;
+pub type Opening<'a, T = Lane> = Pin<Box<dyn Future<Output = Result<T, OpenError>> + Send + 'a>>;
 
 /// A way to open byte streams to one target.
 pub trait Link: Send + Sync {

@@ -100,6 +100,10 @@ impl Default for Limits {
     }
 }
 
+/// After a failed accept (out of descriptors), so that the loop does not spin.
+#[doc(hidden)]
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// What operators see of clients.
 #[doc(hidden)]
 pub mod pulse {
@@ -177,7 +181,7 @@ pub mod admin {
     pub const AT_ONCE: usize = 2;
     /// Orders of rows that are remembered as long as the rows are.
     pub const ORDERS: usize = 32;
-    /// New events that one message of a stream has at most.
+    /// Events that one message of a stream has at most: the newest, as the first message has those from before it.
     pub const EVENTS: usize = 50;
 }
 
@@ -215,6 +219,8 @@ pub mod acme {
     pub const RETRY_MOST: Duration = Duration::from_secs(6 * 3600);
     /// Certificates are looked at this often, and when one is due.
     pub const LOOK_EVERY: Duration = Duration::from_secs(3600);
+    /// Bytes of an answer of the authority; a certificate with its chain has under 20 KiB.
+    pub const ANSWER_BYTES: usize = 1024 * 1024;
     /// For one call of the authority.
     pub const CALL_WAIT: Duration = Duration::from_secs(30);
     /// For the authority to look and to issue.
@@ -398,8 +404,13 @@ pub mod wsmux {
     /// Pieces of at least this size are kept as they came; smaller ones are gathered, as each keeps all that was read with
     /// it in memory.
     pub const KEPT_AS_IT_CAME: usize = 16 * 1024;
-    /// Bytes read at one go. It is also what one piece can keep in memory.
-    pub const READ: usize = 64 * 1024;
+    /// Bytes read at one go, which is also what one piece can keep in memory, while little waits: as much as of a data
+    /// socket, as that is what makes it quick.
+    pub const READ: usize = 1024 * 1024;
+    /// And while more than the part [`LITTLE`] of what may be held waits: four times the smallest piece that is kept.
+    pub const READ_BESIDE_MUCH: usize = 64 * 1024;
+    /// Pieces out of large reads can keep no more in memory than may be held anyway.
+    pub const LITTLE: usize = 64;
     /// Between two pings.
     pub const PING_EVERY: Duration = Duration::from_secs(20);
     /// An end that sends, but no pong in so many pings, is not taken for alive any more: its pongs may be behind megabytes
@@ -421,6 +432,13 @@ pub mod wsmux {
     pub const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
     /// Whoever looks at the time so much too late was stopped itself, and does not hold it against the other end.
     pub const LATE: Duration = Duration::from_secs(5);
+    /// What the relay holds of one session, in place of [`HELD`]: 32 viewers of one worker that all stand still.
+    pub const RELAY_HELD: usize = 128 * 1024 * 1024;
+    /// What runs in the streams of a session whose place another one took may go on for this long: its client may be another
+    /// process that lives.
+    pub const REPLACED_WAIT: Duration = Duration::from_secs(60);
+    /// How often it is looked whether it has ended.
+    pub const REPLACED_LOOK_EVERY: Duration = Duration::from_millis(200);
 }
 
 /// How long a name stays its key's after it was last in use.
@@ -428,6 +446,8 @@ pub mod wsmux {
 pub mod reservation {
     use std::time::Duration;
 
+    /// The id of a worker: operators see for so long that it is gone.
+    pub const WORKER: Duration = Duration::from_secs(10 * 60);
     /// A name that its owner chose.
     pub const CHOSEN: Duration = Duration::from_secs(30 * 24 * 3600);
     /// A name that the relay made up.
@@ -459,8 +479,6 @@ pub mod metrics {
     pub const CONNECTION: Duration = Duration::from_secs(30);
     /// For the page that another scraper has caused.
     pub const WAIT: Duration = Duration::from_secs(10);
-    /// After a failed accept (out of descriptors), so that the loop does not spin.
-    pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 }
 
 /// What a log takes, so that strangers fill neither it nor a disk.
@@ -583,6 +601,32 @@ pub mod policy {
     pub const PASSED: Duration = Duration::from_secs(7 * 24 * 3600);
     /// The button of the page that asks is good for this.
     pub const ASKED: Duration = Duration::from_secs(3600);
+}
+
+/// Workers, which are reached by streams in one WebSocket.
+#[doc(hidden)]
+pub mod worker {
+    use std::time::Duration;
+
+    /// Streams of one session. The relay opens one for each request, and more of them end the session, so there are as many
+    /// as this machine may well have connections for.
+    pub const STREAMS: usize = 4096;
+    /// The relay has ended its direction of a stream, and the target says nothing for so long: both have ended. The wire
+    /// cannot say that a viewer has gone for good, and a target that answers nobody would keep its stream for ever.
+    pub const ANSWER_WAIT: Duration = Duration::from_secs(60);
+    /// The same where the target has ended and the relay says nothing, whose viewer may have a whole window yet to take over
+    /// a slow line.
+    pub const TAKEN_WAIT: Duration = Duration::from_secs(600);
+    /// At a stop, for streams under way: that long Taskcluster's client gives them, too.
+    pub const STOP_WAIT: Duration = Duration::from_secs(2);
+    /// A session that the relay has ended within this was no good one.
+    pub const SHORT_SESSION: Duration = Duration::from_secs(10);
+    /// So many of them in a row mean that somebody else registers under the same id.
+    pub const SHORT_SESSIONS: u32 = 2;
+    /// Whoever fights over an id waits longer each time, up to this.
+    pub const LONGEST_RETRY: Duration = Duration::from_secs(300);
+    /// Bytes of one line that holds a token: more than any relay takes.
+    pub const LINE: usize = 16 * 1024;
 }
 
 /// What a client does to notice a dead relay and to come back.

@@ -15,6 +15,16 @@ pub enum Level {
     Two,
 }
 
+impl Level {
+    /// As operators read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Two => "two",
+        }
+    }
+}
+
 /// What the relay says to a client. A client ignores types and fields that it does not know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]

@@ -26,4 +26,6 @@ pub mod proxy_header;
 #[doc(hidden)]
 pub mod trace;
 #[doc(hidden)]
+pub mod worker;
+#[doc(hidden)]
 pub mod wsmux;

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 /// How fast something may go on, and how far it is.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Pace {
     /// In each `time`.
     units: NonZeroU64,

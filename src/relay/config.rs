@@ -10,12 +10,13 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
+use crate::auth::jwt::WorkerTokens;
 use crate::auth::{Secret, StaticKey};
 use crate::proto::limits::Limits;
 use crate::relay::acme::AcmeConfig;
 use crate::relay::domains::DomainProof;
 use crate::relay::public_url::PublicUrl;
-use crate::relay::tls::Pair;
+use crate::relay::tls::{Certificate, Pair};
 
 pub use syslog::{Facility, SyslogAddress, SyslogConfig, SyslogFormat};
 
@@ -41,6 +42,8 @@ pub struct RelayConfig {
     pub tls_cert: Vec<PathBuf>,
     /// Their private keys, in the same order.
     pub tls_key: Vec<PathBuf>,
+    /// Certificates with their keys beside those in files, for where there are none. They are never read again.
+    pub tls_given: Vec<Certificate>,
     /// How certificates are ordered, if they are.
     pub acme: AcmeConfig,
     /// Whoever comes without TLS to a relay whose public URL is https is led there.
@@ -93,6 +96,8 @@ pub struct RelayConfig {
     /// Secrets of which tokens are taken, the newest first; none: no tokens. At most
     /// [`MAX_SECRETS`](crate::auth::jwt::MAX_SECRETS), each of at least 32 bytes.
     pub jwt_secrets: Vec<Secret>,
+    /// Whom workers of Taskcluster are let in by; `None`: none are.
+    pub worker_tokens: Option<WorkerTokens>,
     /// Limits and deadlines.
     pub limits: Limits,
 }
@@ -104,6 +109,7 @@ impl Default for RelayConfig {
             listen_tls: Vec::new(),
             tls_cert: Vec::new(),
             tls_key: Vec::new(),
+            tls_given: Vec::new(),
             acme: AcmeConfig::default(),
             https_redirect: true,
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)),
@@ -129,6 +135,7 @@ impl Default for RelayConfig {
             log_exchanges: false,
             static_keys: Vec::new(),
             jwt_secrets: Vec::new(),
+            worker_tokens: None,
             limits: Limits::default(),
         }
     }
@@ -165,7 +172,7 @@ impl RelayConfig {
 
     /// Whether the relay speaks TLS itself.
     pub fn has_tls(&self) -> bool {
-        !self.tls_cert.is_empty() || self.acme.is_wanted()
+        !self.tls_cert.is_empty() || !self.tls_given.is_empty() || self.acme.is_wanted()
     }
 
     /// Names of the relay itself that an authority can look for.

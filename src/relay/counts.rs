@@ -132,7 +132,6 @@ fn count(shared: &Shared, tasks: usize) -> Counts {
         }
     }
     let (tunnels, tunnels_by_id) = registry.counts();
-    let standby = pending.standby();
     Counts {
         descriptors: descriptors(),
         memory_bytes: memory(),
@@ -146,9 +145,9 @@ fn count(shared: &Shared, tasks: usize) -> Counts {
         client_tasks: shared.sessions.len(),
         sessions: pending.sessions(),
         control_sockets: open.control_sockets.get(),
-        data_sockets_in_use: open.data_sockets.get().saturating_sub(idle + standby),
+        data_sockets_in_use: shared.in_use(idle),
         idle_data_sockets: idle,
-        standby_data_sockets: standby,
+        standby_data_sockets: pending.standby(),
         pinned_data_sockets: open.pinned.get(),
         pending: pending.announced(),
         waiting: pending.waiting(),

@@ -129,6 +129,12 @@ pub fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|net| net.contains(&peer))
 }
 
+/// Whether `peer` is a trusted proxy that says that its viewer came by https.
+pub fn says_https(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> bool {
+    let told = headers.get(&FORWARDED_PROTO);
+    told.is_some_and(|told| told.as_bytes().eq_ignore_ascii_case(b"https")) && is_trusted(peer, trusted)
+}
+
 /// Whose request it is: the peer's, or, where that is a trusted proxy, that of the address farthest to the right in
 /// `X-Forwarded-For` that is none. What stands left of it was written by strangers. Always the canonical form: an IPv4
 /// address that is mapped into IPv6 is the IPv4 one.

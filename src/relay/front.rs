@@ -22,8 +22,9 @@ use super::grpc;
 use super::multiplex::StreamBody;
 use super::proxy;
 use super::reach;
-use super::route::{Route, is_valid_host};
+use super::route::{PATH_PREFIX, Route, is_valid_host};
 use super::secure;
+use super::taskcluster::{self, Asked};
 use super::viewer::{Busy, Connection};
 use crate::proto::limits::{Limits, turn};
 use crate::random::fraction;
@@ -155,6 +156,16 @@ async fn answer(
     }
     match route {
         Route::Host(_) | Route::Path(_) if shared.ending.is_stopping() => Err(Cause::Draining),
+        Route::Own if let Some(asked) = taskcluster::asked(shared, &request) => {
+            let Asked::Viewer(id) = asked else {
+                if let Some(record) = record.take() {
+                    record.discard();
+                }
+                return Ok(Box::pin(taskcluster::answer(shared, connection, asked, request)).await);
+            };
+            let tunnel = taskcluster::tunnel(shared, &id)?;
+            proxy::forward(shared, connection, tunnel, Some(id.len() + 1), &host, request, record).await
+        }
         Route::Own => {
             // Calls of clients are no exchanges of viewers, and one of them is behind each of these.
             if let Some(record) = record.take() {
@@ -164,12 +175,25 @@ async fn answer(
         }
         Route::Nobody => Err(Cause::NoSuchTunnel),
         Route::Host(name) => {
-            let tunnel = reach::tunnel(shared, &name).await.ok_or(Cause::NoSuchTunnel)?;
+            let tunnel = match reach::tunnel(shared, &name).await {
+                Some(tunnel) => tunnel,
+                None if shared.config.worker_tokens.is_some() => taskcluster::tunnel(shared, &name)?,
+                None => return Err(Cause::NoSuchTunnel),
+            };
             proxy::forward(shared, connection, tunnel, None, &host, request, record).await
         }
         Route::Path(name) => {
             let tunnel = reach::tunnel(shared, &name).await.ok_or(Cause::NoSuchTunnel)?;
-            proxy::forward(shared, connection, tunnel, Some(name.len()), &host, request, record).await
+            proxy::forward(
+                shared,
+                connection,
+                tunnel,
+                Some(PATH_PREFIX.len() + name.len()),
+                &host,
+                request,
+                record,
+            )
+            .await
         }
     }
 }

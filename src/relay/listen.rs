@@ -4,7 +4,6 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyper::server::conn::{http1, http2};
@@ -24,14 +23,12 @@ use super::tls::{ALPN_H2, Hello, Tls};
 use super::viewer::{Connection, Peer, Security, Verdict, ViewerIo, watch};
 use super::{Shared, forward, front, reach, tcp};
 use crate::proto::api::Proto;
-use crate::proto::limits::{Limits, read, viewer};
+use crate::proto::limits::{ACCEPT_PAUSE, Limits, read, viewer};
 use crate::stream::any::AnyStream;
 use crate::tunnel::Tunnel;
 
 /// How every HTTP/2 connection with prior knowledge begins; no HTTP/1 method does.
 const HTTP2_PREFACE: &[u8] = b"PRI ";
-/// After a failed accept (out of descriptors), so that the loop does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a viewer with a slow head reads.
 const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";

@@ -2,9 +2,11 @@
 
 pub mod config;
 
+mod accept;
 pub mod acme;
 mod admin;
 mod api;
+mod attached;
 mod carry;
 mod counts;
 mod crowd;
@@ -16,11 +18,13 @@ mod exchange;
 mod extended;
 mod fetch;
 mod forward;
+mod fresh;
 mod front;
 mod grpc;
 mod handover;
 mod listen;
 mod multiplex;
+mod object;
 mod observe;
 #[doc(hidden)]
 pub mod onward;
@@ -42,6 +46,7 @@ mod secure;
 mod shared;
 #[doc(hidden)]
 pub mod spans;
+mod taskcluster;
 mod tcp;
 pub mod tls;
 mod unix;

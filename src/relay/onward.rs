@@ -9,10 +9,11 @@ use super::forward::{
     FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PREFIX, FORWARDED_PROTO, HopByHop, VIA, takes_trailers,
 };
 use super::own_cookies;
-use super::policy::is_cookie;
-use super::route::PATH_PREFIX;
 use crate::proto::http1::{RequestBody, RequestHead, cookie_line, head_end, header_line, request_head};
 use crate::tunnel::policy::Policy;
+
+/// The path as the viewer wrote it, as websocktunnel tells it.
+const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-websocktunnel-original-path");
 
 /// What the relay knows of a request beside its headers.
 pub struct Onward<'a> {
@@ -42,9 +43,31 @@ pub struct Onward<'a> {
     pub upgrade: Option<&'a HeaderValue>,
     /// What the tunnel's owner wants changed.
     pub policy: Option<&'a Policy>,
+    /// The path as it came, for a worker of Taskcluster.
+    pub original_path: Option<&'a str>,
 }
 
-impl Onward<'_> {
+impl<'a> Onward<'a> {
+    /// A GET of `/` at `host`, of whom nothing is known: what tests, benches and fuzz targets begin with.
+    pub fn plain(host: &'a HeaderValue, via: &'a HeaderValue) -> Self {
+        Self {
+            method: &Method::GET,
+            target: "/",
+            prefix: None,
+            host,
+            told: None,
+            peer: "192.0.2.1",
+            trusted: false,
+            secure: false,
+            via,
+            guarded: false,
+            body: RequestBody::None,
+            upgrade: None,
+            policy: None,
+            original_path: None,
+        }
+    }
+
     /// The head with its empty line, for a request that came with `headers`.
     pub fn head(&self, headers: &HeaderMap) -> BytesMut {
         let mut head = BytesMut::with_capacity(512 + self.target.len());
@@ -126,7 +149,7 @@ impl Onward<'_> {
         if !asks && !own_cookies::are_in(headers) {
             return Cookies::All;
         }
-        let is_own = |pair: &[u8]| own_cookies::is_one(pair) || (asks && is_cookie(pair));
+        let is_own = |pair: &[u8]| own_cookies::is_one(pair) || (asks && own_cookies::is_interstitial(pair));
         own_cookies::without(headers, is_own).map_or(Cookies::None, Cookies::Some)
     }
 
@@ -136,6 +159,7 @@ impl Onward<'_> {
         match name.as_str() {
             "host" | "content-length" | "cookie" | "x-forwarded-for" => true,
             "authorization" if self.guarded => true,
+            "x-websocktunnel-original-path" => self.original_path.is_some(),
             "x-forwarded-prefix" => !self.trusted || self.prefix.is_some(),
             "forwarded" | "x-real-ip" | "x-forwarded-proto" | "x-forwarded-host" => !self.trusted,
             _ => self.policy.is_some_and(|policy| policy.request.removes(name)),
@@ -159,6 +183,9 @@ impl Onward<'_> {
         if let Some(prefix) = self.prefix {
             line(&FORWARDED_PREFIX, prefix.as_bytes());
         }
+        if let Some(path) = self.original_path {
+            line(&ORIGINAL_PATH, path.as_bytes());
+        }
     }
 }
 
@@ -178,11 +205,11 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 }
 
 /// The path prefix that the target does not see, and what it sees: as raw as it came, nothing in it is decoded.
-/// `by_path`: the request came by path, and the name in it is this long.
+/// `by_path`: the request came by path, and the prefix is this long.
 pub fn split_target(target: &str, by_path: Option<usize>) -> (Option<&str>, Cow<'_, str>) {
     let (prefix, rest) = match by_path {
-        Some(name) => {
-            let (prefix, rest) = target.split_at(PATH_PREFIX.len() + name);
+        Some(length) => {
+            let (prefix, rest) = target.split_at(length);
             (Some(prefix), rest)
         }
         None => (None, target),
@@ -199,7 +226,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::config::RelayConfig;
-    use super::super::route::{Route, Routes, is_valid_host};
+    use super::super::route::{PATH_PREFIX, Route, Routes, is_valid_host};
     use super::*;
 
     fn routes(base: Option<&str>) -> Routes {
@@ -266,21 +293,7 @@ mod tests {
         ] {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let stranger = Onward {
-            method: &Method::GET,
-            target: "/",
-            prefix: None,
-            host: &host,
-            told: None,
-            peer: "9.9.9.9",
-            trusted: false,
-            secure: false,
-            via: &via,
-            guarded: false,
-            body: RequestBody::None,
-            upgrade: None,
-            policy: None,
-        };
+        let stranger = Onward { peer: "9.9.9.9", ..Onward::plain(&host, &via) };
         let text = |onward: &Onward<'_>| String::from_utf8(onward.head(&headers).to_vec()).unwrap();
         let begin = "GET / HTTP/1.1\r\nHost: web.example\r\n";
         assert_eq!(
@@ -303,21 +316,7 @@ mod tests {
     #[test]
     fn cookies_of_the_dashboard_stay_here_whatever_the_target_speaks() {
         let (host, via) = (HeaderValue::from_static("web.example"), HeaderValue::from_static("r1"));
-        let onward = Onward {
-            method: &Method::GET,
-            target: "/",
-            prefix: None,
-            host: &host,
-            told: None,
-            peer: "9.9.9.9",
-            trusted: false,
-            secure: false,
-            via: &via,
-            guarded: false,
-            body: RequestBody::None,
-            upgrade: None,
-            policy: None,
-        };
+        let onward = Onward { peer: "9.9.9.9", ..Onward::plain(&host, &via) };
         for (lines, rest) in [
             (&["a=1; adit_session=x", "__Host-adit_session=y; b=2"][..], &["a=1; b=2"][..]),
             (&["adit_session=x"], &[]),
@@ -377,7 +376,7 @@ mod tests {
             let target = format!("/t/{name}{rest}");
             let Route::Path(routed) = routes(None).route("anything", &target) else { panic!("{target}") };
             prop_assert_eq!(&routed, &name.to_ascii_lowercase());
-            let (prefix, seen) = split_target(&target, Some(routed.len()));
+            let (prefix, seen) = split_target(&target, Some(PATH_PREFIX.len() + routed.len()));
             prop_assert_eq!(prefix, Some(&*format!("/t/{name}")));
             prop_assert_eq!(seen, if rest.starts_with('/') { rest } else { format!("/{rest}") });
         }
@@ -397,16 +396,10 @@ mod tests {
                 method: &method,
                 target: &target,
                 prefix: by_path.then_some("/t/web"),
-                host: &host,
-                told: None,
-                peer: "192.0.2.1",
-                trusted: false,
-                secure: false,
-                via: &via,
                 guarded: true,
                 body,
                 upgrade: upgrade.as_ref(),
-                policy: None,
+                ..Onward::plain(&host, &via)
             };
             let head = onward.head(&headers);
             let mut lines = [httparse::EMPTY_HEADER; 64];

@@ -1,5 +1,6 @@
 //! One request through a tunnel: policy, a lane, the exchange, and what the viewer gets of it.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,7 @@ use crate::proto::limits::reuse;
 use crate::proto::proxy_header;
 use crate::tunnel::{Spec, Tunnel};
 
-/// Forwards `request` to the target of `tunnel`. `by_path`: it came by path, and the name in it is this long. `record` is
+/// Forwards `request` to the target of `tunnel`. `by_path`: it came by path, and the prefix in it is this long. `record` is
 /// taken along with the response.
 pub async fn forward(
     shared: &Arc<Shared>,
@@ -98,6 +99,10 @@ pub async fn forward(
     let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let (prefix, target) = split_target(target, by_path);
     let protocols = wanted.as_ref().map(|wanted| wanted.protocols.clone());
+    let original_path = tunnel.is_worker().then(|| match by_path {
+        Some(_) => Cow::Borrowed(parts.uri.path()),
+        None => Cow::Owned(format!("{}{}", tunnel.name, parts.uri.path())),
+    });
     let onward = Onward {
         method: &parts.method,
         target: &target,
@@ -112,6 +117,7 @@ pub async fn forward(
         body: framing,
         upgrade: protocols.as_ref(),
         policy: spec.policy.as_deref(),
+        original_path: original_path.as_deref(),
     };
     if spec.http2 {
         let asked = multiplex::Asked {

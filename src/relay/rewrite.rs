@@ -57,6 +57,10 @@ pub fn response_headers(headers: &mut HeaderMap, address: Address<'_>) {
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         let moved = headers.get(&name).and_then(|value| {
             let path = path_at_target(value.as_bytes(), address)?;
+            if is_below(path, prefix) {
+                // The target knows where it is, by X-Forwarded-Prefix.
+                return None;
+            }
             // Without its slash, relative links would lead out of the tunnel.
             let slash: &[u8] = if path.starts_with(b"/") { b"" } else { b"/" };
             HeaderValue::from_bytes(&[prefix.as_bytes(), slash, path].concat()).ok()
@@ -65,6 +69,12 @@ pub fn response_headers(headers: &mut HeaderMap, address: Address<'_>) {
             headers.insert(name, moved);
         }
     }
+}
+
+/// Whether the path begins with the prefix as a whole.
+fn is_below(path: &[u8], prefix: &str) -> bool {
+    let rest = path.strip_prefix(prefix.as_bytes());
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'/' | b'?' | b'#')))
 }
 
 /// The path of a redirect that stays at the target: an absolute path, or a URL that names the target's host. Targets
@@ -114,6 +124,7 @@ fn rewrite_cookie(cookie: &[u8], address: Address<'_>) -> Vec<u8> {
         if let (true, Some(prefix)) = (name.eq_ignore_ascii_case(b"path"), address.prefix) {
             has_path = true;
             let path: &[u8] = if value.starts_with(b"/") { value } else { b"/" };
+            let prefix = if is_below(path, prefix) { "" } else { prefix };
             out.extend([b"; Path=", prefix.as_bytes(), path].concat());
             continue;
         }

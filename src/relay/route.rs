@@ -8,7 +8,7 @@ use http::uri::Authority;
 
 use super::config::RelayConfig;
 use crate::proto::api::Proto;
-use crate::tunnel::{Domains, Tunnel};
+use crate::tunnel::{Domains, Tunnel, WORKER};
 
 /// The path under which tunnels are reached on the relay's own hosts.
 pub const PATH_PREFIX: &str = "/t/";
@@ -84,6 +84,9 @@ impl Routes {
 
     /// Where viewers reach the tunnel `name`.
     pub fn url_of(&self, name: &str) -> String {
+        if name.starts_with(WORKER) {
+            return format!("{}{name}", self.public_url);
+        }
         let Some(base) = &self.base_domain else { return format!("{}{PATH_PREFIX}{name}", self.public_url) };
         self.url_at(format_args!("{name}.{base}"))
     }

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderValue, Uri};
 
 use super::Shared;
 use super::errors::Cause;
-use super::forward::{FORWARDED_PROTO, is_trusted};
+use super::forward::says_https;
 use super::route::{Route, split_host};
 use super::viewer::{Connection, Security};
 
@@ -69,10 +69,7 @@ fn is_same_tenant(shared: &Shared, asked: &Route<'_>, route: &Route<'_>) -> bool
 
 /// Whether the viewer has TLS, with us or with a trusted proxy that says so.
 pub fn is_by_https(shared: &Shared, connection: &Connection, headers: &HeaderMap) -> bool {
-    let told = headers.get(FORWARDED_PROTO);
-    connection.is_secure()
-        || (told.is_some_and(|told| told.as_bytes().eq_ignore_ascii_case(b"https"))
-            && is_trusted(connection.remote.ip(), &shared.config.trusted_proxies))
+    connection.is_secure() || says_https(connection.remote.ip(), headers, &shared.config.trusted_proxies)
 }
 
 /// The same place by https, built from names that we know; never from what the viewer says of its host.

@@ -70,6 +70,11 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Data sockets that carry an exchange, where so many are `idle` between two.
+    pub fn in_use(&self, idle: usize) -> usize {
+        self.open.data_sockets.get().saturating_sub(idle + self.pending.standby())
+    }
+
     /// Runs `task` among those that the end of the relay waits for, until it cuts what still runs.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(self.ending.cut.clone().run_until_cancelled_owned(task));

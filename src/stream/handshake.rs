@@ -113,8 +113,15 @@ pub struct Opened<IO> {
     pub io: IO,
     /// What came behind the handshake.
     pub already: BytesMut,
+    /// The headers of the 101.
+    pub headers: HeaderMap,
+}
+
+impl<IO> Opened<IO> {
     /// The subprotocol that the server chose.
-    pub protocol: Option<HeaderValue>,
+    pub fn protocol(&self) -> Option<&HeaderValue> {
+        self.headers.get(header::SEC_WEBSOCKET_PROTOCOL)
+    }
 }
 
 /// Asks for a WebSocket at `uri` (path and query are used, and the authority as Host) over the connected `io`.
@@ -138,7 +145,7 @@ where
     all.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     all.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     all.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::from_str(&key).map_err(|_| ConnectError::BadAnswer)?);
-    let response = sender.send_request(request).await?;
+    let mut response = sender.send_request(request).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(refused(response).await);
     }
@@ -146,10 +153,10 @@ where
     if accept.is_none_or(|accept| !is_accepted(&key, accept)) {
         return Err(ConnectError::BadAnswer);
     }
-    let protocol = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL).cloned();
+    let headers = std::mem::take(response.headers_mut());
     let upgraded = hyper::upgrade::on(response).await?;
     let parts = upgraded.downcast::<TokioIo<IO>>().map_err(|_| ConnectError::BadAnswer)?;
-    Ok(Opened { io: parts.io.into_inner(), already: left_over(&parts.read_buf), protocol })
+    Ok(Opened { io: parts.io.into_inner(), already: left_over(&parts.read_buf), headers })
 }
 
 async fn refused(response: Response<Incoming>) -> ConnectError {

@@ -2,10 +2,13 @@
 
 #[cfg(any(feature = "client", feature = "relay"))]
 pub mod any;
+#[cfg(any(feature = "client", feature = "relay"))]
+pub mod call;
 #[cfg(feature = "relay")]
 pub mod courier;
 #[cfg(feature = "relay")]
 pub mod descriptors;
+mod frames;
 pub mod handshake;
 pub mod messages;
 pub mod read;

@@ -35,7 +35,31 @@ impl ReadBuffer {
         cx: &mut Context<'_>,
         source: Pin<&mut R>,
     ) -> Poll<io::Result<usize>> {
-        self.size.poll_read(cx, source, &mut self.bytes, usize::MAX)
+        self.poll_read_some(cx, source, usize::MAX)
+    }
+
+    /// The same, of `most` bytes at most.
+    pub fn poll_read_some<R: AsyncRead + ?Sized>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: Pin<&mut R>,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.size.poll_read(cx, source, &mut self.bytes, most)
+    }
+
+    /// Reads and throws away until the source ends or fails: ready then.
+    pub fn poll_discard<R: AsyncRead + ?Sized>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut source: Pin<&mut R>,
+    ) -> Poll<()> {
+        loop {
+            self.bytes.clear();
+            if !matches!(ready!(self.poll_read_from(cx, source.as_mut())), Ok(1..)) {
+                return Poll::Ready(());
+            }
+        }
     }
 
     /// Gives large buffers back if nothing is buffered.

@@ -89,6 +89,16 @@ impl Splice {
         if ended { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
+    /// Whether the socket has ended, and the duplex was told.
+    pub fn inward_ended(&self) -> bool {
+        matches!(self.inward, Inward::Ended)
+    }
+
+    /// Whether the duplex has ended, and the socket was told.
+    pub fn outward_ended(&self) -> bool {
+        self.outward.shut
+    }
+
     /// Goes on to the end, as [`splice`] does. After each turn `note` is told what was moved in all. May be dropped and
     /// called again without a loss.
     pub async fn run<S, D>(

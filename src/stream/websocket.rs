@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Duplex;
+use super::frames::{mask, put_frame};
 use super::read::{ReadBuffer, ReadSize};
 use super::turn::give_way;
 use crate::proto::close;
@@ -200,26 +201,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// Throws away what still comes until the transport ends: one that is dropped with something unread in it is reset,
     /// and what was sent last may be lost. The caller sets the deadline.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            self.input.bytes.clear();
-            if !matches!(ready!(self.input.poll_read_from(cx, Pin::new(&mut self.io))), Ok(1..)) {
-                return Poll::Ready(());
-            }
-        }
-    }
-
-    fn mask(&self) -> Option<[u8; 4]> {
-        (self.role == Role::Client).then(random_mask)
+        self.input.poll_discard(cx, Pin::new(&mut self.io))
     }
 
     fn queue_frame(&mut self, opcode: Opcode, payload: &[u8]) {
-        let mask = self.mask();
-        self.output.extend_from_slice(HeaderBytes::new(opcode, true, payload.len(), mask).as_ref());
-        let start = self.output.len();
-        self.output.extend_from_slice(payload);
-        if let Some(mask) = mask {
-            apply_mask(&mut self.output[start..], mask, 0);
-        }
+        put_frame(&mut self.output, self.role, opcode, payload);
     }
 
     fn queue_close(&mut self, code: u16) {
@@ -306,17 +292,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 }
 
-/// A mask that nobody outside can foresee (RFC 6455, section 10.3): a keyed hash of a counter, the key random.
-pub(super) fn random_mask() -> [u8; 4] {
-    use std::hash::{BuildHasher, RandomState};
-    use std::sync::LazyLock;
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let hash = SEED.hash_one(COUNT.fetch_add(1, Ordering::Relaxed)).to_ne_bytes();
-    [hash[0], hash[1], hash[2], hash[3]]
-}
-
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for WebSocket<S> {
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         if !self.leftover.is_empty() {
@@ -346,7 +321,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for WebSocket<S> {
                 return other;
             }
         };
-        let mask = self.mask();
+        let mask = mask(self.role);
         if let Some(mask) = mask {
             apply_mask(&mut self.output[MAX_HEADER..], mask, 0);
         }

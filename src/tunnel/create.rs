@@ -313,6 +313,28 @@ impl Spec {
         Ok((spec, name))
     }
 
+    /// What a worker of Taskcluster has: HTTP, at whatever it joins its streams to.
+    pub(super) fn of_worker() -> Self {
+        Self {
+            chosen: true,
+            local_port: 0,
+            ttl: None,
+            device_name: None,
+            source: Some("taskcluster".to_owned()),
+            host_header: None,
+            reuse: true,
+            http2: false,
+            replica: None,
+            auth: None,
+            domains: Vec::new(),
+            policy: None,
+            proto: Proto::Http,
+            port: None,
+            proxy_protocol: None,
+            asked: None,
+        }
+    }
+
     /// The policy that the last creation asked for.
     fn asked(&self) -> Option<&Policy> {
         self.asked.as_ref().unwrap_or(&self.policy).as_deref()

@@ -4,8 +4,6 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Mutex;
 
-use tokio::sync::watch;
-
 use super::{Tunnel, unix_ms};
 use crate::proto::limits::events::{KEPT, REFUSALS_KEPT};
 use crate::sync::lock;
@@ -119,11 +117,8 @@ impl Event {
 }
 
 /// The last events. Refusals are kept apart: there may be any number of them in a second.
-pub struct Events {
-    kept: Mutex<Kept>,
-    /// The number of the newest.
-    newest: watch::Sender<u64>,
-}
+#[derive(Default)]
+pub struct Events(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
@@ -132,16 +127,10 @@ struct Kept {
     refusals: VecDeque<Event>,
 }
 
-impl Default for Events {
-    fn default() -> Self {
-        Self { kept: Mutex::default(), newest: watch::Sender::new(0) }
-    }
-}
-
 impl Events {
     /// Adds one; the oldest of its sort may go for it.
     pub fn add(&self, event: Event) {
-        let mut kept = lock(&self.kept);
+        let mut kept = lock(&self.0);
         kept.newest += 1;
         let number = kept.newest;
         let (events, most) = match event.kind {
@@ -152,13 +141,11 @@ impl Events {
             events.pop_front();
         }
         events.push_back(Event { number, ..event });
-        // Under the lock, so that it never goes back.
-        self.newest.send_replace(number);
     }
 
     /// Those that `wanted` picks, newest first, but no more than `most`, with the number of all that it picks.
     pub fn find(&self, wanted: impl Fn(&Event) -> bool, skip: usize, most: usize) -> (Vec<Event>, usize) {
-        let kept = lock(&self.kept);
+        let kept = lock(&self.0);
         let (mut others, mut refusals) =
             (kept.others.iter().rev().peekable(), kept.refusals.iter().rev().peekable());
         let (mut found, mut count) = (Vec::new(), 0);
@@ -178,9 +165,9 @@ impl Events {
         }
     }
 
-    /// Tells when there is another one.
-    pub fn watch(&self) -> watch::Receiver<u64> {
-        self.newest.subscribe()
+    /// The number of the newest; 0: there was none.
+    pub fn newest(&self) -> u64 {
+        lock(&self.0).newest
     }
 }
 
@@ -199,7 +186,7 @@ mod tests {
         assert_eq!((kinds, all), (vec![Kind::Disconnected, Kind::Refused, Kind::Refused], REFUSALS_KEPT + 2));
         let (found, all) = events.find(|event| event.kind == Kind::Connected, 0, 10);
         assert_eq!((found[0].number, all), (1, 1));
-        assert_eq!(*events.watch().borrow(), REFUSALS_KEPT as u64 + 12);
+        assert_eq!(events.newest(), REFUSALS_KEPT as u64 + 12);
         assert!(events.find(|event| event.kind == Kind::Connected, 1, 10).0.is_empty());
     }
 

@@ -20,6 +20,7 @@ pub use domains::Domains;
 pub use members::Picked;
 pub use ports::{PortError, Ports};
 pub use quota::{Quota, UsedUp, Viewing};
+pub use registry::WORKER;
 pub use registry::{Registry, drain_session};
 pub use serving::{Arrival, Credential, TooMany};
 pub use throttle::{Meter, Metered};
@@ -188,6 +189,9 @@ impl Tunnel {
     /// What is not in the store yet; it counts as saved from now on, see [`Tunnel::not_saved`]. `None` where that is only a
     /// little of its reservation: a relay with thousands of idle clients leaves its disk alone.
     fn take_activity(&self) -> Option<Activity> {
+        if self.is_worker() {
+            return None;
+        }
         let Counters { bytes_in, bytes_out, requests } = self.traffic.take();
         let (last_active, reserved_until) = (self.traffic.last_active(), self.reserved_until());
         let longer = reserved_until - self.reserved_saved.load(Ordering::Relaxed);
@@ -278,7 +282,15 @@ impl Tunnel {
         if self.session().is_some() { Duration::ZERO } else { lock(&self.life).seen.elapsed() }
     }
 
+    /// Whether it is a worker's of Taskcluster: by its path, of no key, and in no store.
+    pub fn is_worker(&self) -> bool {
+        self.name.starts_with(WORKER)
+    }
+
     fn reserved_for(&self) -> Duration {
+        if self.is_worker() {
+            return reservation::WORKER;
+        }
         if self.spec().chosen { reservation::CHOSEN } else { reservation::GENERATED }
     }
 }

@@ -67,10 +67,10 @@ impl Pulses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::message::Level;
+    use crate::link::Speaks;
 
     fn from(host: u8) -> Identity {
-        Identity { address: [10, 0, 0, host].into(), agent: None, level: Level::Two }
+        Identity { address: [10, 0, 0, host].into(), agent: None, speaks: Speaks::Wsmux }
     }
 
     fn after(number: u64, successor_of: Option<Uuid>) -> Arrival {

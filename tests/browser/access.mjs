@@ -1,7 +1,7 @@
 // For everybody: by keyboard alone, on a phone, in the dark, with any eyes, and read aloud.
 
 import assert from 'node:assert/strict';
-import { calm, column, enter, fits, go, judge, open, DASHBOARD, PHONE, run, until } from './shared.mjs';
+import { ALL_BUT_COLOURS, COLOURS, column, DASHBOARD, enter, fits, go, judge, open, PHONE, run, until } from './shared.mjs';
 
 /** Machado, Oliveira and Fernandes (2009), full severity, for linear RGB. */
 const EYES = {
@@ -29,13 +29,12 @@ await run(async (browser) => {
   const light = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
   await page.emulateMedia({ colorScheme: 'dark' });
   assert.notEqual(await page.evaluate(() => getComputedStyle(document.body).backgroundColor), light);
-  await everywhere(page, 'dark');
+  // The same page in other colours, and then in another window.
+  await everywhere(page, 'dark', COLOURS);
   await colours(page, 'dark');
-  calm(page);
   await page.context().close();
   const phone = await enter(browser, '#/fleet', PHONE);
-  await everywhere(phone, 'a phone');
-  calm(phone);
+  await everywhere(phone, 'a phone', ALL_BUT_COLOURS);
 });
 
 async function keyboard(page) {
@@ -88,22 +87,22 @@ async function keyboard(page) {
 }
 
 /** Axe has no complaint, and nothing is wider than the window. */
-async function everywhere(page, where) {
+async function everywhere(page, where, rules = {}) {
   for (const [hash, ready] of [['#/fleet', 'tbody tr'], ['#/tunnels', 'tbody tr'], ['#/events', 'tbody tr'], ['#/keys', 'tbody tr']]) {
     await go(page, hash);
     await page.waitForSelector(`main ${ready}`);
-    await judge(page, `${hash} in ${where}`);
+    await judge(page, `${hash} in ${where}`, rules);
     await fits(page, `${hash} on ${where}`);
     const open = page.locator('tbody a.open').first();
     if (!(await open.count())) continue;
     await open.click();
     await page.waitForSelector('.facts dd:not(:empty)');
-    await judge(page, `a detail of ${hash} in ${where}`);
+    await judge(page, `a detail of ${hash} in ${where}`, rules);
     await fits(page, `a detail of ${hash} on ${where}`);
   }
   await page.locator('#help').click();
   await page.getByRole('dialog').waitFor();
-  await judge(page, `the help in ${where}`);
+  await judge(page, `the help in ${where}`, rules);
   await page.keyboard.press('Escape');
 }
 

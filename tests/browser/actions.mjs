@@ -1,7 +1,7 @@
 // What an operator does, each after a question.
 
 import assert from 'node:assert/strict';
-import { calm, column, enter, go, row, run, until } from './shared.mjs';
+import { column, enter, go, row, run, until } from './shared.mjs';
 
 await run(async (browser) => {
   const page = await enter(browser);
@@ -79,5 +79,4 @@ await run(async (browser) => {
     return ['Disconnected', 'Drained', 'Suspended', 'Resumed', 'Extended', 'Deleted', 'Revoked'].every((kind) => kinds.includes(kind));
   });
   assert.ok(await page.getByRole('link', { name: 'Events' }).first().getAttribute('aria-current'));
-  calm(page);
 });

@@ -1,7 +1,7 @@
 // A client that stands still turns late, then dead, and comes back.
 
 import assert from 'node:assert/strict';
-import { calm, column, enter, row, run, until } from './shared.mjs';
+import { column, enter, row, run, until } from './shared.mjs';
 
 const { CLIENT } = process.env;
 const id = Number(process.env.CLIENT_ID);
@@ -25,5 +25,4 @@ await run(async (browser) => {
   await until('it is back', async () => (await health()) === 'Alive');
   await until('nobody is dead', async () => (await page.innerText('.tile[data-look=dead] .value')) === '0');
   assert.ok(Number(await row(page, CLIENT).locator('[data-column=reconnects]').innerText()) >= 1);
-  calm(page);
 });

@@ -1,7 +1,7 @@
 // Pictures of every view, for docs/dashboard.md.
 
 import { mkdirSync } from 'node:fs';
-import { calm, column, DASHBOARD, enter, go, open, PHONE, run, until } from './shared.mjs';
+import { column, DASHBOARD, enter, go, open, PHONE, run, until } from './shared.mjs';
 
 const DIR = new URL('../../docs/dashboard/', import.meta.url).pathname;
 const WINDOW = { viewport: { width: 1280, height: 860 } };
@@ -39,7 +39,6 @@ await run(async (browser) => {
     await go(page, '#/keys');
     await until('keys', async () => (await column(page, 'name')).length > 0);
     await shoot(page, `keys-${name}`);
-    calm(page);
   }
   await go(light, '#/fleet?health=alive');
   await until('clients', async () => (await column(light, 'tunnel')).length > 10);

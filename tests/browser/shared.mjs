@@ -15,34 +15,40 @@ const PATIENCE = 20_000;
 export const { DASHBOARD, PASSWORD } = process.env;
 export const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
 
-/** Runs `test` with a browser; a wrong end is told with what pages complained of. */
+/** What all pages complained of. */
+const complaints = [];
+
+/** Runs `test` with a browser; it fails, too, when a page complained: of an error, or a breach of its security policy. */
 export async function run(test) {
   // Its sandbox does not work for root, as whom containers run it.
   const args = process.getuid() === 0 ? ['--no-sandbox'] : [];
   const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args });
   try {
     await test(browser);
+  } catch (error) {
+    // Often the reason.
+    complaints.forEach((complaint) => console.error(complaint));
+    throw error;
   } finally {
     await browser.close();
   }
+  assert.deepEqual(complaints, []);
 }
 
-/** A page of its own; errors in it end the test, as do refusals of its security policy. */
+/** A page in a context of its own. */
 export async function open(browser, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, ...options });
   context.setDefaultTimeout(PATIENCE);
   // While somebody works on the pages: the files of a directory in the place of those in the program.
   const { ASSETS } = process.env;
   if (ASSETS) await context.route('**/assets/**', (route) => route.fulfill({ path: join(ASSETS, new URL(route.request().url()).pathname.slice(8)) }));
-  const page = await context.newPage();
-  page.complaints = [];
-  page.on('pageerror', (error) => page.complaints.push(String(error.stack)));
-  page.on('console', (message) => message.text().includes('Content Security Policy') && page.complaints.push(message.text()));
-  page.on('dialog', (dialog) => {
-    page.complaints.push(`a dialog: ${dialog.message()}`);
+  context.on('weberror', (error) => complaints.push(String(error.error().stack)));
+  context.on('console', (message) => message.text().includes('Content Security Policy') && complaints.push(message.text()));
+  context.on('dialog', (dialog) => {
+    complaints.push(`a dialog: ${dialog.message()}`);
     dialog.dismiss();
   });
-  return page;
+  return context.newPage();
 }
 
 /** A page that is logged in, at `hash`. */
@@ -93,16 +99,17 @@ export async function fits(page, where) {
   assert.ok(wide <= window, `${where} is ${wide} px wide in a window of ${window}`);
 }
 
-/** What axe finds wrong. */
-export async function judge(page, where) {
-  await page.evaluate(AXE);
-  const found = await page.evaluate(async () => {
-    const { violations } = await globalThis.axe.run(document, { resultTypes: ['violations'] });
-    return violations.map(({ id, nodes }) => ({ id, nodes: nodes.slice(0, 3).map(({ html, failureSummary }) => `${html} ${failureSummary}`) }));
-  });
-  assert.deepEqual(found, [], where);
-}
+/** The rule of axe that looks at colours, and takes longer than all others together. */
+const CONTRAST = 'color-contrast';
+export const COLOURS = { runOnly: [CONTRAST] };
+export const ALL_BUT_COLOURS = { rules: { [CONTRAST]: { enabled: false } } };
 
-export function calm(page) {
-  assert.deepEqual(page.complaints, []);
+/** What axe finds wrong, by all its rules or by these. */
+export async function judge(page, where, rules = {}) {
+  if (!(await page.evaluate(() => 'axe' in globalThis))) await page.evaluate(AXE);
+  const found = await page.evaluate(async (options) => {
+    const { violations } = await globalThis.axe.run(document, { resultTypes: ['violations'], ...options });
+    return violations.map(({ id, nodes }) => ({ id, nodes: nodes.slice(0, 3).map(({ html, failureSummary }) => `${html} ${failureSummary}`) }));
+  }, rules);
+  assert.deepEqual(found, [], where);
 }

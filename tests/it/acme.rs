@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::certs::{Secure, connect};
 use crate::pebble::{Pebble, Wanted};
 use crate::ports::free_address;
-use crate::program::{Running, adit, keys};
+use crate::program::{Running, relay_at};
 use crate::rig::{ALICE, Answer, Rig, echo_target, soon};
 
 /// A relay and its authority.
@@ -165,11 +165,8 @@ async fn a_failed_renewal_keeps_the_certificate_and_a_restart_finds_it() {
     let mut pebble = Pebble::start(Wanted { http: address.port(), tls: address.port(), seconds: 15 }).await;
     let (directory, ca) = (pebble.directory(), pebble.ca.display().to_string());
     let start = async || {
-        let listen = address.to_string();
-        let mut command = adit(home.path(), &["relay", "--listen", &listen, "--admin-listen", "127.0.0.1:0"]);
-        command.args(["--base-domain", "relay.test", "--acme-directory", &directory, "--acme-ca", &ca]);
-        command.env("ADIT_KEYS", keys());
-        Running::start(command).await
+        let options = ["--base-domain", "relay.test", "--acme-directory", &directory, "--acme-ca", &ca];
+        Running::start(relay_at(home.path(), address, &options)).await
     };
     let mut relay = start().await;
     relay.until("certificate issued").await;

@@ -2,21 +2,14 @@
 
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
 use crate::counts::{counts, settle};
-use crate::rig::{ALICE, Answer, Rig, echo_target, read_all, soon};
+use crate::program::{get, http};
+use crate::rig::{ALICE, Answer, Rig, echo_target};
 use crate::wire::Viewer;
 
-async fn get(address: std::net::SocketAddr, path: &str) -> Answer {
-    get_as(address, path, "Host: localhost\r\n").await
-}
-
 async fn get_as(address: std::net::SocketAddr, path: &str, host: &str) -> Answer {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\n{host}Connection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    Answer::parse(&soon(read_all(&mut stream)).await)
+    http(address, format!("GET {path} HTTP/1.1\r\n{host}Connection: close\r\n\r\n")).await
 }
 
 #[tokio::test]

@@ -1,11 +1,6 @@
 //! The dashboard in a browser: tests/browser has what is done there, and here is the relay with its clients.
 
-#[cfg(pictures)]
-mod pictures;
-
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,45 +12,21 @@ use futures_util::StreamExt;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::connect_async;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use crate::program::{RELAY, Running, adit, keys};
-use crate::rig::{ALICE, BOB, Rig, echo_target, read_head, read_request, soon, target};
+use crate::chromium::{PASSWORD, SCRIPT, browse};
+use crate::program::{Running, quiet, real, relay};
+use crate::rig::{ALICE, BOB, Rig, echo_target, read_head, read_request, request, soon, target};
 
-const PASSWORD: &str = "an operator's secret";
 const CAROL: &str = "nbk_carol_0123456789abcdef";
 /// What a client may call itself.
 const HOSTILE: &str = "<img src=x onerror=\"planted=1\"><b class=planted>&amp;";
-/// One script, start of the browser and all; it ends much sooner unless something hangs.
-const SCRIPT: Duration = Duration::from_secs(600);
 /// Clients in the test with thousands: each takes a descriptor here and one in the relay.
 const CROWD: usize = 10_000;
 /// Of these processes, beside clients.
 const SPARE: usize = 500;
-
-/// Runs `tests/browser/NAME` against the dashboard there; what it prints.
-async fn browse(script: &str, admin: SocketAddr, more: &[(&str, &str)]) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let modules = root.join("target/tools/node/node_modules");
-    assert!(
-        modules.join("axe-core").exists() && modules.join("playwright-core").exists(),
-        "the modules of node are not installed; run `make setup`"
-    );
-    let mut node = Command::new("node");
-    node.arg(root.join("tests/browser").join(script)).stdin(Stdio::null()).kill_on_drop(true);
-    node.env("ADIT_NODE_MODULES", &modules)
-        .env("DASHBOARD", format!("http://{admin}"))
-        .env("PASSWORD", PASSWORD);
-    let output = timeout(SCRIPT, node.envs(more.iter().copied()).output()).await.expect("the browser hangs");
-    let output = output.unwrap_or_else(|error| panic!("node: {error}; run `make setup`"));
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{script}: {}\n{}", text(&output.stdout), text(&output.stderr));
-    text(&output.stdout)
-}
 
 /// A relay with a dashboard.
 async fn rig(change: impl FnOnce(&mut RelayConfig)) -> Rig {
@@ -66,14 +37,6 @@ async fn rig(change: impl FnOnce(&mut RelayConfig)) -> Rig {
     .await
 }
 
-/// The real client.
-fn real(home: &Path, relay: SocketAddr, target: SocketAddr, key: &str) -> Child {
-    let (relay, target) = (format!("http://{relay}"), target.to_string());
-    let mut command = adit(home, &["http", &target, "--relay", &relay, "--name", "real"]);
-    command.env("ADIT_KEY", key).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().unwrap()
-}
-
 /// Control sockets that answer pings and do nothing else, until dropped.
 #[derive(Default)]
 struct Sockets(JoinSet<()>);
@@ -82,9 +45,7 @@ impl Sockets {
     /// One for a new tunnel of bob, which calls itself `agent`.
     async fn add(&mut self, rig: &Rig, name: &str, agent: &str) {
         let tunnel = rig.create(BOB, name).await;
-        let path = format!("ws://{}/ws/control?tunnel_id={}", rig.address, tunnel["id"].as_str().unwrap());
-        let mut request = path.into_client_request().unwrap();
-        request.headers_mut().insert("authorization", format!("Bearer {BOB}").parse().unwrap());
+        let mut request = rig.control_request(BOB, tunnel["id"].as_str().unwrap());
         request.headers_mut().insert("user-agent", agent.parse().unwrap());
         let (mut socket, _) = soon(connect_async(request)).await.unwrap();
         self.0.spawn(async move { while let Some(Ok(_)) = socket.next().await {} });
@@ -127,7 +88,7 @@ async fn a_client_that_stands_still_turns_late_then_dead_and_comes_back() {
         config.limits.pong_wait = Duration::from_secs(8);
     })
     .await;
-    let client = real(home.path(), rig.address, echo_target().await, ALICE);
+    let client = quiet(real(home.path(), rig.address, "real", echo_target().await, &[])).spawn().unwrap();
     let id = client.id().unwrap().to_string();
     browse("health.mjs", rig.admin, &[("CLIENT", "real"), ("CLIENT_ID", &id)]).await;
     rig.shutdown().await;
@@ -140,7 +101,7 @@ async fn what_an_operator_does_is_done_after_a_question() {
     assert!(store.create_key("carol".into(), hash_key(CAROL)).await.unwrap());
     let address = "127.0.0.1:0".parse().unwrap();
     let rig = Rig::on(store, address, |config| config.admin_password = Some(Secret::new(PASSWORD))).await;
-    let _real = real(home.path(), rig.address, echo_target().await, ALICE);
+    let _real = quiet(real(home.path(), rig.address, "real", echo_target().await, &[])).spawn().unwrap();
     let mut sockets = Sockets::default();
     sockets.add(&rig, "simple", "simple/1.0").await;
     browse("actions.mjs", rig.admin, &[]).await;
@@ -178,8 +139,8 @@ async fn ten_thousand_clients_are_shown_without_a_stutter() {
     }
     allow_descriptors(most);
     let home = tempfile::tempdir().unwrap();
-    let mut command = adit(home.path(), &RELAY);
-    command.env("ADIT_KEYS", keys()).env("ADIT_ADMIN_PASSWORD", PASSWORD);
+    let mut command = relay(home.path(), &[]);
+    command.env("ADIT_ADMIN_PASSWORD", PASSWORD);
     let running = Running::start(command).await;
     let (address, admin) = (running.addresses[0], running.admin.unwrap());
     let _heard = running.heard();
@@ -224,11 +185,7 @@ async fn gather(relay: SocketAddr, count: usize) -> JoinSet<()> {
 /// Makes a tunnel over `api`, and connects its control socket by hand: a library would take longer than the relay.
 async fn one(api: &mut TcpStream, relay: SocketAddr, number: usize) -> TcpStream {
     let body = format!(r#"{{"local_port":1,"name":"crowd-{number}"}}"#);
-    let request = format!(
-        "POST /v1/tunnels HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ALICE}\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    api.write_all(request.as_bytes()).await.unwrap();
+    api.write_all(request(ALICE, "POST", "/v1/tunnels", "", &body).as_bytes()).await.unwrap();
     let answer = read_request(api).await.unwrap();
     let start = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
     let tunnel: Value = serde_json::from_slice(&answer[start..]).unwrap();

@@ -1,18 +1,16 @@
 //! What a relay holds, as its admin listener tells; and a relay of its own process that must hold nothing after a storm.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::program::{RELAY, Running, adit, http, keys};
-use crate::rig::{ALICE, PATIENCE, Rig, echo_target};
+use crate::program::{Running, get, relay};
+use crate::rig::{ALICE, LOOK_EVERY, PATIENCE, Rig, echo_target};
 
 /// Between two looks at a relay that is not at rest.
-pub const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Waits that end soon, for those who come half-way.
 pub const SHORT: [&str; 4] = ["--first-byte-wait=1s", "--head-wait=1s", "--keep-alive=1s", "--claim-wait=1s"];
 /// What the second of two equal storms may add to the memory. Caches and the allocator's fragments are some megabytes; a
@@ -21,8 +19,7 @@ const MORE_MEMORY: u64 = 24 << 20;
 
 /// What `/counts` says.
 pub async fn counts(admin: SocketAddr) -> Map<String, Value> {
-    let request = "GET /counts HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    serde_json::from_slice(&http(admin, request).await.body).unwrap()
+    serde_json::from_slice(&get(admin, "/counts").await.body).unwrap()
 }
 
 /// Until the counts are those of `expected`: all of them then.
@@ -53,9 +50,7 @@ impl House {
     pub async fn open(options: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
         let ours = ["--base-domain=relay.test", "--reconnect-wait=200ms"];
-        let mut command = adit(home.path(), &[&RELAY[..], &ours, options].concat());
-        command.env("ADIT_KEYS", keys());
-        let running = Running::start(command).await;
+        let running = Running::start(relay(home.path(), &[&ours, options].concat())).await;
         let rig = Rig::of(running.addresses[0], running.admin.unwrap());
         let running = running.heard();
         let client = rig.client(ALICE, "web", echo_target().await).await;

@@ -13,9 +13,10 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
-use crate::program::{RELAY, Running, adit, http, keys, run};
-use crate::rig::{ALICE, Answer, Rig, echo_target, read_head, soon, target};
+use crate::program::{Running, adit, http, relay, run};
+use crate::rig::{ALICE, Answer, LOOK_EVERY, PATIENCE, Rig, echo_target, read_head, soon, target};
 use crate::wire::Viewer;
 
 const PASSWORD: &str = "correct horse";
@@ -59,6 +60,19 @@ impl Desk {
         let answer = self.get(path).await;
         assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")), "{path}");
         serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    /// The JSON at `path` when it is as wanted.
+    pub async fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let json = self.json(path).await;
+            if wanted(&json) {
+                return json;
+            }
+            assert!(Instant::now() < deadline, "{path}: {json:#}");
+            sleep(LOOK_EVERY).await;
+        }
     }
 
     /// An action as the dashboard's page sends it: status and JSON.
@@ -392,9 +406,7 @@ async fn no_target_is_sent_the_cookie_of_a_session_or_sets_one() {
 async fn the_program_shows_a_link_at_its_start_and_another_when_it_is_told_to() {
     for form in ["json", "text"] {
         let home = tempfile::tempdir().unwrap();
-        let mut command = adit(home.path(), &RELAY);
-        command.env("ADIT_KEYS", keys());
-        let mut running = Running::start_as(form, command).await;
+        let mut running = Running::start_as(form, relay(home.path(), &[])).await;
         let admin = running.admin.unwrap();
         let begin = format!("http://{admin}/login?token=");
         running.until_said(&begin, 1).await;
@@ -426,8 +438,7 @@ async fn a_password_or_its_hash_takes_the_place_of_links() {
     let file = home.path().join("adit.toml");
     std::fs::write(&file, format!("admin-password-hash = \"{}\"\n", hash.trim())).unwrap();
     for by_hash in [true, false] {
-        let mut command = adit(home.path(), &RELAY);
-        command.env("ADIT_KEYS", keys());
+        let mut command = relay(home.path(), &[]);
         if by_hash {
             command.arg("--config").arg(&file);
         } else {

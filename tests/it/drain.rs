@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::frames::{BINARY, Raw, TEXT};
-use crate::program::{RELAY, Running, adit, http, keys};
+use crate::program::{Running, http};
 use crate::rig::{ALICE, Answer, Rig, echo_target, soon};
 use crate::wire::Viewer;
 
@@ -112,14 +112,9 @@ async fn idle_and_silent_connections_do_not_hold_the_relay() {
 
 /// A relay with the tunnel `slow`, whose target sends the first half of its answer and the rest when told.
 async fn slow_download(home: &std::path::Path) -> (Running, Viewer, tokio::sync::mpsc::Sender<()>, Raw) {
-    let mut command = adit(home, &RELAY);
-    command.env("ADIT_KEYS", keys());
-    let relay = Running::start(command).await;
-    let (_, tunnel) = relay.create(ALICE, "slow").await;
-    let path = format!("/ws/control?tunnel_id={}", tunnel["id"].as_str().unwrap());
+    let relay = Running::start(crate::program::relay(home, &[])).await;
     let address = relay.addresses[0];
-    let mut control = Raw::open(address, &path, Some(ALICE)).await.unwrap();
-    control.frame().await.unwrap();
+    let mut control = relay.control("slow").await;
     let mut viewer = Viewer(soon(TcpStream::connect(address)).await.unwrap());
     viewer.say("GET /t/slow/ HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     let told = control.next(TEXT).await.unwrap();

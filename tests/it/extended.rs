@@ -22,6 +22,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use crate::counts::settle;
 use crate::http2::{Body, connect, empty, get};
 use crate::rig::{ALICE, Rig, read_head, soon, target};
+use crate::tools::installed;
 use crate::wire::{by_hand, ended};
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
@@ -230,12 +231,7 @@ async fn node_opens_one() {
         }});",
         rig.address
     );
-    let node = tokio::process::Command::new("node")
-        .args(["-e", &script])
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = soon(node).await.unwrap_or_else(|error| panic!("node: {error}; run `make setup`"));
+    let output = soon(installed("node").args(["-e", &script]).stdin(Stdio::null()).output()).await.unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "200\n81026869\n", "{output:?}");
 }
 

@@ -9,7 +9,6 @@ mod storm;
 mod target;
 
 use std::net::SocketAddr;
-use std::path::Path;
 
 use adit::client::{Event, Proxies, Tunnel, TunnelBuilder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,25 +16,9 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::sync::{mpsc, watch};
 
-use crate::program::{RELAY, adit, http, keys};
+use crate::program::http;
 use crate::rig::{ALICE, Answer, read_head, soon, target};
 use crate::wire::Viewer;
-
-/// A relay as a process, with the keys of alice and bob.
-fn relay(home: &Path, more: &[&str]) -> Command {
-    let mut command = adit(home, &[&RELAY[..], more].concat());
-    command.env("ADIT_KEYS", keys());
-    command
-}
-
-/// One that comes back where it was: clients hold on to the URL that they were given.
-fn relay_at(home: &Path, address: SocketAddr, more: &[&str]) -> Command {
-    let listen = address.to_string();
-    let arguments = ["relay", "--listen", &listen, "--admin-listen", "127.0.0.1:0"];
-    let mut command = adit(home, &[&arguments[..], more].concat());
-    command.env("ADIT_KEYS", keys());
-    command
-}
 
 /// A process as that command has it, `wrapper`, which becomes it.
 fn under(wrapper: &[&str], inner: &Command) -> Command {
@@ -85,12 +68,7 @@ fn by_path(name: &str, path: &str) -> String {
 
 /// Asks until the tunnel serves.
 async fn served(relay: SocketAddr, name: &str) {
-    let asking = async {
-        while http(relay, by_path(name, "/")).await.status != 200 {
-            tokio::task::yield_now().await;
-        }
-    };
-    soon(asking).await;
+    crate::rig::until(async || http(relay, by_path(name, "/")).await.status == 200).await;
 }
 
 async fn viewer(relay: SocketAddr) -> Viewer {

@@ -8,7 +8,7 @@ use adit::store::{Sqlite, Store};
 use serde_json::{Value, json};
 
 use crate::frames::{BINARY, Raw, TEXT};
-use crate::program::{self, RELAY, Running, adit, http};
+use crate::program::{self, Running, http};
 use crate::rig::{ALICE, BOB, Rig, echo_target, soon};
 use crate::wire::Viewer;
 
@@ -89,8 +89,8 @@ async fn a_session_of_the_old_key_is_closed_when_a_new_one_has_the_same_name() {
 #[tokio::test]
 async fn no_key_password_connection_id_query_or_header_is_ever_logged() {
     let home = tempfile::tempdir().unwrap();
-    let mut command = adit(home.path(), &RELAY);
-    command.env("ADIT_KEYS", program::keys()).env("ADIT_LOG_FILTER", "trace").env("ADIT_LOG_EXCHANGES", "on");
+    let mut command = program::relay(home.path(), &[]);
+    command.env("ADIT_LOG_FILTER", "trace").env("ADIT_LOG_EXCHANGES", "on");
     let relay = Running::start(command).await;
     let address = relay.addresses[0];
     let create = json!({"local_port": 1, "name": "web", "auth_user": "ann", "auth_pass": "s3cr3t-password"});

@@ -14,8 +14,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::counts::{House, LOOK_EVERY, SHORT, counts, settle};
-use crate::rig::{ALICE, Rig, echo_target, read_all, read_head, soon, target};
+use crate::counts::{House, SHORT, counts, settle};
+use crate::rig::{ALICE, LOOK_EVERY, Rig, echo_target, read_all, read_head, soon, target};
 use crate::wire::{claim, receive};
 
 /// Viewers at the same time; some storms are of many more.

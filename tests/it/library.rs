@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tower_service::Service;
 
 use crate::ports::free_address;
-use crate::rig::{ALICE, Answer, BOB, Rig, echo_target, soon};
+use crate::rig::{ALICE, Answer, BOB, Rig, echo_target, soon, until};
 use crate::wire;
 
 /// A tunnel of alice on `rig`, named `web`.
@@ -241,11 +241,8 @@ async fn at_a_shutdown_running_requests_get_their_time() {
     let (answer, end) = tokio::join!(
         async {
             // The relay has heard of the stop.
-            while rig.api(ALICE, "GET", &format!("/v1/tunnels/{}", tunnel_id(&rig).await), "").await.1["connected"]
-                == true
-            {
-                tokio::task::yield_now().await;
-            }
+            let path = format!("/v1/tunnels/{}", tunnel_id(&rig).await);
+            until(async || rig.api(ALICE, "GET", &path, "").await.1["connected"] != true).await;
             go_on.send(()).await.unwrap();
             viewer.answer().await
         },

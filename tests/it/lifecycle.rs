@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::frames::{BINARY, PING, Raw};
-use crate::rig::{ALICE, Answer, BOB, Rig, echo_target, read_all, soon};
+use crate::rig::{ALICE, Answer, BOB, Rig, echo_target, read_all, soon, until};
 use crate::wire::Viewer;
 
 async fn create(rig: &Rig, key: &str, fields: Value) -> (u16, Value) {
@@ -30,12 +30,8 @@ async fn restart(rig: Rig) -> Rig {
 
 /// Waits until the tunnel has no client, or one.
 async fn until_connected(rig: &Rig, id: &str, connected: bool) {
-    let asking = async {
-        while rig.api(ALICE, "GET", &format!("/v1/tunnels/{id}"), "").await.1["connected"] != connected {
-            tokio::task::yield_now().await;
-        }
-    };
-    soon(asking).await;
+    let path = format!("/v1/tunnels/{id}");
+    until(async || rig.api(ALICE, "GET", &path, "").await.1["connected"] == connected).await;
 }
 
 // ---- takeover ----

@@ -10,8 +10,8 @@ use tokio::process::Child;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::frames::{CLOSE, Raw, TEXT, handshake};
-use crate::program::{RELAY, Running, adit, keys};
-use crate::rig::{ALICE, Answer, read_all, read_head, read_request, soon, target};
+use crate::program::{Running, real, relay};
+use crate::rig::{ALICE, Answer, read_all, read_head, read_request, request, soon, target};
 
 /// Everything that steers a terminal, breaks a line, or writes backwards.
 const STEERING: &str =
@@ -47,9 +47,8 @@ async fn send(address: SocketAddr, request: impl AsRef<[u8]>) -> Answer {
 
 /// The real client, which tells all it can, into files: a pipe that nobody reads would stop it.
 fn client(home: &Path, relay: SocketAddr, target: SocketAddr, more: &[&str]) -> Child {
-    let (relay, target) = (format!("http://{relay}"), target.to_string());
-    let mut command = adit(home, &["http", &target, "--relay", &relay, "--name", "real"]);
-    command.args(more).env("ADIT_KEY", ALICE).env("ADIT_LOG_FILTER", "trace");
+    let mut command = real(home, relay, "real", target, more);
+    command.env("ADIT_LOG_FILTER", "trace");
     let file = |name: &str| std::fs::File::create(home.join(name)).unwrap();
     command.stdout(file("stdout")).stderr(file("stderr")).spawn().unwrap()
 }
@@ -200,8 +199,8 @@ async fn bad_target() -> SocketAddr {
 
 async fn whatever_strangers_send(form: &str, level: &str, more: &[&str]) {
     let home = tempfile::tempdir().unwrap();
-    let mut command = adit(home.path(), &RELAY);
-    command.env("ADIT_KEYS", keys()).env("ADIT_LOG_FILTER", level).env("ADIT_LOG_EXCHANGES", "on");
+    let mut command = relay(home.path(), &[]);
+    command.env("ADIT_LOG_FILTER", level).env("ADIT_LOG_EXCHANGES", "on");
     let relay = Running::start_as(form, command).await;
     let address = relay.addresses[0];
     let real = client(home.path(), address, bad_target().await, more);
@@ -312,12 +311,10 @@ async fn a_hostile_relay_steers_no_terminal_and_floods_no_log() {
     for (last, form) in [("closed", ""), ("closed", "--json"), ("refused", ""), ("no socket", "")] {
         let home = tempfile::tempdir().unwrap();
         let relay = hostile_relay(last).await;
-        let more: &[&str] = if form.is_empty() { &[] } else { &[form] };
-        let mut command = adit(
-            home.path(),
-            &["http", "1", "--relay", &format!("http://{relay}"), "--name", "real", "--exit-on-disconnect"],
-        );
-        command.args(more).env("ADIT_KEY", ALICE).env("ADIT_LOG_FILTER", "trace");
+        let more =
+            if form.is_empty() { &["--exit-on-disconnect"][..] } else { &["--exit-on-disconnect", form] };
+        let mut command = real(home.path(), relay, "real", 1, more);
+        command.env("ADIT_LOG_FILTER", "trace");
         let (_, out, err) = crate::program::run(&mut command).await;
         assert!(!(out.clone() + &err).is_empty());
         let parsed =
@@ -338,9 +335,7 @@ async fn a_hostile_relay_steers_no_terminal_and_floods_no_log() {
 async fn a_flood_fills_no_log_and_what_was_left_out_is_told() {
     const MANY: usize = 300;
     let home = tempfile::tempdir().unwrap();
-    let mut command = adit(home.path(), &RELAY);
-    command.env("ADIT_KEYS", keys());
-    let relay = Running::start(command).await;
+    let relay = Running::start(relay(home.path(), &[])).await;
     let address = relay.addresses[0];
     // Without a key: refused in every way.
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -362,10 +357,7 @@ async fn a_flood_fills_no_log_and_what_was_left_out_is_told() {
     }
     // With a key: the same tunnel again and again.
     let body = json!({"local_port": 1, "name": "web"}).to_string();
-    let create = format!(
-        "POST /v1/tunnels HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ALICE}\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
+    let create = request(ALICE, "POST", "/v1/tunnels", "", &body);
     let mut stream = TcpStream::connect(address).await.unwrap();
     for _ in 0..MANY {
         stream.write_all(create.as_bytes()).await.unwrap();

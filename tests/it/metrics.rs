@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
@@ -10,17 +10,19 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::counts::{LOOK_EVERY, settle};
-use crate::program::{RELAY, Running, adit, http, keys};
+use crate::counts::settle;
+use crate::program::{Running, http, relay};
 use crate::prometheus::promtool;
-use crate::rig::{ALICE, Answer, BOB, PATIENCE, Rig, echo_target, read_all, soon};
+use crate::rig::{
+    ALICE, Answer, BOB, CLOSE, LOOK_EVERY, PATIENCE, Rig, echo_target, read_all, request, soon,
+};
+use crate::tools::root;
 use crate::wire::Viewer;
 
 const OPENMETRICS: &str = "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n";
 
 async fn ask(address: SocketAddr, path: &str, headers: &str) -> Answer {
-    http(address, format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n"))
-        .await
+    http(address, request("", "GET", path, &format!("{headers}{CLOSE}"), "")).await
 }
 
 /// The page at `address`, in the text format of Prometheus.
@@ -46,10 +48,6 @@ pub async fn until(address: SocketAddr, says: impl Fn(&str) -> bool) -> String {
         assert!(Instant::now() < deadline, "{page}");
         sleep(LOOK_EVERY).await;
     }
-}
-
-fn root(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 // ---- names ----
@@ -231,9 +229,7 @@ async fn a_stop_shows_in_metrics_and_probes_as_long_as_it_lasts() {
 }
 
 async fn start(home: &Path, options: &[&str]) -> Running {
-    let mut command = adit(home, &[&RELAY[..], options].concat());
-    command.env("ADIT_KEYS", keys());
-    Running::start(command).await
+    Running::start(relay(home, options)).await
 }
 
 // ---- formats ----

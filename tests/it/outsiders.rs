@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::program::{RELAY, Running, adit, http, keys};
+use crate::program::{Running, http, relay};
 use crate::rig::{ALICE, Answer, soon, target};
 use crate::tools::tool;
 
@@ -34,10 +34,8 @@ impl Relay {
 
     pub async fn before(target: SocketAddr, options: &[&str]) -> Self {
         let home = TempDir::new().unwrap();
-        let arguments = [&RELAY, &["--base-domain", "relay.test"][..], options].concat();
-        let mut command = adit(home.path(), &arguments);
-        command.env("ADIT_KEYS", keys());
-        let running = Running::start(command).await;
+        let options = [&["--base-domain", "relay.test"], options].concat();
+        let running = Running::start(relay(home.path(), &options)).await;
         let address = running.addresses[0];
         let tunnel = Tunnel::to(format!("http://{address}")).key(ALICE).name("web").proxies(Proxies::none());
         let tunnel = soon(tunnel.expose_port(target.port())).await.unwrap();

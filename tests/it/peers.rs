@@ -6,27 +6,22 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::task::JoinSet;
 
 use crate::ports::free_address;
-use crate::rig::{ALICE, BOB, Rig, read_request, soon, target};
+use crate::rig::{ALICE, BOB, Rig, read_request, soon, target, until};
+use crate::tools::installed;
 
 /// A program that ends with the test.
 pub fn start(program: &str, arguments: &[&str]) -> Child {
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
-    command.spawn().unwrap_or_else(|error| panic!("{program}: {error}; run `make setup`"))
+    let mut command = installed(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
 }
 
 /// Waits until something listens at `address`.
 pub async fn listening(address: &str) {
-    soon(async {
-        while TcpStream::connect(address).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(async || TcpStream::connect(address).await.is_ok()).await;
 }
 
 /// A keep-alive target that answers every request with its own name.

@@ -3,9 +3,8 @@
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::frames::Raw;
 use crate::ports::free_address;
-use crate::program::{RELAY, Running, adit, http, keys, run};
+use crate::program::{RELAY, Running, adit, http, keys, relay, relay_at, run};
 use crate::rig::{ALICE, BOB};
 
 const HEALTH: &str = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -187,13 +186,8 @@ async fn an_address_in_use_is_named_with_its_option() {
 async fn sigterm_tells_clients_to_come_back_and_exits_with_0() {
     for signal in ["TERM", "INT"] {
         let home = tempfile::tempdir().unwrap();
-        let mut command = adit(home.path(), &RELAY);
-        command.env("ADIT_KEYS", keys());
-        let relay = Running::start(command).await;
-        let (_, tunnel) = relay.create(ALICE, "web").await;
-        let path = format!("/ws/control?tunnel_id={}", tunnel["id"].as_str().unwrap());
-        let mut control = Raw::open(relay.addresses[0], &path, Some(ALICE)).await.unwrap();
-        control.frame().await.unwrap();
+        let relay = Running::start(relay(home.path(), &[])).await;
+        let mut control = relay.control("web").await;
         relay.signal(signal);
         assert_eq!(control.close_code().await, Some(1012), "{signal}");
         let (code, said) = relay.end().await;
@@ -204,20 +198,15 @@ async fn sigterm_tells_clients_to_come_back_and_exits_with_0() {
 #[tokio::test]
 async fn names_and_keys_are_there_after_kill_9() {
     let home = tempfile::tempdir().unwrap();
-    let listen = free_address().await.to_string();
-    let command = || {
-        let mut command = adit(home.path(), &["relay", "--listen", &listen, "--admin-listen", "127.0.0.1:0"]);
-        command.env("ADIT_KEYS", keys());
-        command
-    };
-    let relay = Running::start(command()).await;
+    let address = free_address().await;
+    let relay = Running::start(relay_at(home.path(), address, &[])).await;
     let (status, before) = relay.create(ALICE, "web").await;
     assert_eq!(status, 201);
     let (_, carol, _) = run(&mut adit(home.path(), &["key", "create", "carol"])).await;
     relay.signal("KILL");
     assert_eq!(relay.end().await.0, None);
 
-    let relay = Running::start(command()).await;
+    let relay = Running::start(relay_at(home.path(), address, &[])).await;
     assert!(relay.takes(carol.trim()).await);
     assert_eq!(relay.create(BOB, "web").await.0, 409);
     assert_eq!(relay.create(ALICE, "web").await, (200, before));

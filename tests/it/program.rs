@@ -5,12 +5,13 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::task::JoinSet;
 
-use crate::rig::{ALICE, Answer, BOB, read_all, soon};
+use crate::frames::Raw;
+use crate::rig::{ALICE, Answer, BOB, CLOSE, read_all, request, soon};
 
 /// A relay on ports of its own.
 pub const RELAY: [&str; 5] = ["relay", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
@@ -28,6 +29,36 @@ pub fn adit(home: &Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// A relay with the keys of alice and bob, and options beside.
+pub fn relay(home: &Path, more: &[&str]) -> Command {
+    let mut command = adit(home, &[&RELAY[..], more].concat());
+    command.env("ADIT_KEYS", keys());
+    command
+}
+
+/// The same where it was before: clients hold on to the URL that they were given.
+pub fn relay_at(home: &Path, address: SocketAddr, more: &[&str]) -> Command {
+    let listen = address.to_string();
+    let arguments = ["relay", "--listen", &listen, "--admin-listen", "127.0.0.1:0"];
+    let mut command = adit(home, &[&arguments[..], more].concat());
+    command.env("ADIT_KEYS", keys());
+    command
+}
+
+/// The real client of alice, with a target at a port or an address.
+pub fn real(home: &Path, relay: SocketAddr, name: &str, target: impl ToString, more: &[&str]) -> Command {
+    let (relay, target) = (format!("http://{relay}"), target.to_string());
+    let mut command = adit(home, &[&["http", &target, "--relay", &relay, "--name", name], more].concat());
+    command.env("ADIT_KEY", ALICE);
+    command
+}
+
+/// The same where nobody reads what it says.
+pub fn quiet(mut command: Command) -> Command {
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
 /// Runs to the end: exit code, stdout, stderr.
 pub async fn run(command: &mut Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = soon(command.output()).await.unwrap();
@@ -41,7 +72,7 @@ pub struct Running {
     pub addresses: Vec<SocketAddr>,
     pub admin: Option<SocketAddr>,
     pub metrics: Option<SocketAddr>,
-    stderr: Lines<BufReader<ChildStderr>>,
+    records: Lines<BufReader<Box<dyn AsyncRead + Send + Sync + Unpin>>>,
     pub said: String,
 }
 
@@ -53,9 +84,20 @@ impl Running {
     /// One that writes its log in that form.
     pub async fn start_as(form: &str, mut command: Command) -> Self {
         let mut child = command.arg("--log").arg(form).spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut relay =
-            Self { child, addresses: Vec::new(), admin: None, metrics: None, stderr, said: String::new() };
+        let stderr = child.stderr.take().unwrap();
+        Self::begun(child, Box::new(stderr)).await
+    }
+
+    /// One that writes its log to stdout, in the form that it chooses, with what else it says.
+    pub async fn start_on_stdout(mut command: Command) -> (Self, ChildStderr) {
+        let mut child = command.spawn().unwrap();
+        let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        (Self::begun(child, Box::new(stdout)).await, stderr)
+    }
+
+    async fn begun(child: Child, records: Box<dyn AsyncRead + Send + Sync + Unpin>) -> Self {
+        let (addresses, said, records) = (Vec::new(), String::new(), BufReader::new(records).lines());
+        let mut relay = Self { child, addresses, admin: None, metrics: None, records, said };
         soon(async {
             while let Some(line) = relay.line().await {
                 if line.contains("relay ready") {
@@ -81,7 +123,7 @@ impl Running {
     }
 
     async fn line(&mut self) -> Option<String> {
-        let line = self.stderr.next_line().await.unwrap()?;
+        let line = self.records.next_line().await.unwrap()?;
         self.said += &line;
         self.said.push('\n');
         Some(line)
@@ -138,13 +180,7 @@ impl Running {
 
     /// A POST of JSON: status and JSON.
     pub async fn post(&self, key: &str, path: &str, body: Value) -> (u16, Value) {
-        let body = body.to_string();
-        let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {key}\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let answer = http(self.addresses[0], request).await;
+        let answer = http(self.addresses[0], request(key, "POST", path, CLOSE, &body.to_string())).await;
         (answer.status, serde_json::from_slice(&answer.body).unwrap())
     }
 
@@ -153,12 +189,18 @@ impl Running {
         self.post(key, "/v1/tunnels", json!({"local_port": 1, "name": name})).await
     }
 
+    /// The control socket of alice's tunnel `name`, of a base client played by hand.
+    pub async fn control(&self, name: &str) -> Raw {
+        let (_, tunnel) = self.create(ALICE, name).await;
+        let path = format!("/ws/control?tunnel_id={}", tunnel["id"].as_str().unwrap());
+        let mut control = Raw::open(self.addresses[0], &path, Some(ALICE)).await.unwrap();
+        control.frame().await.unwrap();
+        control
+    }
+
     /// Whether the key is let in.
     pub async fn takes(&self, key: &str) -> bool {
-        let request = format!(
-            "GET /v1/version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {key}\r\n\r\n"
-        );
-        let status = http(self.addresses[0], request).await.status;
+        let status = http(self.addresses[0], request(key, "GET", "/v1/version", CLOSE, "")).await.status;
         assert!(matches!(status, 200 | 401), "{status}");
         status == 200
     }
@@ -180,6 +222,17 @@ fn stands_still(id: &str) -> bool {
         let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap_or_default();
         stat.rsplit(") ").next().is_some_and(|state| state.starts_with(['T', 'Z']))
     })
+}
+
+/// A GET of the relay's own host, on a connection of its own.
+pub async fn get(address: SocketAddr, path: &str) -> Answer {
+    http(address, request("", "GET", path, CLOSE, "")).await
+}
+
+/// JSON of alice's at a path of the REST API.
+pub async fn list(relay: SocketAddr, path: &str) -> Value {
+    let answer = http(relay, request(ALICE, "GET", path, CLOSE, "")).await;
+    serde_json::from_slice(&answer.body).unwrap()
 }
 
 /// Sends a request and reads to the end.

@@ -7,29 +7,17 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::time::{Instant, sleep};
 
 use crate::ports::free_address;
-use crate::program::{RELAY, Running, adit, http, keys, signal};
-use crate::rig::{ALICE, echo_target, soon};
+use crate::program::{RELAY, Running, adit, http, quiet, real, signal};
+use crate::rig::{echo_target, soon};
+use crate::tools::{installed, root};
 
 /// For an alert: silence is noticed after some seconds only.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-fn root(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-fn installed(program: &str) -> Command {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|dir| dir.join(program).exists());
-    assert!(found, "{program} is not installed; run `make setup`");
-    let mut command = Command::new(program);
-    command.kill_on_drop(true);
-    command
-}
 
 fn yaml(dir: &str) -> Vec<PathBuf> {
     let files = std::fs::read_dir(root(dir)).unwrap().map(|file| file.unwrap().path());
@@ -168,15 +156,10 @@ impl Prometheus {
 async fn a_client_that_stands_still_raises_an_alarm_which_ends_when_it_goes_on() {
     let home = tempfile::tempdir().unwrap();
     let options = ["--metrics-listen=127.0.0.1:0", "--ping-every=1s", "--pong-wait=8s"];
-    let mut command = adit(home.path(), &[&RELAY[..], &options].concat());
-    command.env("ADIT_KEYS", keys());
-    let relay = Running::start(command).await;
-    let (url, metrics) = (format!("http://{}", relay.addresses[0]), relay.metrics.unwrap());
+    let relay = Running::start(crate::program::relay(home.path(), &options)).await;
+    let (address, metrics) = (relay.addresses[0], relay.metrics.unwrap());
     let _hearing = relay.heard();
-    let target = echo_target().await.to_string();
-    let mut command = adit(home.path(), &["http", &target, "--name", "web", "--relay", &url]);
-    command.env("ADIT_KEY", ALICE).stdout(Stdio::null()).stderr(Stdio::null());
-    let client = command.spawn().unwrap();
+    let client = quiet(real(home.path(), address, "web", echo_target().await, &[])).spawn().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let prometheus = Prometheus::start(dir.path(), metrics).await;
 

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc::Receiver;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::program::adit;
-use crate::rig::{ALICE, Answer, BOB, Rig, echo_target, read_head, soon, target};
+use crate::program::real;
+use crate::rig::{ALICE, Answer, BOB, Rig, echo_target, read_head, soon, target, until};
 use crate::wire::{Viewer, by_hand, claim, receive, scripted};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -45,12 +45,7 @@ fn refused(answer: &Answer, limit: &str, most: usize) {
 
 /// Until a request of the tunnel `name` is let in: it is answered with 200.
 async fn room(rig: &Rig, name: &str) {
-    soon(async {
-        while rig.get(name, "/").await.status != 200 {
-            sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    until(async || rig.get(name, "/").await.status == 200).await;
 }
 
 // ---- viewers ----
@@ -244,13 +239,7 @@ async fn a_claim_that_never_comes_gives_its_place_back() {
 async fn create(rig: &Rig, key: &str, body: Value) -> Answer {
     let mut body = body;
     body["local_port"] = json!(1);
-    let body = body.to_string();
-    rig.raw(format!(
-        "POST /v1/tunnels HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {key}\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    ))
-    .await
+    rig.call(key, "POST", "/v1/tunnels", &body.to_string()).await
 }
 
 #[tokio::test]
@@ -280,12 +269,7 @@ async fn creations_beyond_the_rate_of_a_key_get_429_and_deleting_gives_nothing_b
     assert_eq!(create(&rig, ALICE, json!({"name": "web"})).await.status, 200);
     assert_eq!(create(&rig, ALICE, json!({"name": "web", "ttl": "1h"})).await.status, 200);
     assert_eq!(create(&rig, BOB, json!({})).await.status, 201);
-    soon(async {
-        while create(&rig, ALICE, json!({})).await.status != 201 {
-            sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await;
+    until(async || create(&rig, ALICE, json!({})).await.status == 201).await;
 }
 
 #[tokio::test]
@@ -293,10 +277,7 @@ async fn a_client_that_is_told_to_wait_waits_says_so_once_and_comes() {
     let rig = Rig::with(|config| config.limits.creations_per_key = Some(30)).await;
     while create(&rig, ALICE, json!({})).await.status == 201 {}
     let home = tempfile::tempdir().unwrap();
-    let relay = format!("http://{}", rig.address);
-    let mut client = adit(home.path(), &["http", "1", "--relay", &relay, "--key", ALICE, "--name", "late"])
-        .spawn()
-        .unwrap();
+    let mut client = real(home.path(), rig.address, "late", 1, &[]).spawn().unwrap();
     let url = BufReader::new(client.stdout.take().unwrap()).lines().next_line().await.unwrap().unwrap();
     assert!(url.contains("late"), "{url}");
     client.start_kill().unwrap();

@@ -15,7 +15,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::drain::stop;
 use crate::frames::Raw;
 use crate::http2;
-use crate::rig::{ALICE, Client, Rig, read_head, soon};
+use crate::rig::{ALICE, Client, Rig, found, read_head, soon};
 use crate::upgrade::upgraded;
 use crate::wire::{Viewer, by_hand, scripted};
 
@@ -65,14 +65,7 @@ impl Log {
 
     /// The only record since the last call, once it is there. `expected` is a part of it.
     async fn only(&self, what: &str, expected: Value) -> Value {
-        let mut records = Vec::new();
-        soon(async {
-            while records.is_empty() {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-                records = self.take();
-            }
-        })
-        .await;
+        let mut records = found(async || Some(self.take()).filter(|records| !records.is_empty())).await;
         assert_eq!(records.len(), 1, "{what}: {records:#?}");
         let record = records.remove(0);
         for (field, value) in expected.as_object().unwrap() {

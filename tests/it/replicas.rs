@@ -1,7 +1,6 @@
 //! Several clients of one tunnel: viewers are shared among them, and none is lost with one of them.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,8 +15,8 @@ use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::grpc::{Server, call};
-use crate::program::{RELAY, Running, adit, http, keys, run, signal};
-use crate::rig::{ALICE, Answer, Rig, read_all, read_request, soon, target};
+use crate::program::{Running, adit, get, http, real, relay, run, signal};
+use crate::rig::{ALICE, Answer, Rig, read_all, read_request, soon, target, until};
 use crate::wire::receive;
 
 /// A target that answers with its name, and with the body that came.
@@ -45,9 +44,8 @@ struct Replica {
 impl Replica {
     async fn start(relay: SocketAddr, target: SocketAddr, options: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let (url, target) = (format!("http://{relay}"), target.to_string());
-        let arguments = ["http", &target, "--relay", &url, "--key", ALICE, "--name", "web", "--json"];
-        let mut process = adit(home.path(), &[&arguments, options].concat()).spawn().unwrap();
+        let options = [&["--json"], options].concat();
+        let mut process = real(home.path(), relay, "web", target, &options).spawn().unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let first = async {
             while let Some(line) = lines.next_line().await.unwrap() {
@@ -84,18 +82,13 @@ const TOGETHER: [&str; 1] = ["--replica"];
 
 /// The name of whoever answers.
 async fn ask(relay: SocketAddr) -> String {
-    let answer = http(relay, "GET /t/web/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    let answer = get(relay, "/t/web/").await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     answer.text()
 }
 
 async fn clients(rig: &Rig, count: u64) {
-    soon(async {
-        while rig.api(ALICE, "GET", "/v1/tunnels", "").await.1[0]["clients"] != count {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(async || rig.api(ALICE, "GET", "/v1/tunnels", "").await.1[0]["clients"] == count).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -139,12 +132,7 @@ async fn when_one_is_killed_under_load_no_request_fails_that_may_be_sent_again()
     }
     let more = async |count: usize| {
         let before = done.load(Ordering::Relaxed);
-        soon(async {
-            while done.load(Ordering::Relaxed) < before + count {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
+        until(async || done.load(Ordering::Relaxed) >= before + count).await;
     };
     more(200).await;
     signal(second.id(), "KILL");
@@ -232,11 +220,7 @@ async fn one_that_takes_up_nobody_is_passed_over_within_the_time_for_a_claim() {
             }
         }
     };
-    let viewing = async {
-        while rig.get("web", "/").await.text() != "awake" {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
+    let viewing = until(async || rig.get("web", "/").await.text() == "awake");
     soon(async { tokio::join!(waking, viewing) }).await;
 }
 
@@ -338,13 +322,7 @@ async fn sticky_viewers_stay_with_their_client_until_it_goes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_move_to_the_successor_of_their_relay_without_a_failed_request() {
     let home = tempfile::tempdir().unwrap();
-    let directory: PathBuf = home.path().into();
-    let relay = |more: &[&str]| {
-        let mut command = adit(&directory, &[&RELAY[..], more].concat());
-        command.env("ADIT_KEYS", keys());
-        command
-    };
-    let old = Running::start(relay(&[])).await;
+    let old = Running::start(relay(home.path(), &[])).await;
     let address = old.addresses[0];
     let _first = Replica::start(address, named("first").await, &TOGETHER).await;
     let _second = Replica::start(address, named("second").await, &TOGETHER).await;
@@ -358,7 +336,7 @@ async fn both_move_to_the_successor_of_their_relay_without_a_failed_request() {
             }
         });
     }
-    let new = Running::start(relay(&["--take-over"])).await;
+    let new = Running::start(relay(home.path(), &["--take-over"])).await;
     assert_eq!(old.end().await.0, Some(0));
     stop.store(true, Ordering::Relaxed);
     while let Some(viewer) = viewers.join_next().await {

@@ -5,16 +5,6 @@ use serde_json::{Value, json};
 
 use crate::rig::{ALICE, Answer, BOB, Rig};
 
-/// A call with everything of its answer.
-async fn call(rig: &Rig, key: &str, method: &str, path: &str, body: &str) -> Answer {
-    let auth = if key.is_empty() { String::new() } else { format!("Authorization: Bearer {key}\r\n") };
-    rig.raw(format!(
-        "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{auth}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    ))
-    .await
-}
-
 fn json_of(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body).unwrap_or_else(|error| panic!("{error}: {}", answer.text()))
 }
@@ -29,10 +19,10 @@ fn is_time(value: &Value) -> bool {
 async fn health_and_version_are_flat_strings() {
     let rig = Rig::start().await;
     let version = env!("CARGO_PKG_VERSION");
-    let health = call(&rig, "", "GET", "/health", "").await;
+    let health = rig.call("", "GET", "/health", "").await;
     assert_eq!(json_of(&health), json!({"status": "ok", "version": version, "api_version": "1"}));
     assert_eq!(health.header("content-type"), Some("application/json"));
-    let answer = call(&rig, ALICE, "GET", "/v1/version", "").await;
+    let answer = rig.call(ALICE, "GET", "/v1/version", "").await;
     assert_eq!(json_of(&answer), json!({"version": version, "api_version": "1"}));
     for answer in [health, answer] {
         assert_eq!(answer.header("x-nullbore-api"), Some("1"));
@@ -47,15 +37,15 @@ async fn a_tunnel_has_the_fields_and_types_of_the_public_api() {
         "local_port": 3000, "name": "Web", "ttl": "1h30m", "device_name": "laptop", "source": "cli",
         "host_header": "localhost:3000", "reuse": false, "unknown": [1]
     });
-    let answer = call(&rig, ALICE, "POST", "/v1/tunnels", &full.to_string()).await;
+    let answer = rig.call(ALICE, "POST", "/v1/tunnels", &full.to_string()).await;
     assert_eq!((answer.status, answer.header("content-type")), (201, Some("application/json")));
     let mut tunnel = json_of(&answer);
     let id = tunnel["id"].as_str().unwrap().to_owned();
     assert_eq!(id.len(), 36);
     assert!(is_time(&tunnel["created_at"]) && is_time(&tunnel["expires_at"]), "{tunnel}");
     assert!(tunnel["expires_at"].as_str() > tunnel["created_at"].as_str(), "{tunnel}");
-    let own = json_of(&call(&rig, ALICE, "GET", &format!("/v1/tunnels/{id}"), "").await);
-    let list = json_of(&call(&rig, ALICE, "GET", "/v1/tunnels", "").await);
+    let own = json_of(&rig.call(ALICE, "GET", &format!("/v1/tunnels/{id}"), "").await);
+    let list = json_of(&rig.call(ALICE, "GET", "/v1/tunnels", "").await);
     assert_eq!((&own, &list), (&tunnel, &json!([tunnel])), "a bare array of the same objects");
 
     for varies in ["id", "created_at", "expires_at"] {
@@ -80,7 +70,7 @@ async fn a_tunnel_of_few_words_has_a_name_made_up_and_no_end() {
         r#"{"local_port":1}"#,
         r#"{"local_port":65535,"name":"","ttl":"0","auth_user":"","auth_pass":"","source":null}"#,
     ] {
-        let tunnel = json_of(&call(&rig, ALICE, "POST", "/v1/tunnels", body).await);
+        let tunnel = json_of(&rig.call(ALICE, "POST", "/v1/tunnels", body).await);
         let slug = tunnel["slug"].as_str().unwrap();
         assert!(slug.len() == 12 && slug.bytes().all(|byte| byte.is_ascii_hexdigit()), "{slug}");
         assert_eq!((&tunnel["ttl"], &tunnel["expires_at"]), (&json!("0s"), &json!("0001-01-01T00:00:00Z")));
@@ -114,15 +104,15 @@ async fn the_calls_on_one_tunnel_answer_as_written() {
         ("GET", "/requests?limit=20", "", 200, json!([])),
     ];
     for (method, action, body, status, expected) in cases {
-        let answer = call(&rig, ALICE, method, &format!("/v1/tunnels/{id}{action}"), body).await;
+        let answer = rig.call(ALICE, method, &format!("/v1/tunnels/{id}{action}"), body).await;
         assert_eq!((answer.status, json_of(&answer)), (status, expected), "{action} {body}");
     }
-    call(&rig, ALICE, "POST", &format!("/v1/tunnels/{id}/suspend"), r#"{"suspended":true}"#).await;
-    assert_eq!(json_of(&call(&rig, ALICE, "GET", &format!("/v1/tunnels/{id}"), "").await)["suspended"], true);
+    rig.call(ALICE, "POST", &format!("/v1/tunnels/{id}/suspend"), r#"{"suspended":true}"#).await;
+    assert_eq!(json_of(&rig.call(ALICE, "GET", &format!("/v1/tunnels/{id}"), "").await)["suspended"], true);
     let extended =
-        json_of(&call(&rig, ALICE, "POST", &format!("/v1/tunnels/{id}/extend"), r#"{"ttl":"30m"}"#).await);
+        json_of(&rig.call(ALICE, "POST", &format!("/v1/tunnels/{id}/extend"), r#"{"ttl":"30m"}"#).await);
     assert!(is_time(&extended["expires_at"]) && extended["slug"] == "web", "{extended}");
-    let deleted = call(&rig, ALICE, "DELETE", &format!("/v1/tunnels/{id}"), "").await;
+    let deleted = rig.call(ALICE, "DELETE", &format!("/v1/tunnels/{id}"), "").await;
     assert_eq!((deleted.status, deleted.body.len()), (204, 0));
 }
 
@@ -174,7 +164,7 @@ async fn every_refusal_is_json_with_a_code_and_the_request_id_of_its_header() {
     ];
     for (key, method, path, body, status, code) in cases {
         let what = format!("{method} {path} {}", &body[..body.len().min(80)]);
-        let answer = call(&rig, key, method, &path, body).await;
+        let answer = rig.call(key, method, &path, body).await;
         assert_eq!(answer.status, status, "{what}: {}", answer.text());
         assert_eq!(answer.header("content-type"), Some("application/json"), "{what}");
         let error = json_of(&answer);

@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 pub const ALICE: &str = "nbk_alice_0123456789abcdef";
@@ -25,9 +26,42 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
+/// How often something is looked at that nobody tells of.
+pub const LOOK_EVERY: Duration = Duration::from_millis(10);
+
 /// Waits for `future`, but not for ever.
 pub async fn soon<T>(future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future).await.expect("nothing happened in time")
+}
+
+/// Looks until it gives something: that.
+pub async fn found<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    soon(async {
+        loop {
+            match look().await {
+                Some(found) => return found,
+                None => sleep(LOOK_EVERY).await,
+            }
+        }
+    })
+    .await
+}
+
+/// Looks until it is so.
+pub async fn until(mut holds: impl AsyncFnMut() -> bool) {
+    found(async || holds().await.then_some(())).await;
+}
+
+/// A header line for a connection of its own.
+pub const CLOSE: &str = "Connection: close\r\n";
+
+/// A request of the relay's own host, with these header lines, each with its line end; without a key if that is empty.
+pub fn request(key: &str, method: &str, path: &str, lines: &str, body: &str) -> String {
+    let auth = if key.is_empty() { String::new() } else { format!("Authorization: Bearer {key}\r\n") };
+    let length = body.len();
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{auth}{lines}Content-Length: {length}\r\n\r\n{body}"
+    )
 }
 
 /// A relay with the keys of alice and bob, on loopback ports of its own, base domain `relay.test`.
@@ -97,14 +131,14 @@ impl Rig {
         soon(self.relay.take().unwrap().shutdown()).await;
     }
 
+    /// A call of the REST API, with everything of its answer.
+    pub async fn call(&self, key: &str, method: &str, path: &str, body: &str) -> Answer {
+        self.raw(request(key, method, path, CLOSE, body)).await
+    }
+
     /// A call of the REST API: status and JSON (null where there is none).
     pub async fn api(&self, key: &str, method: &str, path: &str, body: &str) -> (u16, Value) {
-        let auth = if key.is_empty() { String::new() } else { format!("Authorization: Bearer {key}\r\n") };
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{auth}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let answer = self.raw(&request).await;
+        let answer = self.call(key, method, path, body).await;
         (answer.status, serde_json::from_slice(&answer.body).unwrap_or(Value::Null))
     }
 
@@ -147,6 +181,14 @@ impl Rig {
             }
             Err(error) => panic!("{error}"),
         }
+    }
+
+    /// The handshake of a control socket, for those who add to it.
+    pub fn control_request(&self, key: &str, id: &str) -> Request {
+        let url = format!("ws://{}/ws/control?tunnel_id={id}", self.address);
+        let mut request = url.into_client_request().unwrap();
+        request.headers_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
+        request
     }
 
     /// The control socket of a tunnel just created, for tests that play the client by hand.

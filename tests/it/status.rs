@@ -4,16 +4,15 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
-use crate::program::{RELAY, Running, adit, keys, run};
+use crate::program::{Running, adit, run};
 use crate::rig::{ALICE, Rig, soon, target};
 use crate::wire::Viewer;
 
 #[tokio::test]
 async fn the_operator_sees_whether_the_relay_serves_and_what_it_holds() {
     let home = tempfile::tempdir().unwrap();
-    let mut command = adit(home.path(), &RELAY);
-    command.args(["--drain", "20s", "--base-domain", "relay.test"]).env("ADIT_KEYS", keys());
-    let relay = Running::start(command).await;
+    let options = ["--drain", "20s", "--base-domain", "relay.test"];
+    let relay = Running::start(crate::program::relay(home.path(), &options)).await;
     let admin = relay.admin.unwrap().to_string();
     let rig = Rig::of(relay.addresses[0], relay.admin.unwrap());
     // A request that lasts, so that the relay does not end at once.

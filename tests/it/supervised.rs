@@ -11,15 +11,9 @@ use tokio::process::Command;
 
 use crate::peers::{listening, start};
 use crate::ports::free_address;
-use crate::program::{RELAY, Running, adit, keys, signal};
+use crate::program::{Running, keys, relay, signal};
 use crate::rig::{ALICE, Answer, echo_target, soon};
 use crate::takeover::successor_with;
-
-fn relay(home: &Path, more: &[&str]) -> Command {
-    let mut command = adit(home, &[&RELAY[..], more].concat());
-    command.env("ADIT_KEYS", keys());
-    command
-}
 
 const HEALTH: &str = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 

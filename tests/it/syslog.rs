@@ -9,15 +9,13 @@ use tokio::net::{UdpSocket, UnixDatagram};
 use tokio::process::Command;
 
 use crate::ports::free_address;
-use crate::program::{RELAY, Running, adit, http, keys};
+use crate::program::{RELAY, Running, adit, http};
 use crate::rig::{ALICE, soon};
 use crate::wire::Viewer;
 
 /// A relay that writes to this daemon.
 async fn relay(home: &Path, syslog: &str, more: &[&str]) -> Running {
-    let mut command = adit(home, &RELAY);
-    command.args(["--syslog", syslog]).args(more).env("ADIT_KEYS", keys());
-    Running::start(command).await
+    Running::start(crate::program::relay(home, &[&["--syslog", syslog], more].concat())).await
 }
 
 /// A message, read as RFC 5424, section 6 has it.
@@ -283,16 +281,12 @@ async fn rsyslogd_understands_each_way() {
     let _daemon = daemon.spawn().unwrap();
     let out = home.path().join("out");
     let marker = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    soon(async {
-        while !std::fs::read_to_string(&out).unwrap_or_default().contains("are you there") {
-            let _ = marker.send_to(b"<30>1 - - - - - - are you there", ("127.0.0.1", port)).await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        while !Path::new(&at("local")).exists() || !Path::new(&at("standard")).exists() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+    crate::rig::until(async || {
+        let _ = marker.send_to(b"<30>1 - - - - - - are you there", ("127.0.0.1", port)).await;
+        std::fs::read_to_string(&out).unwrap_or_default().contains("are you there")
     })
     .await;
+    crate::rig::until(async || Path::new(&at("local")).exists() && Path::new(&at("standard")).exists()).await;
     for (name, address, format, id) in [
         ("by-udp", format!("udp://localhost:{port}"), "rfc5424", "adit::relay::api::tunnels"),
         ("by-standard", at("standard"), "rfc5424", "adit::relay::api::tunnels"),

@@ -1,9 +1,9 @@
 //! One relay process takes the place of another: no request fails, and nothing is lost.
 
+mod load;
+
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::Request;
@@ -13,19 +13,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::process::{Child, Command};
-use tokio::task::JoinSet;
+use tokio::process::Command;
 
 use crate::frames::{BINARY, Raw, TEXT};
-use crate::program::{RELAY, Running, adit, http as call, keys, run};
-use crate::rig::{ALICE, Answer, BOB, echo_target, read_request, serve_one, soon};
+use crate::program::{Running, adit, keys, relay, run};
+use crate::rig::{ALICE, Answer, BOB, request, soon};
 use crate::wire::Viewer;
-
-fn relay(home: &Path, more: &[&str]) -> Command {
-    let mut command = adit(home, &[&RELAY[..], more].concat());
-    command.env("ADIT_KEYS", keys());
-    command
-}
 
 /// The one that takes over, when it serves.
 async fn successor(home: &Path, old: &Running) -> Running {
@@ -45,15 +38,6 @@ async fn viewer(address: SocketAddr) -> Viewer {
 
 fn get(name: &str) -> String {
     format!("GET /t/{name}/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
-}
-
-/// The control socket of the tunnel `name`, of a base client played by hand.
-async fn control(relay: &Running, name: &str) -> Raw {
-    let (_, tunnel) = relay.create(ALICE, name).await;
-    let path = format!("/ws/control?tunnel_id={}", tunnel["id"].as_str().unwrap());
-    let mut control = Raw::open(relay.addresses[0], &path, Some(ALICE)).await.unwrap();
-    control.frame().await.unwrap();
-    control
 }
 
 async fn notified(control: &mut Raw) -> String {
@@ -120,7 +104,7 @@ async fn other_addresses_are_refused_and_the_running_relay_goes_on() {
 async fn a_successor_that_dies_before_it_is_ready_changes_nothing() {
     let home = tempfile::tempdir().unwrap();
     let mut running = Running::start(relay(home.path(), &[])).await;
-    let mut control = control(&running, "web").await;
+    let mut control = running.control("web").await;
     // It waits for the database, and is killed there.
     let database = home.path().join("data/adit/adit.db");
     let other = rusqlite::Connection::open(database).unwrap();
@@ -167,7 +151,7 @@ async fn probes_say_ready_all_the_time_and_are_led_to_the_new_one() {
     };
     let old = start("--path-routing=on").await;
     // Holds the old one.
-    let mut control = control(&old, "web").await;
+    let mut control = old.control("web").await;
     let mut viewer = viewer(old.addresses[0]).await;
     viewer.say(get("web")).await;
     let mut data = Raw::data(old.addresses[0], &notified(&mut control).await).await;
@@ -194,7 +178,7 @@ async fn probes_say_ready_all_the_time_and_are_led_to_the_new_one() {
 async fn a_connection_that_the_old_one_announced_is_taken_up_through_the_new_one() {
     let home = tempfile::tempdir().unwrap();
     let old = Running::start(relay(home.path(), &[])).await;
-    let (address, mut control) = (old.addresses[0], control(&old, "web").await);
+    let (address, mut control) = (old.addresses[0], old.control("web").await);
     let mut waiting = viewer(address).await;
     waiting.say(get("web")).await;
     let id = notified(&mut control).await;
@@ -232,7 +216,7 @@ async fn a_connection_that_the_old_one_announced_is_taken_up_through_the_new_one
 async fn a_response_through_both_that_breaks_off_is_not_taken_for_a_whole_one() {
     let home = tempfile::tempdir().unwrap();
     let old = Running::start(relay(home.path(), &[])).await;
-    let (address, mut control) = (old.addresses[0], control(&old, "web").await);
+    let (address, mut control) = (old.addresses[0], old.control("web").await);
     let mut holding = viewer(address).await;
     holding.say(get("web")).await;
     let _held = Raw::data(address, &notified(&mut control).await).await;
@@ -259,7 +243,7 @@ async fn a_response_through_both_that_breaks_off_is_not_taken_for_a_whole_one() 
 async fn a_download_from_a_base_client_that_began_before_ends_whole() {
     let home = tempfile::tempdir().unwrap();
     let old = Running::start(relay(home.path(), &[])).await;
-    let (address, mut control) = (old.addresses[0], control(&old, "web").await);
+    let (address, mut control) = (old.addresses[0], old.control("web").await);
     let mut viewer = viewer(address).await;
     viewer.say(get("web")).await;
     let mut data = Raw::data(address, &notified(&mut control).await).await;
@@ -287,7 +271,7 @@ async fn a_download_from_a_base_client_that_began_before_ends_whole() {
 async fn a_relay_that_was_taken_over_finishes_in_spite_of_a_sigterm() {
     let home = tempfile::tempdir().unwrap();
     let mut old = Running::start(relay(home.path(), &[])).await;
-    let (address, mut control) = (old.addresses[0], control(&old, "web").await);
+    let (address, mut control) = (old.addresses[0], old.control("web").await);
     let mut viewer = viewer(address).await;
     viewer.say(get("web")).await;
     let mut data = Raw::data(address, &notified(&mut control).await).await;
@@ -308,7 +292,7 @@ async fn a_relay_that_was_taken_over_finishes_in_spite_of_a_sigterm() {
 async fn an_upgraded_connection_goes_through_both() {
     let home = tempfile::tempdir().unwrap();
     let old = Running::start(relay(home.path(), &[])).await;
-    let (address, mut control) = (old.addresses[0], control(&old, "web").await);
+    let (address, mut control) = (old.addresses[0], old.control("web").await);
     let upgrade = "GET /t/web/ HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
     let switched = "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
     let mut before = viewer(address).await;
@@ -343,7 +327,7 @@ async fn an_upgraded_connection_goes_through_both() {
 async fn http2_viewers_are_told_to_go_and_their_streams_end_whole() {
     let home = tempfile::tempdir().unwrap();
     let old = Running::start(relay(home.path(), &[])).await;
-    let (address, mut control) = (old.addresses[0], control(&old, "web").await);
+    let (address, mut control) = (old.addresses[0], old.control("web").await);
     let io = TokioIo::new(soon(TcpStream::connect(address)).await.unwrap());
     let (mut sender, connection) = soon(handshake(TokioExecutor::new(), io)).await.unwrap();
     let connection = tokio::spawn(connection);
@@ -366,7 +350,7 @@ async fn http2_viewers_are_told_to_go_and_their_streams_end_whole() {
 async fn a_viewer_that_stays_idle_is_closed_when_the_time_is_over() {
     let home = tempfile::tempdir().unwrap();
     let old = Running::start(relay(home.path(), &["--drain", "1s"])).await;
-    let (address, _control) = (old.addresses[0], control(&old, "web").await);
+    let (address, _control) = (old.addresses[0], old.control("web").await);
     let mut idle = viewer(address).await;
     idle.say("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert_eq!(idle.answer().await.header("connection"), None);
@@ -385,11 +369,8 @@ async fn a_tunnel_that_the_old_one_made_is_known_to_the_new_one_at_once() {
     let address = old.addresses[0];
     let mut kept = viewer(address).await;
     let body = json!({"local_port": 1, "name": "late"}).to_string();
-    kept.say(format!(
-        "POST /v1/tunnels HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ALICE}\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    ))
-    .await;
+    let whole = request(ALICE, "POST", "/v1/tunnels", "", &body);
+    kept.say(whole.strip_suffix(&body).unwrap()).await;
     let new = successor(home.path(), &old).await;
     // The request ends at the old one, which has read its head.
     kept.say(body).await;
@@ -407,7 +388,7 @@ async fn a_tunnel_that_the_old_one_made_is_known_to_the_new_one_at_once() {
 async fn a_second_successor_comes_while_the_first_relay_still_drains() {
     let home = tempfile::tempdir().unwrap();
     let first = Running::start(relay(home.path(), &[])).await;
-    let (address, mut control) = (first.addresses[0], control(&first, "web").await);
+    let (address, mut control) = (first.addresses[0], first.control("web").await);
     let mut waiting = viewer(address).await;
     waiting.say(get("web")).await;
     let id = notified(&mut control).await;
@@ -429,189 +410,4 @@ async fn a_second_successor_comes_while_the_first_relay_still_drains() {
     assert_eq!(control.close_code().await, Some(1012));
     assert_eq!((first.end().await.0, second.end().await.0), (Some(0), Some(0)));
     assert!(third.takes(ALICE).await);
-}
-
-// ---- under load ----
-
-/// Viewers of one tunnel that send without pause.
-struct Load {
-    stop: Arc<AtomicBool>,
-    answered: Arc<Vec<AtomicUsize>>,
-    viewers: JoinSet<Vec<String>>,
-}
-
-impl Load {
-    /// Begins with `count` viewers; every third one has a connection for each request.
-    fn start(address: SocketAddr, name: &str, count: usize) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let answered: Arc<Vec<_>> = Arc::new((0..count).map(|_| AtomicUsize::new(0)).collect());
-        let mut viewers = JoinSet::new();
-        for number in 0..count {
-            let (stop, answered, name) = (Arc::clone(&stop), Arc::clone(&answered), name.to_owned());
-            viewers.spawn(async move {
-                let (mut failed, mut connection) = (Vec::new(), None);
-                while !stop.load(Ordering::Relaxed) {
-                    let kept = connection.is_some();
-                    match exchange(address, &name, number, &mut connection).await {
-                        Ok(()) => drop(answered[number].fetch_add(1, Ordering::Relaxed)),
-                        Err(what) => failed.push(format!("viewer {number} of {name}, kept: {kept}: {what}")),
-                    }
-                }
-                failed
-            });
-        }
-        Self { stop, answered, viewers }
-    }
-
-    fn answered(&self) -> usize {
-        self.answered.iter().map(|count| count.load(Ordering::Relaxed)).sum()
-    }
-
-    /// Waits until each viewer has had `more` answers from now on.
-    async fn more(&self, more: usize) {
-        let now: Vec<usize> =
-            self.answered.iter().map(|count| count.load(Ordering::Relaxed) + more).collect();
-        let all =
-            || self.answered.iter().zip(&now).all(|(count, wanted)| count.load(Ordering::Relaxed) >= *wanted);
-        soon(async {
-            while !all() {
-                tokio::task::yield_now().await
-            }
-        })
-        .await;
-    }
-
-    /// Stops: how many answers there were, and what failed.
-    async fn end(mut self) -> (usize, Vec<String>) {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut failed = Vec::new();
-        while let Some(viewer) = soon(self.viewers.join_next()).await {
-            failed.extend(viewer.unwrap());
-        }
-        (self.answered(), failed)
-    }
-}
-
-/// One request and its answer, over the kept connection if there is one.
-async fn exchange(
-    address: SocketAddr,
-    name: &str,
-    number: usize,
-    kept: &mut Option<TcpStream>,
-) -> Result<(), String> {
-    let mut stream = match kept.take() {
-        Some(stream) => stream,
-        None => TcpStream::connect(address).await.map_err(|error| error.to_string())?,
-    };
-    let close = if number.is_multiple_of(3) { "Connection: close\r\n" } else { "" };
-    let request = format!("GET /t/{name}/{number} HTTP/1.1\r\nHost: localhost\r\n{close}\r\n");
-    stream.write_all(request.as_bytes()).await.map_err(|error| format!("not sent: {error}"))?;
-    let answer = soon(read_request(&mut stream)).await.ok_or("no whole answer")?;
-    let answer = Answer::parse(&answer);
-    if answer.status != 200 || !answer.text().starts_with(&format!("GET /{number} ")) {
-        return Err(format!("{} {}", answer.status, answer.text()));
-    }
-    if answer.header("connection") != Some("close") {
-        *kept = Some(stream);
-    }
-    Ok(())
-}
-
-/// A base client that comes back at once, under the same name.
-async fn base_client(address: SocketAddr, name: String, target: SocketAddr) {
-    let mut streams = JoinSet::new();
-    loop {
-        let body = json!({"local_port": 1, "name": name}).to_string();
-        let request = format!(
-            "POST /v1/tunnels HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {ALICE}\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let created = call(address, request).await;
-        let Ok(tunnel) = serde_json::from_slice::<Value>(&created.body) else { continue };
-        let path = format!("/ws/control?tunnel_id={}", tunnel["id"].as_str().unwrap());
-        let Ok(mut control) = Raw::open(address, &path, Some(ALICE)).await else { continue };
-        while let Some((first, payload)) = control.frame_whenever().await {
-            match first {
-                TEXT => {
-                    let told: Value = serde_json::from_slice(&payload).unwrap();
-                    streams.spawn(serve_one(address, told["id"].as_str().unwrap().to_owned(), target));
-                }
-                crate::frames::CLOSE => break,
-                _ => {}
-            }
-        }
-    }
-}
-
-/// The real client, until dropped.
-fn real_client(home: &Path, address: SocketAddr, name: &str, target: SocketAddr) -> Child {
-    let (relay, target) = (format!("http://{address}"), target.to_string());
-    let mut command = adit(home, &["http", &target, "--relay", &relay, "--name", name]);
-    command.env("ADIT_KEY", ALICE).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-    command.spawn().unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn under_load_no_request_fails_names_stay_and_counters_add_up() {
-    const CLIENTS: usize = 4;
-    let home = tempfile::tempdir().unwrap();
-    let old = Running::start(relay(home.path(), &[])).await;
-    let address = old.addresses[0];
-    let target = echo_target().await;
-    let names: Vec<String> =
-        ["base", "real"].iter().flat_map(|kind| (0..CLIENTS).map(move |n| format!("{kind}-{n}"))).collect();
-    let (mut base, mut real) = (JoinSet::new(), Vec::new());
-    for name in &names {
-        match name.starts_with("base") {
-            true => drop(base.spawn(base_client(address, name.clone(), target))),
-            false => real.push(real_client(home.path(), address, name, target)),
-        }
-    }
-    // Requests that come before the client are no part of the load; they are not counted either.
-    for name in &names {
-        soon(async { while exchange(address, name, 0, &mut None).await.is_err() {} }).await;
-    }
-    let before = tunnels(address).await;
-    let loads: Vec<Load> = names.iter().map(|name| Load::start(address, name, 4)).collect();
-    let more = async |count| {
-        for load in &loads {
-            load.more(count).await;
-        }
-    };
-    more(10).await;
-    let new = successor(home.path(), &old).await;
-    more(10).await;
-    let (code, said) = old.end().await;
-    assert_eq!(code, Some(0), "{said}");
-    assert!(!said.contains("cut"), "{said}");
-    more(10).await;
-
-    let mut sent = Vec::new();
-    for load in loads {
-        let (answered, failed) = load.end().await;
-        assert_eq!(failed, Vec::<String>::new());
-        sent.push(answered);
-    }
-    // The old one has saved at its end; the new one takes that up within a moment.
-    let count = |tunnels: &Value, name: &str| {
-        let tunnel =
-            tunnels.as_array().unwrap().iter().find(|tunnel| tunnel["slug"] == *name).unwrap().clone();
-        (tunnel["id"].clone(), tunnel["requests"].as_u64().unwrap() as usize)
-    };
-    for (name, sent) in names.iter().zip(&sent) {
-        let (id, already) = count(&before, name);
-        soon(async { while count(&tunnels(address).await, name).1 < already + sent {} }).await;
-        assert_eq!(count(&tunnels(address).await, name), (id, already + sent), "{name}");
-    }
-    new.signal("TERM");
-    drop((base, real));
-    assert_eq!(new.end().await.0, Some(0));
-}
-
-async fn tunnels(address: SocketAddr) -> Value {
-    let request = format!(
-        "GET /v1/tunnels HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {ALICE}\r\n\r\n"
-    );
-    serde_json::from_slice(&call(address, request).await.body).unwrap()
 }

@@ -18,8 +18,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use crate::certs::{Authority, Secure, connect};
-use crate::program::{RELAY, Running, adit, keys, run};
-use crate::rig::{ALICE, Answer, BOB, Rig, echo_target, read_request, soon, target};
+use crate::program::{RELAY, Running, adit, keys, relay, run};
+use crate::rig::{ALICE, Answer, BOB, CLOSE, Rig, echo_target, read_request, request, soon, target, until};
 
 /// A relay with a certificate for `relay.test` and all its tunnels, and who issued it.
 struct Tls {
@@ -293,11 +293,8 @@ async fn plain_requests_are_led_to_https_by_known_names_only() {
     })
     .await;
     let create = "{\"local_port\":1,\"name\":\"web\",\"domains\":[\"www.alice.example\"]}";
-    let request = format!(
-        "POST /v1/tunnels HTTP/1.1\r\nHost: relay.test\r\nAuthorization: Bearer {ALICE}\r\nConnection: close\r\n\
-         Content-Length: {}\r\n\r\n{create}",
-        create.len()
-    );
+    let request =
+        request(ALICE, "POST", "/v1/tunnels", CLOSE, create).replace("Host: localhost", "Host: relay.test");
     let mut own = tls.viewer("relay.test").await;
     own.write_all(request.as_bytes()).await.unwrap();
     let mut created = Vec::new();
@@ -355,13 +352,7 @@ impl Program {
     fn command(home: &tempfile::TempDir, authority: &Authority) -> tokio::process::Command {
         let (certificate, key) = authority.write(home.path(), "relay", &["localhost", "127.0.0.1"]);
         let [certificate, key] = [certificate, key].map(|path| path.display().to_string());
-        let mut command = adit(
-            home.path(),
-            &[&RELAY[..], &["--listen-tls", "127.0.0.1:0", "--tls-cert", &certificate, "--tls-key", &key]]
-                .concat(),
-        );
-        command.env("ADIT_KEYS", keys());
-        command
+        relay(home.path(), &["--listen-tls", "127.0.0.1:0", "--tls-cert", &certificate, "--tls-key", &key])
     }
 
     fn secure(&self) -> SocketAddr {
@@ -486,12 +477,7 @@ async fn another_process_takes_over_a_relay_with_tls_and_no_request_fails() {
             }
         }
     };
-    soon(async {
-        while get().await != 200 {
-            tokio::task::yield_now().await
-        }
-    })
-    .await;
+    until(async || get().await == 200).await;
     let asking = tokio::spawn({
         let get = get.clone();
         async move {

@@ -92,7 +92,7 @@ fn audience(claims: &Object) -> Result<(), TokenError> {
 }
 
 /// A `NumericDate` in Unix milliseconds: a JSON number, perhaps with a fraction.
-fn time(claims: &Object, claim: &'static str) -> Result<i64, TokenError> {
+pub(super) fn time(claims: &Object, claim: &'static str) -> Result<i64, TokenError> {
     let error = TokenError::Malformed { claim, expected: A_TIME };
     let Value::Number(seconds) = claims.get(claim).ok_or(TokenError::Missing(claim))? else {
         return Err(error);

@@ -5,6 +5,9 @@ use serde_json::json;
 
 use super::*;
 
+#[cfg(test)]
+mod worker;
+
 /// 2023-11-14T22:13:20Z.
 const NOW: i64 = 1_700_000_000;
 const DAY: i64 = 24 * 3600;

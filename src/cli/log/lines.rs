@@ -1,4 +1,4 @@
-//! The last step of every log record: one line on stderr without anything that steers a terminal.
+//! The last step of every log record: one line without anything that steers a terminal.
 
 use std::io::{self, Write};
 use std::sync::Arc;

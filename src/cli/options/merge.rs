@@ -28,7 +28,7 @@ impl Env {
     }
 
     /// An empty variable counts as unset.
-    fn get(&self, name: &str) -> Option<&OsString> {
+    pub(super) fn get(&self, name: &str) -> Option<&OsString> {
         self.vars.get(name).filter(|value| !value.is_empty())
     }
 

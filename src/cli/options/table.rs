@@ -6,8 +6,9 @@ use super::otel;
 use super::values::{
     HIDDEN, address, admin_password, admin_password_hash, count, count_or_none, email, https_url, ip,
     jwt_secret, mode, network, one, path, ports, show_or_none, show_size, show_switch, show_wait, size,
-    size_or_none, static_key, switch, unix_path, wait,
+    size_or_none, static_key, switch, unix_path, wait, worker_secret,
 };
+use crate::auth::jwt::Secrets;
 use crate::proto::hostname;
 use crate::relay::config::{Facility, LogFormat, RelayConfig, SyslogAddress, SyslogFormat};
 use crate::relay::domains::DomainProof;
@@ -454,6 +455,39 @@ pub static OPTIONS: &[Opt] = &[
             |config| config.jwt_secrets.iter().map(|_| HIDDEN.into()).collect(),
         )
     },
+    Opt {
+        repeat: true,
+        secret: true,
+        places: Places::EnvAndFile,
+        ..option(
+            "worker-secret",
+            "SECRET",
+            "Workers of Taskcluster register with tokens signed with this secret (HS256, no comma)",
+            |config, values| {
+                let secrets = values.iter().zip(1..).map(|(text, position)| worker_secret(text, position));
+                let secrets = secrets.collect::<Result<Vec<_>, _>>()?;
+                if !secrets.is_empty() {
+                    config.worker_tokens.get_or_insert_default().secrets = Secrets::new(secrets);
+                }
+                Ok(())
+            },
+            |config| {
+                let secrets = config.worker_tokens.iter().flat_map(|tokens| tokens.secrets.iter());
+                secrets.map(|_| HIDDEN.into()).collect()
+            },
+        )
+    },
+    option(
+        "worker-audience",
+        "TEXT",
+        "What the tokens of workers must have in `aud`, where ADIT_WORKER_SECRET or worker-secret of the file lets workers of \
+         Taskcluster in; without it they must have no `aud`",
+        |config, values| {
+            config.worker_tokens.get_or_insert_default().audience = Some(one(values)?.to_owned());
+            Ok(())
+        },
+        |config| config.worker_tokens.iter().filter_map(|tokens| tokens.audience.clone()).collect(),
+    ),
     size!("head-bytes", head_bytes, KIB..=MIB, "Largest request head; beyond it 431"),
     count!("headers", headers, 10..=1000, "Most header lines of a request; beyond it 431"),
     size!("target-bytes", target_bytes, 256..=MIB, "Longest request target; beyond it 414"),
@@ -626,8 +660,8 @@ mod tests {
     fn a_secret_is_not_shown_and_has_no_flag_or_one_whose_help_warns() {
         let secrets: Vec<_> = OPTIONS.iter().filter(|option| option.secret).collect();
         let hash = format!("pbkdf2-sha256$100000${}${}", "5e".repeat(16), "c2".repeat(32));
-        let given = ["s3cret-s3cret", &hash, "alice:s3cret", "s3cret-s3cret-s3cret-s3cret-s3cret"];
-        let shown = ["***", "***", "alice:***", "***"];
+        let given = ["s3cret-s3cret", &hash, "alice:s3cret", "s3cret-s3cret-s3cret-s3cret-s3cret", "s3cret"];
+        let shown = ["***", "***", "alice:***", "***", "***"];
         assert_eq!(secrets.len(), given.len());
         for ((option, given), shown) in secrets.into_iter().zip(given).zip(shown) {
             let mut config = RelayConfig::default();

@@ -227,6 +227,14 @@ pub(super) fn jwt_secret(text: &str, position: usize) -> Result<Secret, String> 
     Ok(Secret::new(text))
 }
 
+/// A secret that signs the tokens of workers; its length is not ours to choose. No error shows it.
+pub(super) fn worker_secret(text: &str, position: usize) -> Result<Secret, String> {
+    if text == HIDDEN {
+        return Err(format!("secret {position} is the {HIDDEN} that --check prints; write the real one"));
+    }
+    Ok(Secret::new(text))
+}
+
 /// The dashboard's password. No error shows it.
 pub(crate) fn admin_password(text: &str) -> Result<Secret, String> {
     if text == HIDDEN {

@@ -76,7 +76,7 @@ fn session(standby: usize) -> (Arc<Session>, Arc<Pending>, mpsc::Receiver<Box<To
     let pending = Arc::new(Pending::default());
     let opened = Opened { recent: true, ..Opened::of_tests(Level::Two) };
     let limits = Limits { standby_per_tunnel: standby, ..Limits::default() };
-    let (session, said) = Session::new(opened, Arc::clone(&pending), &limits);
+    let (session, said) = Session::new(opened, Level::Two, Arc::clone(&pending), &limits);
     (session, pending, said)
 }
 

@@ -1,8 +1,10 @@
-//! The link of the two-socket protocol: a control socket that notifies, data sockets that carry.
+//! The link of the two-socket protocol: a control socket that notifies, data sockets that carry. A session with all its
+//! streams in one WebSocket is one of these too, which is asked otherwise.
 
 mod control;
 mod demand;
 mod idle;
+mod mux;
 mod pending;
 pub mod pulse;
 mod resting;
@@ -13,6 +15,7 @@ mod tally;
 mod lanes;
 
 pub use control::{Judge, run as run_control};
+pub use mux::run as run_mux;
 pub use pending::{Bearer, Claim, ClaimError, Pending};
 pub use standby::{Admitted, StandbyError, is_recent};
 pub use tally::{Outcome, Tally, end_name};
@@ -27,12 +30,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Ask, Home, Lane, Link, OpenError, Opening, Rejection};
+use super::{Ask, Home, Lane, Link, OpenError, Opening, Rejection, Speaks};
 pub use crate::proto::control::relay::{End, Ended};
 use crate::proto::limits::{Limits, replicas, standby::SAID_BESIDE};
 use crate::proto::message::{Connection, Drain, Level, Reject, ToClient};
 use crate::proto::pending::Addressee;
-use crate::stream::Duplex;
+use crate::stream::{Duplex, wsmux};
 use crate::sync::{Counted, Held, lock};
 use idle::IdleLanes;
 use pending::Ticket;
@@ -53,8 +56,8 @@ enum Reuse {
 
 /// What a session is opened with.
 pub struct Opened {
-    /// The protocol that its client speaks.
-    pub level: Level,
+    /// What its client speaks.
+    pub speaks: Speaks,
     /// Name of the key that owns the tunnel.
     pub owner: Arc<str>,
     /// Name of the tunnel.
@@ -74,10 +77,24 @@ impl Opened {
     /// Of the tunnel `web` of `alice`.
     pub fn of_tests(level: Level) -> Self {
         let id = Uuid::new_v4();
-        let identity = pulse::Identity { address: [127, 0, 0, 1].into(), agent: None, level };
+        let speaks = Speaks::Sockets(level);
+        let identity = pulse::Identity { address: [127, 0, 0, 1].into(), agent: None, speaks };
         let pulse = Arc::new(Pulse::new(identity, id));
-        Self { level, owner: "alice".into(), tunnel: "web".into(), reuse: true, recent: false, id, pulse }
+        Self { speaks, owner: "alice".into(), tunnel: "web".into(), reuse: true, recent: false, id, pulse }
     }
+}
+
+/// How a client is asked for a stream.
+enum Way {
+    /// It is told on its control socket, and opens a data socket.
+    Told {
+        addressee: Addressee,
+        /// Boxed: the queue allocates 32 places at once, in each of thousands of idle sessions.
+        say: mpsc::Sender<Box<ToClient>>,
+        standby: Mutex<Standby>,
+    },
+    /// It accepts a stream in its one WebSocket.
+    Mux(wsmux::Session),
 }
 
 /// One control socket with everything that belongs to it. A new control socket is a new session; what belonged to the
@@ -85,9 +102,9 @@ impl Opened {
 pub struct Session {
     /// Itself, for the lanes that come home.
     this: Weak<Session>,
-    addressee: Addressee,
-    /// Boxed: the queue allocates 32 places at once, in each of thousands of idle sessions.
-    say: mpsc::Sender<Box<ToClient>>,
+    id: Uuid,
+    speaks: Speaks,
+    way: Way,
     end: Mutex<Option<End>>,
     /// Cancelled when somebody wants the session to end.
     ending: CancellationToken,
@@ -96,7 +113,6 @@ pub struct Session {
     pending: Arc<Pending>,
     waiting: AtomicUsize,
     idle: Mutex<IdleLanes>,
-    standby: Mutex<Standby>,
     reuse: AtomicU8,
     claim_wait: Duration,
     waiting_most: usize,
@@ -114,25 +130,49 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session, and the queue that its control socket drains.
+    /// A session, and the queue that its control socket drains; the client speaks the protocol of `level`.
     pub fn new(
         opened: Opened,
+        level: Level,
         pending: Arc<Pending>,
         limits: &Limits,
     ) -> (Arc<Self>, mpsc::Receiver<Box<ToClient>>) {
         let (say, said) = mpsc::channel(limits.waiting_per_tunnel.max(1) + SAID_BESIDE);
-        let reuse = match opened.level {
-            _ if !opened.reuse => Reuse::Off,
+        let standby = Mutex::new(Standby::new(limits, opened.recent));
+        let Opened { owner, tunnel, id, .. } = &opened;
+        let addressee =
+            Addressee { session: *id, level, owner: Arc::clone(owner), tunnel: Arc::clone(tunnel) };
+        let reuse = match level {
             Level::Base => Reuse::Untried,
             // The protocol says that these copy bytes, however many requests they are.
             Level::Two => Reuse::Proven,
         };
-        let Opened { level, owner, tunnel, recent, id, pulse, .. } = opened;
-        pending.tally.begin(level);
-        let session = Arc::new_cyclic(|this| Self {
+        let session = Self::of(opened, Way::Told { addressee, say, standby }, reuse, pending, limits);
+        session.ask_standby();
+        (session, said)
+    }
+
+    /// A session whose streams are in one WebSocket.
+    pub fn over_mux(
+        opened: Opened,
+        mux: wsmux::Session,
+        pending: Arc<Pending>,
+        limits: &Limits,
+    ) -> Arc<Self> {
+        // Clients join a stream to a connection of their target, or serve HTTP on it: both take more than one request. It is
+        // tried all the same, as nothing says so.
+        Self::of(opened, Way::Mux(mux), Reuse::Untried, pending, limits)
+    }
+
+    fn of(opened: Opened, way: Way, reuse: Reuse, pending: Arc<Pending>, limits: &Limits) -> Arc<Self> {
+        let Opened { speaks, id, pulse, .. } = opened;
+        let reuse = if opened.reuse { reuse } else { Reuse::Off };
+        pending.tally.begin(speaks);
+        Arc::new_cyclic(|this| Self {
             this: this.clone(),
-            addressee: Addressee { session: id, level, owner, tunnel },
-            say,
+            id,
+            speaks,
+            way,
             end: Mutex::new(None),
             ending: CancellationToken::new(),
             gone: CancellationToken::new(),
@@ -140,7 +180,6 @@ impl Session {
             pending,
             waiting: AtomicUsize::new(0),
             idle: Mutex::new(IdleLanes::default()),
-            standby: Mutex::new(Standby::new(limits, recent)),
             reuse: AtomicU8::new(reuse as u8),
             claim_wait: limits.claim_wait,
             waiting_most: limits.waiting_per_tunnel,
@@ -149,9 +188,7 @@ impl Session {
             born: Instant::now(),
             pulse,
             kept: OnceLock::new(),
-        });
-        session.ask_standby();
-        (session, said)
+        })
     }
 
     /// Counts a viewer until the guard is dropped.
@@ -188,7 +225,7 @@ impl Session {
 
     /// Names it among all sessions.
     pub fn id(&self) -> Uuid {
-        self.addressee.session
+        self.id
     }
 
     /// What operators see of its client.
@@ -219,15 +256,33 @@ impl Session {
         }
     }
 
-    /// The protocol that its client speaks.
-    pub fn level(&self) -> Level {
-        self.addressee.level
+    /// What its client speaks.
+    pub fn speaks(&self) -> Speaks {
+        self.speaks
+    }
+
+    #[cfg(test)]
+    fn addressee(&self) -> Addressee {
+        match &self.way {
+            Way::Told { addressee, .. } => addressee.clone(),
+            Way::Mux(_) => panic!("nobody is told of anything"),
+        }
+    }
+
+    /// The data sockets that wait for their first viewer, where the client knows these.
+    fn standby(&self) -> Option<&Mutex<Standby>> {
+        match &self.way {
+            Way::Told { addressee, standby, .. } if addressee.level == Level::Two => Some(standby),
+            _ => None,
+        }
     }
 
     /// Tells the client something. What finds no room in the queue is dropped: such a client does not read, and its end
     /// is near.
     pub fn say(&self, message: ToClient) {
-        let _ = self.say.try_send(Box::new(message));
+        if let Way::Told { say, .. } = &self.way {
+            let _ = say.try_send(Box::new(message));
+        }
     }
 
     /// Asks the control socket to end; the first reason stays.
@@ -241,7 +296,9 @@ impl Session {
 
     /// Tells the client that the relay is about to stop. A base client is told nothing.
     pub fn drain(&self, drain: Drain) {
-        lock(&self.standby).drain();
+        if let Some(standby) = self.standby() {
+            lock(standby).drain();
+        }
         self.ask_standby();
         self.say(ToClient::Drain(drain));
     }
@@ -253,12 +310,15 @@ impl Session {
 
     /// Data sockets that wait for their first viewer.
     pub fn standby_lanes(&self) -> usize {
-        lock(&self.standby).len()
+        self.standby().map_or(0, |standby| lock(standby).len())
     }
 
     /// Messages that the client has not been sent yet.
     pub fn unsaid(&self) -> usize {
-        self.say.max_capacity() - self.say.capacity()
+        match &self.way {
+            Way::Told { say, .. } => say.max_capacity() - say.capacity(),
+            Way::Mux(_) => 0,
+        }
     }
 
     /// Whether the control socket is gone, or about to be.
@@ -270,24 +330,26 @@ impl Session {
     /// once a second.
     pub fn tend(&self) {
         lock(&self.idle).tend();
-        lock(&self.standby).tend();
+        if let Some(standby) = self.standby() {
+            lock(standby).tend();
+        }
         self.ask_standby();
     }
 
     /// Asks to add a standby socket with this id.
     pub fn admit_standby(self: Arc<Self>, id: &str) -> Result<Admitted, StandbyError> {
-        if self.level() == Level::Base || self.is_gone() {
+        if self.is_gone() {
             return Err(StandbyError::NoSession);
         }
         Admitted::ask(self, id)
     }
 
     fn ask_standby(&self) {
-        if self.level() == Level::Two {
+        if let (Some(standby), Way::Told { say, .. }) = (self.standby(), &self.way) {
             // The lock is held while it is said, so that the last number said is the last one meant.
-            let mut standby = lock(&self.standby);
+            let mut standby = lock(standby);
             if let Some(want) = standby.ask(&self.pending)
-                && self.say.try_send(Box::new(ToClient::Standby { want })).is_ok()
+                && say.try_send(Box::new(ToClient::Standby { want })).is_ok()
             {
                 standby.told(want);
             }
@@ -312,7 +374,9 @@ impl Session {
         self.reuse.store(Reuse::Off as u8, Ordering::Relaxed);
         let lanes = std::mem::take(&mut *lock(&self.idle));
         drop(lanes);
-        lock(&self.standby).clear();
+        if let Some(standby) = self.standby() {
+            lock(standby).clear();
+        }
     }
 
     fn reuse(&self) -> Reuse {
@@ -339,27 +403,17 @@ impl Session {
     }
 
     fn spare(&self, ask: Ask) -> Option<Lane> {
-        if self.level() == Level::Base {
-            return None;
-        }
-        let taken = lock(&self.standby).take();
+        let Way::Told { addressee, .. } = &self.way else { return None };
+        let taken = lock(self.standby()?).take();
         self.ask_standby();
         let (id, mut stream, waited) = taken?;
-        let ticket = self.pending.assign(&self.this, id, self.addressee.clone())?;
+        let ticket = self.pending.assign(&self.this, id, addressee.clone())?;
         self.pending.tally.open(Outcome::Standby);
-        stream.say(&self.announcement(&ticket, ask).to_json());
+        stream.say(&announcement(&ticket, ask).to_json());
         // Whether anybody is there shows by the pong: the target may take its time.
         stream.ping();
         let rejected = Some(Box::pin(ticket) as _);
         Some(Lane { waited: Some(waited), rejected, ..Lane::new(stream, self.home()) })
-    }
-
-    fn announcement(&self, ticket: &Ticket, ask: Ask) -> ToClient {
-        ToClient::Connection(Connection {
-            id: ticket.id().to_string(),
-            proto: Some(ask.proto.as_str().to_owned()),
-            remote_addr: Some(ask.remote.to_string()),
-        })
     }
 
     /// Claims, and counts what comes of it, also if nobody waits for it any more.
@@ -372,11 +426,18 @@ impl Session {
 
     async fn claimed(&self, ask: Ask) -> Result<Lane, OpenError> {
         let _waiting = Counted::enter(&self.waiting, self.waiting_most).ok_or(OpenError::TooManyWaiting)?;
-        let (ticket, claimed) = self.pending.announce(&self.this, self.addressee.clone(), self.claim_wait)?;
-        self.say.try_send(Box::new(self.announcement(&ticket, ask))).map_err(|error| match error {
-            TrySendError::Full(_) => OpenError::TooManyWaiting,
-            TrySendError::Closed(_) => OpenError::ClientGone,
-        })?;
+        let (claimed, ticket): (Opening<'_, _>, _) = match &self.way {
+            Way::Told { addressee, say, .. } => {
+                let (ticket, claimed) =
+                    self.pending.announce(&self.this, addressee.clone(), self.claim_wait)?;
+                say.try_send(Box::new(announcement(&ticket, ask))).map_err(|error| match error {
+                    TrySendError::Full(_) => OpenError::TooManyWaiting,
+                    TrySendError::Closed(_) => OpenError::ClientGone,
+                })?;
+                (Box::pin(claimed), Some((ticket, addressee.level)))
+            }
+            Way::Mux(mux) => (Box::pin(mux::open(mux)), None),
+        };
         let stream = tokio::select! {
             biased;
             // What is delivered in the last moment is used: the client has dialled for it.
@@ -386,9 +447,20 @@ impl Session {
             () = self.gone.cancelled() => return Err(OpenError::ClientGone),
             () = tokio::time::sleep(self.claim_wait) => return Err(OpenError::NotClaimed),
         };
-        let rejected = (self.level() == Level::Two).then(|| Box::pin(ticket) as _);
+        // Until here the ticket lives, whatever the level: without it nothing can be claimed.
+        let rejected =
+            ticket.filter(|(_, level)| *level == Level::Two).map(|(ticket, _)| Box::pin(ticket) as _);
         Ok(Lane { rejected, ..Lane::new(stream, self.home()) })
     }
+}
+
+/// What the client is told of a connection.
+fn announcement(ticket: &Ticket, ask: Ask) -> ToClient {
+    ToClient::Connection(Connection {
+        id: ticket.id().to_string(),
+        proto: Some(ask.proto.as_str().to_owned()),
+        remote_addr: Some(ask.remote.to_string()),
+    })
 }
 
 /// A viewer among those of its session, until dropped.

@@ -158,14 +158,15 @@ impl Admitted {
         // Only as it is written back: a client compares the text.
         let parsed = Uuid::parse_str(id).ok().filter(|parsed| parsed.to_string() == id);
         let id = parsed.ok_or(StandbyError::Id)?;
-        let counted = lock(&session.standby).admit(id, &session.pending)?;
+        let standby = session.standby().ok_or(StandbyError::NoSession)?;
+        let counted = lock(standby).admit(id, &session.pending)?;
         Ok(Self { session, id, counted: Some(counted) })
     }
 
     /// Adds the socket to those that wait.
     pub fn deliver(mut self, stream: Box<dyn Duplex>) {
-        let Some(counted) = self.counted.take() else { return };
-        let mut standby = lock(&self.session.standby);
+        let (Some(counted), Some(standby)) = (self.counted.take(), self.session.standby()) else { return };
+        let mut standby = lock(standby);
         // At no moment does it count twice: the client may be asking for the next one already.
         standby.opening.retain(|id| *id != self.id);
         if !standby.draining && !self.session.is_gone() {
@@ -177,7 +178,9 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        lock(&self.session.standby).opening.retain(|id| *id != self.id);
+        if let Some(standby) = self.session.standby() {
+            lock(standby).opening.retain(|id| *id != self.id);
+        }
     }
 }
 

@@ -3,15 +3,14 @@
 use tokio::time::Instant;
 
 use super::pulse::Left;
-use crate::link::{Lane, OpenError};
+use crate::link::{Lane, OpenError, Speaks};
 use crate::proto::control::relay::{End, Ended};
-use crate::proto::message::Level;
 use crate::tally::{Counter, Histogram};
 
 /// Of all sessions since the process began.
 #[derive(Debug, Default)]
 pub struct Tally {
-    begun: [Counter; 2],
+    begun: [Counter; Speaks::ALL.len()],
     ended: [Counter; ENDS.len()],
     /// Pings sent.
     pub pings: Counter,
@@ -22,7 +21,7 @@ pub struct Tally {
     /// From a ping to its pong.
     pub round_trip: Histogram,
     outcomes: [Counter; Outcome::ALL.len()],
-    /// From the notification to the data socket, where one was outcomes for the viewer.
+    /// From the notification to the data socket, where one was opened for the viewer.
     pub claim_wait: Histogram,
 }
 
@@ -33,7 +32,7 @@ pub enum Outcome {
     Reused,
     /// One that waited for the first.
     Standby,
-    /// The client outcomes it.
+    /// The client opened it.
     Claimed,
     /// The client said that it cannot serve the viewer.
     Rejected,
@@ -135,8 +134,10 @@ pub(super) fn left(ended: Ended) -> Left {
 }
 
 impl Tally {
-    pub(super) fn begin(&self, level: Level) {
-        self.begun[usize::from(level == Level::Two)].increment();
+    pub(super) fn begin(&self, speaks: Speaks) {
+        if let Some(at) = Speaks::ALL.iter().position(|known| *known == speaks) {
+            self.begun[at].increment();
+        }
     }
 
     pub(super) fn end(&self, ended: Ended) {
@@ -150,9 +151,9 @@ impl Tally {
         self.outcomes[outcome as usize].increment();
     }
 
-    /// Sessions that began, by level.
-    pub fn begun(&self) -> [(Level, u64); 2] {
-        [(Level::Base, self.begun[0].get()), (Level::Two, self.begun[1].get())]
+    /// Sessions that began, by what their clients speak.
+    pub fn begun(&self) -> [(Speaks, u64); Speaks::ALL.len()] {
+        std::array::from_fn(|at| (Speaks::ALL[at], self.begun[at].get()))
     }
 
     /// Sessions that ended, by the name of their end.

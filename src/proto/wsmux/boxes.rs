@@ -40,6 +40,11 @@ impl Inbox {
     /// The next bytes, at most so many; `None` when there are none.
     pub(super) fn take(&mut self, most: usize) -> Option<Bytes> {
         if self.pieces.is_empty() {
+            if self.small.len() <= most {
+                self.bytes = 0;
+                let all = std::mem::take(&mut self.small).freeze();
+                return (!all.is_empty()).then_some(all);
+            }
             self.seal();
         }
         let first = self.pieces.front_mut()?;

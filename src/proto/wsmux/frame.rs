@@ -1,11 +1,9 @@
 //! Frames of wsmux, written, and read out of the pieces of a message as they come.
 
-use std::fmt;
-
 use bytes::{Buf, Bytes};
 
 /// Bytes of the head of a frame: its kind and the stream.
-pub const HEAD: usize = 5;
+const HEAD: usize = 5;
 /// With the number of an ACK.
 const LONGEST: usize = HEAD + 4;
 
@@ -15,7 +13,8 @@ const ACK: u8 = 2;
 const FIN: u8 = 3;
 
 /// How the other end broke the rules. Each ends the session with close code 1008, and its text as the reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.reason())]
 #[non_exhaustive]
 pub enum Breach {
     /// A message of under five bytes, or of an unknown kind.
@@ -63,14 +62,6 @@ impl Breach {
         }
     }
 }
-
-impl fmt::Display for Breach {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.reason())
-    }
-}
-
-impl std::error::Error for Breach {}
 
 /// A frame, or a piece of a DAT.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,26 +4,35 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::ended::{Broken, Ended};
 use super::frame::{Breach, Frame};
-use super::mux::{Broken, Ended, Event, Mux};
+use super::mux::{Event, Mux};
 use super::stream::{Fin, Stage, Stream};
 use crate::proto::frame::Role;
 
 impl Mux {
-    /// A frame came, or a piece of one. A breach of the rules ends the session.
-    pub fn heard(&mut self, now: Instant, frame: Frame) {
+    /// The next piece of a binary message came; `last` is true for the one that ends it, which may be empty. A breach of
+    /// the rules ends the session.
+    pub fn piece(&mut self, now: Instant, piece: Bytes, last: bool) {
         if self.ended.is_some() {
             return;
         }
-        self.life.heard();
-        let heard = match frame {
+        let heard = match self.reader.piece(piece, last) {
+            Ok(Some(frame)) => self.heard(now, frame),
+            Ok(None) => Ok(()),
+            Err(breach) => Err(breach),
+        };
+        if let Err(breach) = heard {
+            self.finish(Ended::Breach(breach));
+        }
+    }
+
+    fn heard(&mut self, now: Instant, frame: Frame) -> Result<(), Breach> {
+        match frame {
             Frame::Data { stream, payload } => self.heard_data(now, stream, payload),
             Frame::Syn { stream } => self.heard_syn(stream),
             Frame::Ack { stream, bytes } => self.heard_ack(now, stream, bytes),
             Frame::Fin { stream } => self.heard_fin(stream),
-        };
-        if let Err(breach) = heard {
-            self.finish(Ended::Breach(breach));
         }
     }
 
@@ -37,9 +46,9 @@ impl Mux {
         self.life.ponged(now);
     }
 
-    /// Whether something is to be sent and the WebSocket takes none of it.
-    pub fn stuck(&mut self, now: Instant, stuck: bool) {
-        self.life.stuck(now, stuck);
+    /// The WebSocket has taken some of what is to be sent, or not, and is `stuck` as it takes no more just now.
+    pub fn wrote(&mut self, now: Instant, some: bool, stuck: bool) {
+        self.life.wrote(now, some, stuck);
     }
 
     fn heard_syn(&mut self, id: u32) -> Result<(), Breach> {
@@ -70,29 +79,29 @@ impl Mux {
             Stage::Unsaid | Stage::Unaccepted => return Err(Breach::Early),
             Stage::Open => {
                 stream.credit = stream.credit.checked_add(bytes).ok_or(Breach::Credit)?;
-                self.be_ready(id);
+                stream.be_ready(id, &mut self.ready);
             }
             Stage::Said { overdue } => {
                 stream.accepted(bytes);
                 if bytes > self.settings.window {
-                    stream.broken = Some(Broken::Window(bytes));
+                    stream.fail(Broken::Window(bytes));
                 }
-                let (gone, fin) = (stream.gone, stream.fin_due());
+                if let Some(at) = stream.timer.take() {
+                    self.timers.remove(&(at, id));
+                }
                 self.unanswered -= 1;
                 self.overdue -= usize::from(overdue);
                 self.last_accepted = now;
-                self.clear_timer(id);
-                if gone {
+                stream.be_ready(id, &mut self.ready);
+                if stream.fin_due() {
+                    stream.be_urgent(id, &mut self.urgent);
+                }
+                if stream.gone {
                     // Nobody waits for it any more.
-                    self.release(now, id);
-                    self.be_urgent(id);
-                    return Ok(());
+                    self.set_timer(id, now + self.settings.linger);
+                } else {
+                    self.events.push(Event::Writable(id));
                 }
-                self.be_ready(id);
-                if fin {
-                    self.be_urgent(id);
-                }
-                self.events.push(Event::Writable(id));
             }
         }
         Ok(())
@@ -109,13 +118,15 @@ impl Mux {
         if stream.gone || stream.broken.is_some() {
             stream.owed += bytes;
             if stream.ack_due() {
-                self.be_urgent(id);
+                stream.be_urgent(id, &mut self.urgent);
             }
             return Ok(());
         }
+        if stream.inbox.is_empty() {
+            self.events.push(Event::Readable(id));
+        }
         stream.inbox.push(payload);
         self.held += bytes as usize;
-        self.events.push(Event::Readable(id));
         if self.held > self.settings.held && !self.is_full() {
             self.be_full(now, now);
         }

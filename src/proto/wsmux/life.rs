@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::mux::Ended;
+use super::ended::Ended;
 use crate::proto::limits::wsmux::{LATE, PINGS_UNANSWERED};
 
 /// Pings at the start and at each tick. An end that was silent from one tick to the next is dead, and so is one that
@@ -43,13 +43,10 @@ impl Life {
         self.last_pong = now;
     }
 
-    /// Something is to be sent and the socket takes nothing (`true`), or it took something or all of it.
-    pub(super) fn stuck(&mut self, now: Instant, stuck: bool) {
-        if stuck {
-            self.stuck_since.get_or_insert(now);
-        } else {
-            self.stuck_since = None;
-        }
+    /// The socket took some of what is to be sent, or not, and takes no more just now if it is `stuck`.
+    pub(super) fn wrote(&mut self, now: Instant, some: bool, stuck: bool) {
+        let since = self.stuck_since.filter(|_| !some).unwrap_or(now);
+        self.stuck_since = stuck.then_some(since);
     }
 
     pub(super) fn timeout(&self) -> Instant {

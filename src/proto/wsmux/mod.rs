@@ -3,17 +3,25 @@
 //! The wire is described where users see it, in `stream::wsmux`. Nothing here knows a socket, a task or a clock.
 
 mod boxes;
+mod ended;
 mod frame;
 mod hear;
+mod ids;
 mod life;
 mod mux;
 mod output;
+mod settings;
 mod stream;
 mod timers;
+mod user;
 
 #[cfg(test)]
 mod tests;
 
-pub use frame::{Breach, Frame, HEAD, Head, Reader};
-pub use mux::{Broken, Ended, Event, Mux, Opening, Refused, Settings, Taken};
+pub use ended::{Broken, Ended, OpenError};
+pub use frame::{Breach, Frame, Head, Reader};
+pub use ids::ByStream;
+pub use mux::{Event, Mux};
 pub use output::Output;
+pub use settings::Settings;
+pub use user::{Opening, Taken};

@@ -2,8 +2,9 @@
 
 use bytes::BytesMut;
 
+use super::ended::Ended;
 use super::frame::Head;
-use super::mux::{Ended, Event, Mux};
+use super::mux::{Event, Mux};
 use super::stream::{Fin, Stage};
 use crate::proto::limits::wsmux::{FRAME, UNSENT};
 
@@ -58,16 +59,16 @@ impl Mux {
             stream.in_urgent = false;
             if std::mem::take(&mut stream.greet) {
                 if stream.ack_due() || stream.fin_due() {
-                    self.be_urgent(id);
+                    stream.be_urgent(id, &mut self.urgent);
                 }
-                self.be_ready(id);
+                stream.be_ready(id, &mut self.ready);
                 return Some(Head::ack(id, self.settings.window));
             }
             if stream.ack_due() {
                 let owed = std::mem::take(&mut stream.owed);
                 stream.window += owed;
                 if stream.fin_due() {
-                    self.be_urgent(id);
+                    stream.be_urgent(id, &mut self.urgent);
                 }
                 return Some(Head::ack(id, owed));
             }
@@ -106,9 +107,9 @@ impl Mux {
                 self.events.push(Event::Writable(id));
             }
             if stream.fin_due() {
-                self.be_urgent(id);
+                stream.be_urgent(id, &mut self.urgent);
             }
-            self.be_ready(id);
+            stream.be_ready(id, &mut self.ready);
             return Some((Head::data(id), payload));
         }
         None

@@ -1,9 +1,10 @@
 //! The state of one stream.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::boxes::{Inbox, Outbox};
-use super::mux::Broken;
+use super::ended::Broken;
 use crate::proto::limits::wsmux::TOLD_AFTER;
 
 /// How far a stream has come.
@@ -95,9 +96,9 @@ impl Stream {
     }
 
     /// Whether an ACK is due: not for each few bytes while more is waiting here, but always before the other end has to
-    /// wait for it. One that broke and is still held gets none, so that no more comes.
+    /// wait for it, and never behind its end. One that broke and is still held gets none, so that no more comes.
     pub(super) fn ack_due(&self) -> bool {
-        let useful = !self.greet && (!self.ended || self.fin != Fin::Sent);
+        let useful = !self.greet && !self.ended;
         let taken = self.gone || self.broken.is_none();
         self.owed > 0 && useful && taken && (self.inbox.is_empty() || self.owed >= self.owed_most)
     }
@@ -108,6 +109,26 @@ impl Stream {
 
     pub(super) fn data_due(&self) -> bool {
         self.stage == Stage::Open && !self.greet && self.credit > 0 && !self.outbox.is_empty()
+    }
+
+    /// A short frame of it is due: it takes its place in the queue of those.
+    pub(super) fn be_urgent(&mut self, id: u32, urgent: &mut VecDeque<u32>) {
+        if !std::mem::replace(&mut self.in_urgent, true) {
+            urgent.push_back(id);
+        }
+    }
+
+    /// Data of it may be due.
+    pub(super) fn be_ready(&mut self, id: u32, ready: &mut VecDeque<u32>) {
+        if self.data_due() && !std::mem::replace(&mut self.in_ready, true) {
+            ready.push_back(id);
+        }
+    }
+
+    /// It is of no more use: nothing of it goes out any more but its end, whatever the other end allows.
+    pub(super) fn fail(&mut self, broken: Broken) {
+        self.broken.get_or_insert(broken);
+        self.outbox.clear();
     }
 
     /// Throws away what has come: how many bytes it was.

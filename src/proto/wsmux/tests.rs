@@ -23,7 +23,6 @@ const SECOND: Duration = Duration::from_secs(1);
 /// One end, and what it was told of the wire.
 struct End {
     mux: Mux,
-    reader: Reader,
     events: Vec<Event>,
     /// Nothing reaches it.
     deaf: bool,
@@ -33,7 +32,7 @@ struct End {
 impl End {
     fn new(now: Instant, role: Role, settings: Settings) -> Self {
         let mux = Mux::new(now, role, settings);
-        Self { mux, reader: Reader::default(), events: Vec::new(), deaf: false, close: None }
+        Self { mux, events: Vec::new(), deaf: false, close: None }
     }
 
     /// A whole message comes, in pieces of this size.
@@ -43,11 +42,7 @@ impl End {
             pieces.push(&[]);
         }
         for (at, part) in pieces.iter().enumerate() {
-            match self.reader.piece(Bytes::copy_from_slice(part), at + 1 == pieces.len()) {
-                Ok(Some(frame)) => self.mux.heard(now, frame),
-                Ok(None) => {}
-                Err(breach) => self.mux.finish(Ended::Breach(breach)),
-            }
+            self.mux.piece(now, Bytes::copy_from_slice(part), at + 1 == pieces.len());
         }
         self.note();
     }

@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
+use super::ended::{Broken, Ended};
 use super::frame::Breach;
-use super::mux::{Broken, Ended, Event, Full, Mux};
+use super::mux::{Event, Full, Mux};
 use super::stream::{Fin, Stage};
 use crate::proto::limits::wsmux::{FULL_WAIT, ROOM_WAIT};
 
@@ -53,7 +54,7 @@ impl Mux {
         stream.timer = None;
         match stream.stage {
             Stage::Unsaid => {
-                stream.broken = Some(Broken::NotAccepted);
+                stream.fail(Broken::NotAccepted);
                 self.unsaid.retain(|unsaid| *unsaid != id);
                 self.events.push(Event::Writable(id));
             }
@@ -61,7 +62,7 @@ impl Mux {
             Stage::Said { .. } => {
                 stream.stage = Stage::Said { overdue: true };
                 self.overdue += 1;
-                stream.broken = Some(Broken::NotAccepted);
+                stream.fail(Broken::NotAccepted);
                 self.events.push(Event::Writable(id));
             }
             Stage::Open if stream.gone => {
@@ -71,7 +72,7 @@ impl Mux {
                 if stream.fin == Fin::Sent {
                     self.streams.remove(&id);
                 } else {
-                    self.be_urgent(id);
+                    stream.be_urgent(id, &mut self.urgent);
                 }
             }
             Stage::Open | Stage::Unaccepted => {}
@@ -98,8 +99,7 @@ impl Mux {
             && let Some((_, id)) = still.pop()
             && let Some(stream) = self.streams.get_mut(&id)
         {
-            stream.broken = Some(Broken::Overfull);
-            stream.outbox.clear();
+            stream.fail(Broken::Overfull);
             self.held -= stream.discard();
             self.events.extend([Event::Readable(id), Event::Writable(id)]);
         }

@@ -1,23 +1,19 @@
 //! Calls of the authority: HTTP/1.1 over TLS, a connection for each, within a deadline.
 
-use std::error::Error as StdError;
 use std::path::Path;
 use std::pin::Pin;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, header};
-use hyper_util::rt::TokioIo;
+use http::Request;
+use http_body_util::Full;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::AcmeError;
-use crate::proto::limits::acme::CALL_WAIT;
+use crate::proto::limits::acme::{ANSWER_BYTES, CALL_WAIT};
+use crate::stream::call::{Failure, call_url};
 use crate::stream::tls;
-
-type Failure = Box<dyn StdError + Send + Sync>;
 
 /// The way to the authority.
 #[derive(Clone)]
@@ -48,34 +44,10 @@ impl HttpClient for Https {
     }
 }
 
-async fn call(
-    connector: TlsConnector,
-    mut request: Request<BodyWrapper<Bytes>>,
-) -> Result<BytesResponse, Failure> {
-    let uri = request.uri().clone();
-    let host = uri.host().filter(|_| uri.scheme_str() == Some("https"));
-    let host = host.ok_or("the authority's addresses begin with https://")?.trim_matches(['[', ']']);
-    let tcp = TcpStream::connect((host, uri.port_u16().unwrap_or(443))).await?;
-    let tls = connector.connect(ServerName::try_from(host.to_owned())?, tcp).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await?;
-    let authority = uri.authority().ok_or("an address without a host")?;
-    request.headers_mut().insert(header::HOST, HeaderValue::from_str(authority.as_str())?);
-    *request.uri_mut() = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).parse()?;
-    let exchange = async {
-        let response = sender.send_request(request).await?;
-        let (parts, body) = response.into_parts();
-        let body = http_body_util::BodyExt::collect(body).await?.to_bytes();
-        Ok::<_, hyper::Error>(http::Response::from_parts(parts, http_body_util::Full::new(body)))
-    };
-    let mut exchange = std::pin::pin!(exchange);
-    // Both in one task, so that nothing is left when the caller is gone.
-    let mut connection = std::pin::pin!(connection);
-    let response = tokio::select! {
-        response = &mut exchange => response?,
-        ended = &mut connection => {
-            ended?;
-            exchange.await?
-        }
-    };
-    Ok(response.into())
+async fn call(tls: TlsConnector, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Failure> {
+    if request.uri().scheme_str() != Some("https") {
+        return Err("the authority's addresses begin with https://".into());
+    }
+    let answer = call_url(Some(&tls), request, ANSWER_BYTES).await?;
+    Ok(answer.map(Full::new).into())
 }

@@ -1,10 +1,13 @@
 //! What an operator does to clients, tunnels and keys; each is in the log with the operator's address.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Extension, Path, Request, State};
+use axum::extract::{Extension, FromRequest, FromRequestParts, Path, Request};
+use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -14,7 +17,6 @@ use super::{Admin, body};
 use crate::link::sockets::{End, Session};
 use crate::proto::duration;
 use crate::proto::limits::drain::SPREAD_LEAST;
-use crate::proto::message::Level;
 use crate::tunnel::events::{Event, Kind};
 use crate::tunnel::{Tunnel, drain_session};
 
@@ -30,83 +32,85 @@ fn done(sentence: String) -> Answer {
     Ok(Json(Done { done: sentence }))
 }
 
+/// What all of them get: who orders it, and the body.
+pub struct Order<T> {
+    admin: Arc<Admin>,
+    /// The operator's address.
+    operator: IpAddr,
+    body: T,
+}
+
+impl<T: DeserializeOwned> FromRequest<Arc<Admin>> for Order<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, admin: &Arc<Admin>) -> Result<Self, Response> {
+        let (mut head, body) = request.into_parts();
+        let caller = Extension::<Caller>::from_request_parts(&mut head, admin).await;
+        let Extension(Caller { address: operator, .. }) = caller.map_err(IntoResponse::into_response)?;
+        let body = body::json(body).await.map_err(IntoResponse::into_response)?;
+        Ok(Self { admin: Arc::clone(admin), operator, body })
+    }
+}
+
 /// The body of an action that needs none.
 #[derive(Deserialize)]
-struct Nothing {}
+pub struct Nothing {}
 
 /// `POST /api/clients/{id}/drain`: the client connects anew, and finishes what runs over the old session.
-pub async fn drain(
-    State(admin): State<Arc<Admin>>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Answer {
-    body::json::<Nothing>(request).await?;
+pub async fn drain(Path(id): Path<String>, Order { admin, operator, .. }: Order<Nothing>) -> Answer {
     let (tunnel, session) = client(&admin, &id).await?;
-    if session.level() == Level::Base {
+    if !session.speaks().is_told_of_drains() {
         return Err(Problem::conflict(
-            "this client speaks the base protocol, which has no word for that; disconnect it, and it comes back by itself",
+            "this client speaks a protocol which has no word for that; disconnect it, and it comes back by itself",
         ));
     }
     drain_session(&session, admin.shared.config.limits.drain, SPREAD_LEAST);
     let event = Event::of(Kind::Drained, &tunnel).because("asked for by an operator");
     admin.shared.registry.events.add(event.from(session.pulse().sight().identity.address));
-    tracing::info!(operator = %caller.address, tunnel = tunnel.name, "an operator drains a client");
+    tracing::info!(%operator, tunnel = tunnel.name, "an operator drains a client");
     done(format!("The client of {} is told to connect anew.", tunnel.name))
 }
 
 /// `POST /api/clients/{id}/disconnect`: the client is cut off; it comes back if it wants to.
-pub async fn disconnect(
-    State(admin): State<Arc<Admin>>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Answer {
-    body::json::<Nothing>(request).await?;
+pub async fn disconnect(Path(id): Path<String>, Order { admin, operator, .. }: Order<Nothing>) -> Answer {
     let (tunnel, session) = client(&admin, &id).await?;
     session.end(End::Disconnected);
-    tracing::info!(operator = %caller.address, tunnel = tunnel.name, "an operator disconnects a client");
+    tracing::info!(%operator, tunnel = tunnel.name, "an operator disconnects a client");
     done(format!("The client of {} is disconnected.", tunnel.name))
 }
 
 #[derive(Deserialize)]
-struct Suspend {
+pub struct Suspend {
     suspended: bool,
 }
 
 /// `POST /api/tunnels/{id}/suspend`: viewers are turned away, or let in again.
 pub async fn suspend(
-    State(admin): State<Arc<Admin>>,
-    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-    request: Request,
+    Order { admin, operator, body: Suspend { suspended } }: Order<Suspend>,
 ) -> Answer {
-    let Suspend { suspended } = body::json(request).await?;
     let tunnel = tunnel(&admin, &id)?;
     still_there(admin.shared.registry.suspend(&tunnel, suspended).await?)?;
-    tracing::info!(operator = %caller.address, tunnel = tunnel.name, suspended, "an operator suspends a tunnel");
+    tracing::info!(%operator, tunnel = tunnel.name, suspended, "an operator suspends a tunnel");
     let what = if suspended { "suspended: viewers are turned away" } else { "resumed: viewers are let in" };
     done(format!("{} is {what}.", tunnel.name))
 }
 
 #[derive(Deserialize)]
-struct Extend {
+pub struct Extend {
     ttl: String,
 }
 
 /// `POST /api/tunnels/{id}/extend`: the tunnel ends `ttl` from now; `0` is never.
 pub async fn extend(
-    State(admin): State<Arc<Admin>>,
-    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-    request: Request,
+    Order { admin, operator, body: Extend { ttl } }: Order<Extend>,
 ) -> Answer {
-    let Extend { ttl } = body::json(request).await?;
     let ttl = duration::parse(ttl.trim()).map_err(|error| Problem::body(format!("ttl: {error}")))?;
     let ttl = Some(ttl).filter(|ttl: &Duration| !ttl.is_zero());
     let tunnel = tunnel(&admin, &id)?;
     still_there(admin.shared.registry.extend(&tunnel, ttl).await?)?;
-    tracing::info!(operator = %caller.address, tunnel = tunnel.name, ?ttl, "an operator extends a tunnel");
+    tracing::info!(%operator, tunnel = tunnel.name, ?ttl, "an operator extends a tunnel");
     done(match ttl {
         Some(ttl) => format!("{} ends in {}.", tunnel.name, duration::format(ttl)),
         None => format!("{} does not end by itself.", tunnel.name),
@@ -114,27 +118,15 @@ pub async fn extend(
 }
 
 /// `POST /api/tunnels/{id}/close`: the tunnel ends for good, and its clients stop.
-pub async fn close(
-    State(admin): State<Arc<Admin>>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Answer {
-    body::json::<Nothing>(request).await?;
+pub async fn close(Path(id): Path<String>, Order { admin, operator, .. }: Order<Nothing>) -> Answer {
     let tunnel = tunnel(&admin, &id)?;
     still_there(admin.shared.registry.delete(&tunnel).await?)?;
-    tracing::info!(operator = %caller.address, tunnel = tunnel.name, "an operator closes a tunnel");
+    tracing::info!(%operator, tunnel = tunnel.name, "an operator closes a tunnel");
     done(format!("{} is closed; the name stays its owner's.", tunnel.name))
 }
 
 /// `POST /api/keys/{name}/revoke`: the key lets nobody in any more, and its sessions end.
-pub async fn revoke(
-    State(admin): State<Arc<Admin>>,
-    Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
-    request: Request,
-) -> Answer {
-    body::json::<Nothing>(request).await?;
+pub async fn revoke(Path(name): Path<String>, Order { admin, operator, .. }: Order<Nothing>) -> Answer {
     let shared = &admin.shared;
     if !shared.keys.revoke(&name).await? {
         return Err(if shared.config.static_keys.iter().any(|key| key.name == name) {
@@ -148,40 +140,31 @@ pub async fn revoke(
     shared.registry.look_at_keys();
     let event = Event { owner: Some(name.clone()), ..Event::new(Kind::Revoked) };
     shared.registry.events.add(event.because("by an operator"));
-    tracing::info!(operator = %caller.address, key = name, "an operator revokes a key");
+    tracing::info!(%operator, key = name, "an operator revokes a key");
     done(format!("The key {name} is revoked."))
 }
 
 /// The connected client with that session.
 async fn client(admin: &Arc<Admin>, id: &str) -> Result<(Arc<Tunnel>, Arc<Session>), Problem> {
-    let id = Uuid::parse_str(id).map_err(|_| no_client())?;
-    let at = Arc::clone(admin);
-    let found = admin.rows.work(move || {
-        let all = at.shared.registry.all();
+    let id = Uuid::parse_str(id).map_err(|_| Problem::no_client())?;
+    let found = admin.work(move |admin| {
+        let all = admin.shared.registry.all();
         let connected = all.iter().find_map(|tunnel| Some((Arc::clone(tunnel), tunnel.session_of(id)?)));
         let is_known = || all.iter().any(|tunnel| tunnel.pulses().iter().any(|pulse| pulse.session() == id));
         connected.ok_or_else(|| match is_known() {
             true => Problem::conflict("this client is not connected; there is nothing to end"),
-            false => no_client(),
+            false => Problem::no_client(),
         })
     });
     found.await?
 }
 
-fn no_client() -> Problem {
-    Problem::not_found("there is no client with this session; it may have come back with another one")
-}
-
-fn no_tunnel() -> Problem {
-    Problem::not_found("there is no tunnel with this id; it may have ended")
-}
-
 /// The tunnel with that id.
 pub fn tunnel(admin: &Admin, id: &str) -> Result<Arc<Tunnel>, Problem> {
-    admin.shared.registry.by_id(id).ok_or_else(no_tunnel)
+    admin.shared.registry.by_id(id).ok_or_else(Problem::no_tunnel)
 }
 
 /// A tunnel that ended between being found and being changed is not found.
 fn still_there(changed: bool) -> Result<(), Problem> {
-    if changed { Ok(()) } else { Err(no_tunnel()) }
+    if changed { Ok(()) } else { Err(Problem::no_tunnel()) }
 }

@@ -13,12 +13,12 @@ use crate::tunnel::events::{Event, Events, Kind};
 
 /// Reads what is asked for.
 pub fn ask(query: &Query) -> Result<Ask<Kind, ()>, Problem> {
-    query.events(&Kind::ALL.map(|kind| (kind.as_str(), kind)))
+    query.ask(("kind", &query.kind), &Kind::ALL.map(|kind| (kind.as_str(), kind)), &[("newest", ())])
 }
 
 /// The page of events that is asked for, newest first.
 pub fn page(events: &Events, ask: &Ask<Kind, ()>) -> Page {
-    let newest = *events.watch().borrow();
+    let newest = events.newest();
     let order = &ask.order;
     let wanted = |event: &Event| {
         order.lets(&event.kind)
@@ -38,9 +38,9 @@ pub fn page(events: &Events, ask: &Ask<Kind, ()>) -> Page {
     }
 }
 
-/// Those that came after number `last`; `None`: there are none.
+/// The newest of those that came after number `last`; `None`: there are none.
 pub fn since(events: &Events, last: u64) -> Option<Page> {
-    let newest = *events.watch().borrow();
+    let newest = events.newest();
     if newest <= last {
         return None;
     }

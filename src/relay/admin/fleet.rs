@@ -11,7 +11,6 @@ use super::problem::Problem;
 use super::query::{Ask, Order, Query};
 use super::rows::Snapshot;
 use crate::link::sockets::pulse::{Beat, Health, Pulse, Sight};
-use crate::proto::message::Level;
 use crate::tunnel::Tunnel;
 
 /// What clients are sorted by.
@@ -49,7 +48,8 @@ pub type ClientOrder = Order<Health, By>;
 
 /// Reads what is asked for.
 pub fn ask(query: &Query) -> Result<Ask<Health, By>, Problem> {
-    query.clients(&Health::ALL.map(|health| (health.as_str(), health)), &SORTS)
+    let health = Health::ALL.map(|health| (health.as_str(), health));
+    query.ask(("health", &query.health), &health, &SORTS)
 }
 
 /// A client as it was when the rows were made.
@@ -75,7 +75,7 @@ impl Client {
 
     /// Whether it is connected.
     pub fn is_connected(&self) -> bool {
-        matches!(self.sight.health, Health::Alive | Health::Late)
+        self.sight.health.is_connected()
     }
 
     /// Whether the list has it.
@@ -120,7 +120,7 @@ impl Client {
             health: sight.health.as_str(),
             address: sight.identity.address.to_string(),
             agent: sight.identity.agent.as_deref(),
-            level: level_name(sight.identity.level),
+            level: sight.identity.speaks.as_str(),
             since: self.since,
             reconnects: sight.reconnects,
             silence_ms: sight.silence.as_millis(),
@@ -153,14 +153,6 @@ pub fn page<'a>(snapshot: &'a Snapshot, ask: &Ask<Health, By>) -> Page<'a> {
 /// The client whose session has that id.
 pub fn find(snapshot: &Snapshot, session: Uuid) -> Option<&Client> {
     snapshot.clients.iter().find(|client| client.sight.session == session)
-}
-
-/// Level of a client, as the JSON has it.
-pub fn level_name(level: Level) -> &'static str {
-    match level {
-        Level::Base => "base",
-        Level::Two => "two",
-    }
 }
 
 /// Milliseconds, with fractions.

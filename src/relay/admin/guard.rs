@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use super::Admin;
 use super::problem::Problem;
 use super::sessions::Session;
-use crate::relay::forward::{FORWARDED_PROTO, is_trusted, viewer};
+use crate::relay::forward::{says_https, viewer};
 use crate::relay::route::split_host;
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -81,8 +81,7 @@ fn enter(admin: &Admin, request: &Request) -> Result<Caller, Problem> {
 fn caller(admin: &Admin, request: &Request) -> Caller {
     let (headers, trusted) = (request.headers(), &admin.shared.config.trusted_proxies);
     let peer = request.extensions().get().map_or(IpAddr::from([0; 4]), |Peer(peer)| *peer);
-    let secure = is_trusted(peer, trusted)
-        && headers.get(&FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
+    let secure = says_https(peer, headers, trusted);
     let session = admin.shared.door.session(headers, secure);
     Caller { address: viewer(peer, headers, trusted), secure, session }
 }

@@ -28,44 +28,32 @@ pub fn read(query: Result<Asked<Query>, QueryRejection>) -> Result<Query, Proble
 
 /// `GET /api/summary`
 pub async fn summary(State(admin): State<Arc<Admin>>) -> Answer {
-    let at = Arc::clone(&admin);
-    let work = move || {
-        let snapshot = at.rows.snapshot(&at.shared);
-        serde_json::to_vec(&Summary::of(&at.shared, &snapshot, at.started_at))
-    };
-    json(admin.rows.work(work).await?)
+    let work = |admin: &Admin| serde_json::to_vec(&Summary::of(&admin.shared, &admin.snapshot()));
+    json(admin.work(work).await?)
 }
 
 /// `GET /api/clients`
 pub async fn clients(State(admin): State<Arc<Admin>>, query: Result<Asked<Query>, QueryRejection>) -> Answer {
     let ask = fleet::ask(&read(query)?)?;
-    let at = Arc::clone(&admin);
-    let work = move || serde_json::to_vec(&fleet::page(&at.rows.snapshot(&at.shared), &ask));
-    json(admin.rows.work(work).await?)
+    json(admin.work(move |admin| serde_json::to_vec(&fleet::page(&admin.snapshot(), &ask))).await?)
 }
 
 /// `GET /api/clients/{id}`
 pub async fn client(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Answer {
-    let unknown =
-        || Problem::not_found("there is no client with this session; it may have come back with another one");
-    let id = Uuid::parse_str(&id).map_err(|_| unknown())?;
-    let at = Arc::clone(&admin);
-    let work = move || {
-        let snapshot = at.rows.snapshot(&at.shared);
-        fleet::find(&snapshot, id).map(|client| serde_json::to_vec(&client.show_with_spread()))
+    let id = Uuid::parse_str(&id).map_err(|_| Problem::no_client())?;
+    let work = move |admin: &Admin| {
+        fleet::find(&admin.snapshot(), id).map(|client| serde_json::to_vec(&client.show_with_spread()))
     };
-    json(admin.rows.work(work).await?.ok_or_else(unknown)?)
+    json(admin.work(work).await?.ok_or_else(Problem::no_client)?)
 }
 
 /// `GET /api/tunnels`
 pub async fn tunnels(State(admin): State<Arc<Admin>>, query: Result<Asked<Query>, QueryRejection>) -> Answer {
     let ask = tunnels::ask(&read(query)?)?;
-    let at = Arc::clone(&admin);
-    let work = move || {
-        let snapshot = at.rows.snapshot(&at.shared);
-        serde_json::to_vec(&tunnels::page(&snapshot, &at.shared.routes, &ask))
+    let work = move |admin: &Admin| {
+        serde_json::to_vec(&tunnels::page(&admin.snapshot(), &admin.shared.routes, &ask))
     };
-    json(admin.rows.work(work).await?)
+    json(admin.work(work).await?)
 }
 
 /// `GET /api/tunnels/{id}`
@@ -76,14 +64,12 @@ pub async fn tunnel(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> 
 /// `GET /api/events`
 pub async fn events(State(admin): State<Arc<Admin>>, query: Result<Asked<Query>, QueryRejection>) -> Answer {
     let ask = events::ask(&read(query)?)?;
-    let at = Arc::clone(&admin);
-    let work = move || serde_json::to_vec(&events::page(&at.shared.registry.events, &ask));
-    json(admin.rows.work(work).await?)
+    let work = move |admin: &Admin| serde_json::to_vec(&events::page(&admin.shared.registry.events, &ask));
+    json(admin.work(work).await?)
 }
 
 /// `GET /api/keys`
 pub async fn keys(State(admin): State<Arc<Admin>>) -> Answer {
     let stored = admin.shared.keys.live().await?;
-    let at = Arc::clone(&admin);
-    json(admin.rows.work(move || serde_json::to_vec(&events::keys(&at.shared, stored))).await?)
+    json(admin.work(move |admin| serde_json::to_vec(&events::keys(&admin.shared, stored))).await?)
 }

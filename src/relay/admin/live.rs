@@ -41,7 +41,8 @@ struct Stream {
     ticks: Interval,
     /// Hash of the list that was sent last.
     sent: [u8; 32],
-    /// Number of the newest event that was sent, or was there at the beginning.
+    /// Number of the newest event that was sent; 0 at the beginning, so that a page which asks for another list, or was cut
+    /// off, misses nothing that happened between two streams.
     newest: u64,
     _place: OwnedSemaphorePermit,
 }
@@ -58,8 +59,7 @@ pub async fn live(
     let place = place.map_err(|_| Problem::too_many_streams(STREAMS))?;
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let newest = *admin.shared.registry.events.watch().borrow();
-    let stream = Stream { admin, view, session, ticks, sent: [0; 32], newest, _place: place };
+    let stream = Stream { admin, view, session, ticks, sent: [0; 32], newest: 0, _place: place };
     let messages = unfold(stream, |mut stream| async {
         let message = stream.next().await?;
         Some((Ok::<_, Infallible>(message), stream))
@@ -94,9 +94,8 @@ impl Stream {
         }
         // A page that is open is in use.
         self.session.touch();
-        let (admin, view) = (Arc::clone(&self.admin), Arc::clone(&self.view));
-        let made = self.admin.rows.work(move || make(&admin, &view)).await.ok()?.ok()?;
-        let (summary, page) = made;
+        let view = Arc::clone(&self.view);
+        let (summary, page) = self.admin.work(move |admin| make(admin, &view)).await.ok()?.ok()?;
         let mut message = Vec::with_capacity(summary.len() + page.len() + 64);
         event(&mut message, "summary", &summary);
         let hash = sha256(&page);
@@ -114,9 +113,8 @@ impl Stream {
 
 /// Summary and list, in JSON.
 fn make(admin: &Admin, view: &View) -> serde_json::Result<(Vec<u8>, Vec<u8>)> {
-    let shared = &admin.shared;
-    let snapshot = admin.rows.snapshot(shared);
-    let summary = serde_json::to_vec(&Summary::of(shared, &snapshot, admin.started_at))?;
+    let (shared, snapshot) = (&admin.shared, admin.snapshot());
+    let summary = serde_json::to_vec(&Summary::of(shared, &snapshot))?;
     let page = match view {
         View::Fleet(ask) => serde_json::to_vec(&fleet::page(&snapshot, ask)),
         View::Tunnels(ask) => serde_json::to_vec(&tunnels::page(&snapshot, &shared.routes, ask)),

@@ -15,6 +15,7 @@ mod query;
 mod rows;
 mod sessions;
 mod summary;
+mod totals;
 mod tries;
 mod tunnels;
 
@@ -22,7 +23,6 @@ pub use login::{Door, USER};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -36,37 +36,59 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::spawn_blocking;
 use tower_service::Service;
 
-use super::Shared;
 use super::counts::counts;
+use super::fresh::Fresh;
 use super::observe::metrics::metrics;
-use crate::proto::limits::admin::{BUFFER, CONNECTIONS, STREAMS, WRITE_WAIT};
-use crate::tunnel::unix_ms;
+use super::{Shared, accept};
+use crate::proto::limits::admin::{AT_ONCE, BUFFER, CONNECTIONS, KEPT, STREAMS, WRITE_WAIT};
 use guard::{Peer, guard};
 use patient::Patient;
 use problem::Problem;
-use rows::Rows;
-
-/// After a failed accept (out of descriptors), so that the loop does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+use rows::Snapshot;
 
 /// What all requests of the listener share.
 struct Admin {
     shared: Arc<Shared>,
-    rows: Rows,
+    /// One walk over the registry a second at most, however many look.
+    rows: Fresh<Arc<Snapshot>>,
+    /// Places of those who make lists.
+    places: Arc<Semaphore>,
     /// Places of live streams.
     streams: Arc<Semaphore>,
-    /// Unix milliseconds.
-    started_at: i64,
+}
+
+impl Admin {
+    fn new(shared: Arc<Shared>) -> Self {
+        let (places, streams) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(STREAMS)));
+        Self { shared, rows: Fresh::new(KEPT), places, streams }
+    }
+
+    /// What there is, or was less than a second ago.
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.rows.get_or_make(|| Arc::new(Snapshot::take(&self.shared)))
+    }
+
+    /// Runs `work`, which takes milliseconds, beside the async threads, and with few of its sort at a time.
+    async fn work<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| Problem::failed())?;
+        let admin = Arc::clone(self);
+        let work = move || {
+            let _place = place;
+            work(&admin)
+        };
+        spawn_blocking(work).await.map_err(|_| Problem::failed())
+    }
 }
 
 fn router(shared: &Arc<Shared>) -> Router {
-    let streams = Arc::new(Semaphore::new(STREAMS));
     let shared = Arc::clone(shared);
-    let admin = Admin { shared: Arc::clone(&shared), rows: Rows::default(), streams, started_at: unix_ms() };
-    let admin = Arc::new(admin);
+    let admin = Arc::new(Admin::new(Arc::clone(&shared)));
     let programs = Router::new()
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
@@ -105,20 +127,7 @@ pub async fn serve(listener: Arc<TcpListener>, shared: Arc<Shared>) {
     let router = router(&shared);
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(shared.config.limits.head_wait).max_buf_size(BUFFER);
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = shared.ending.handed_over() => break,
-            // Taken out as they end, so that they do not gather.
-            Some(_) = connections.join_next() => continue,
-            accepted = accept(&listener, &places) => accepted,
-        };
-        let Some((place, (stream, peer))) = accepted else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
+    let serve = |stream: TcpStream, peer: SocketAddr| {
         // What the system takes from us in advance is memory, too, and hides that nobody reads.
         let _ = SockRef::from(&stream).set_send_buffer_size(BUFFER);
         let router = router.clone();
@@ -127,23 +136,9 @@ pub async fn serve(listener: Arc<TcpListener>, shared: Arc<Shared>) {
             router.clone().call(request)
         });
         let serving = http.serve_connection(TokioIo::new(Patient::new(stream, WRITE_WAIT)), service);
-        let counted = shared.open.admin.hold();
-        connections.spawn(async move {
-            let _held = (place, counted);
-            drop(serving.await);
-        });
-    }
-    drop(listener);
-    while connections.join_next().await.is_some() {}
-}
-
-/// The next connection, as soon as there is a place for it.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(tokio::sync::OwnedSemaphorePermit, (TcpStream, SocketAddr))> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
-    Some((place, listener.accept().await.ok()?))
+        async { drop(serving.await) }
+    };
+    accept::each(listener, &shared, CONNECTIONS, serve).await;
 }
 
 /// 200 while the relay lives.

@@ -51,6 +51,16 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
+    /// 404: no client, or not with this session any more.
+    pub fn no_client() -> Self {
+        Self::not_found("there is no client with this session; it may have come back with another one")
+    }
+
+    /// 404: no tunnel, or no more.
+    pub fn no_tunnel() -> Self {
+        Self::not_found("there is no tunnel with this id; it may have ended")
+    }
+
     /// 405: not with this method.
     pub fn method() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this path takes another method")

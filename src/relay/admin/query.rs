@@ -16,11 +16,11 @@ pub struct Query {
     /// What to look for.
     search: String,
     /// Which clients, with commas.
-    health: String,
+    pub health: String,
     /// Which tunnels, with commas.
-    state: String,
+    pub state: String,
     /// Which events, with commas.
-    kind: String,
+    pub kind: String,
     /// What to sort by.
     sort: String,
     /// `asc` or `desc`.
@@ -56,9 +56,9 @@ pub struct Order<F, S> {
 }
 
 impl Query {
-    /// Reads the part that all lists have. `filter` is the text of its filter, with its name; `filters` and `sorts` are
-    /// what it may be, the default first.
-    fn ask<F: Copy, S: Copy>(
+    /// Reads what a list is asked for. `filter` is the name of its filter, with the text; `filters` and `sorts` are what
+    /// these may be, the default order first.
+    pub fn ask<F: Copy, S: Copy>(
         &self,
         filter: (&str, &str),
         filters: &[(&'static str, F)],
@@ -82,29 +82,6 @@ impl Query {
             page: number("page", &self.page, 1, usize::MAX)?,
             size: number("size", &self.size, usual, most)?,
         })
-    }
-
-    /// Of clients.
-    pub fn clients<F: Copy, S: Copy>(
-        &self,
-        filters: &[(&'static str, F)],
-        sorts: &[(&'static str, S)],
-    ) -> Result<Ask<F, S>, Problem> {
-        self.ask(("health", &self.health), filters, sorts)
-    }
-
-    /// Of tunnels.
-    pub fn tunnels<F: Copy, S: Copy>(
-        &self,
-        filters: &[(&'static str, F)],
-        sorts: &[(&'static str, S)],
-    ) -> Result<Ask<F, S>, Problem> {
-        self.ask(("state", &self.state), filters, sorts)
-    }
-
-    /// Of events, whose order is always the same.
-    pub fn events<F: Copy>(&self, filters: &[(&'static str, F)]) -> Result<Ask<F, ()>, Problem> {
-        self.ask(("kind", &self.kind), filters, &[("newest", ())])
     }
 }
 
@@ -177,7 +154,7 @@ mod tests {
     const SORTS: [(&str, u8); 2] = [("name", 0), ("age", 1)];
 
     fn ask(query: Query) -> Result<Ask<u8, u8>, Problem> {
-        query.clients(&FILTERS, &SORTS)
+        query.ask(("health", &query.health), &FILTERS, &SORTS)
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! The relay in figures: what is on top of the dashboard, out of the counters that scrapers read.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::Serialize;
 
 use super::fleet::ms;
 use super::rows::Snapshot;
-use super::tunnels::{Quantiles, rate};
+use super::tunnels::Quantiles;
 use crate::link::sockets::pulse::Health;
 use crate::relay::Shared;
 use crate::relay::exchange::OK;
@@ -77,10 +76,10 @@ struct DataSockets {
 }
 
 impl<'a> Summary<'a> {
-    /// Of a relay that runs since `started_at`; what takes a walk over all tunnels is at most a second old.
-    pub fn of(shared: &'a Shared, snapshot: &Snapshot, started_at: i64) -> Self {
+    /// Of this moment; what takes a walk over all tunnels is at most a second old.
+    pub fn of(shared: &'a Shared, snapshot: &Snapshot) -> Self {
         let census = shared.observer.census(shared);
-        let (tally, ledger) = (&shared.pending.tally, &shared.ledger);
+        let (tally, ledger, totals) = (&shared.pending.tally, &shared.ledger, &snapshot.totals);
         let (mut requests, mut failures) = (0, BTreeMap::new());
         for (_, cause, count) in ledger.closed() {
             requests += count;
@@ -88,55 +87,42 @@ impl<'a> Summary<'a> {
                 *failures.entry(cause).or_insert(0) += count;
             }
         }
-        let standby = shared.pending.standby();
         let state = if shared.ending.has_begun() { "draining" } else { "serving" };
-        let rates = |which: fn(&(f32, f32)) -> f32| {
-            // An empty sum would be minus nothing.
-            rate(snapshot.tunnels.iter().fold(0.0, |sum, tunnel| sum + which(&tunnel.rates)))
-        };
         Self {
             at: snapshot.at,
             relay: Relay {
                 version: env!("CARGO_PKG_VERSION"),
                 url: shared.routes.public_url(),
-                started_at,
+                started_at: shared.observer.started,
                 state,
             },
             clients: Health::ALL.into_iter().map(Health::as_str).zip(census.clients).collect(),
             longest_silence_ms: census.silence.as_millis(),
             round_trip: RoundTrip {
-                now_ms: median(snapshot).map(ms),
+                now_ms: totals.median.map(ms),
                 all: Quantiles::of(&tally.round_trip.snapshot()),
             },
             pings: Pings { sent: tally.pings.get(), answered: tally.pongs.get(), missed: tally.missed.get() },
-            reconnects: snapshot.clients.iter().map(|client| u64::from(client.sight.reconnects)).sum(),
-            sessions: tally.begun().map(|(level, count)| (super::fleet::level_name(level), count)).into(),
+            reconnects: totals.reconnects,
+            sessions: tally.begun().map(|(level, count)| (level.as_str(), count)).into(),
             tunnels: Tunnels { online: census.online, offline: census.offline, suspended: census.suspended },
             viewers: census.viewers,
             waiting: census.waiting_for_client + shared.pending.waiting(),
             requests,
-            requests_per_s: rates(|rates| rates.0),
+            requests_per_s: totals.requests_per_s,
             bytes_in: ledger.bytes_in.get(),
             bytes_out: ledger.bytes_out.get(),
-            bytes_per_s: rates(|rates| rates.1),
+            bytes_per_s: totals.bytes_per_s,
             claim_wait: Quantiles::of(&tally.claim_wait.snapshot()),
             first_byte: Quantiles::of(&ledger.first_byte.snapshot()),
             claims: tally.outcomes().map(|(outcome, count)| (outcome.as_str(), count)).collect(),
             failures,
             data_sockets: DataSockets {
                 idle: census.idle,
-                standby,
-                in_use: shared.open.data_sockets.get().saturating_sub(census.idle + standby),
+                standby: shared.pending.standby(),
+                in_use: shared.in_use(census.idle),
             },
-            events: *shared.registry.events.watch().borrow(),
+            events: shared.registry.events.newest(),
         }
     }
-}
-
-/// Of the last round trips of all clients that are connected.
-fn median(snapshot: &Snapshot) -> Option<Duration> {
-    let connected = snapshot.clients.iter().filter(|client| client.is_connected());
-    let mut last: Vec<Duration> = connected.filter_map(|client| client.sight.round_trip).collect();
-    let middle = last.len() / 2;
-    (!last.is_empty()).then(|| *last.select_nth_unstable(middle).1)
 }

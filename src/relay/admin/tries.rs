@@ -2,45 +2,50 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::proto::limits::admin::{TRIES, TRIES_OF_ALL, TRY_EVERY, TRY_OF_ALL_EVERY};
+use crate::proto::pace::Pace;
 use crate::relay::crowd::network;
 use crate::sync::lock;
 
-/// When all tries until now are made up for, in all and by address.
-#[derive(Default)]
-pub struct Tries(Mutex<Due>);
+/// The pace of all together, and that of each address.
+pub struct Tries(Mutex<Paces>);
 
-#[derive(Default)]
-struct Due {
-    all: Option<Instant>,
-    /// Only of those who were let try: the rate of all bounds how many there are that are not made up for.
-    addresses: HashMap<IpAddr, Instant>,
+struct Paces {
+    all: Pace,
+    /// Only of those who were let try: the pace of all bounds how many there are that are not rested.
+    addresses: HashMap<IpAddr, Pace>,
+}
+
+impl Default for Tries {
+    fn default() -> Self {
+        let (all, addresses) = (pace(TRIES_OF_ALL, TRY_OF_ALL_EVERY), HashMap::new());
+        Self(Mutex::new(Paces { all, addresses }))
+    }
 }
 
 impl Tries {
     /// One more try of that address; an error says after what time there is one.
     pub fn take(&self, address: IpAddr) -> Result<(), Duration> {
-        let (now, address) = (Instant::now(), network(address));
-        let due = &mut *lock(&self.0);
-        let own = next(now, due.addresses.get(&address).copied(), TRIES, TRY_EVERY)?;
-        let all = next(now, due.all, TRIES_OF_ALL, TRY_OF_ALL_EVERY)?;
-        due.addresses.retain(|_, until| *until > now);
-        due.addresses.insert(address, own);
-        due.all = Some(all);
+        let (now, address) = (Instant::now().into_std(), network(address));
+        let Paces { all, addresses } = &mut *lock(&self.0);
+        let mut own = addresses.get(&address).copied().unwrap_or_else(|| pace(TRIES, TRY_EVERY));
+        own.try_take(now, 1)?;
+        all.try_take(now, 1)?;
+        addresses.retain(|_, pace| !pace.is_rested(now));
+        addresses.insert(address, own);
         Ok(())
     }
 }
 
-/// Until when one more try is made up for, of which there may be `most` at once and one `every` so much time after that.
-fn next(now: Instant, due: Option<Instant>, most: u32, every: Duration) -> Result<Instant, Duration> {
-    let after = due.map_or(now, |due| due.max(now)) + every;
-    let latest = now + every * most;
-    if after > latest { Err(after - latest) } else { Ok(after) }
+/// `most` at once, and one `every` so much time after that.
+fn pace(most: u32, every: Duration) -> Pace {
+    Pace::new(NonZeroU64::MIN, every, every * most)
 }
 
 #[cfg(test)]

@@ -27,15 +27,14 @@ pub enum State {
     Suspended,
 }
 
-const STATES: [(&str, State); 3] =
-    [("online", State::Online), ("offline", State::Offline), ("suspended", State::Suspended)];
-
 impl State {
-    fn of(tunnel: &Tunnel) -> Self {
-        match tunnel.is_suspended() {
-            true => Self::Suspended,
-            false if tunnel.session().is_some() => Self::Online,
-            false => Self::Offline,
+    const ALL: [Self; 3] = [Self::Online, Self::Offline, Self::Suspended];
+
+    fn of(tunnel: &Tunnel, clients: usize) -> Self {
+        match (tunnel.is_suspended(), clients) {
+            (true, _) => Self::Suspended,
+            (false, 0) => Self::Offline,
+            (false, _) => Self::Online,
         }
     }
 
@@ -77,7 +76,7 @@ pub type TunnelOrder = Order<State, By>;
 
 /// Reads what is asked for.
 pub fn ask(query: &Query) -> Result<Ask<State, By>, Problem> {
-    query.tunnels(&STATES, &SORTS)
+    query.ask(("state", &query.state), &State::ALL.map(|state| (state.as_str(), state)), &SORTS)
 }
 
 /// A tunnel, with what it is sorted by as it was when the rows were made.
@@ -99,7 +98,7 @@ impl Row {
     pub fn of(tunnel: Arc<Tunnel>) -> Self {
         let traffic = &tunnel.traffic;
         Self {
-            state: State::of(&tunnel),
+            state: State::of(&tunnel, tunnel.clients()),
             viewers: traffic.viewers.load(Relaxed),
             requests: traffic.requests.load(Relaxed),
             bytes: traffic.bytes_in.load(Relaxed) + traffic.bytes_out.load(Relaxed),
@@ -150,17 +149,17 @@ pub fn one(tunnel: &Arc<Tunnel>, routes: &Routes) -> serde_json::Result<Vec<u8>>
 fn show<'a>(tunnel: &'a Tunnel, routes: &Routes) -> Shown<'a> {
     let traffic = &tunnel.traffic;
     let (requests_per_s, bytes_per_s) = traffic.rates();
-    let sessions = || tunnel.all_sessions();
+    let sessions: Vec<_> = tunnel.all_sessions().collect();
     Shown {
         id: tunnel.id,
         name: &tunnel.name,
         url: routes.url_of_tunnel(tunnel),
         owner: tunnel.owner.as_str(),
         proto: tunnel.spec().proto.as_str(),
-        state: State::of(tunnel).as_str(),
+        state: State::of(tunnel, sessions.len()).as_str(),
         created_at: tunnel.created_at,
         expires_at: tunnel.expires_at(),
-        clients: tunnel.clients(),
+        clients: sessions.len(),
         viewers: traffic.viewers.load(Relaxed),
         requests: traffic.requests.load(Relaxed),
         requests_per_s: rate(requests_per_s),
@@ -169,8 +168,8 @@ fn show<'a>(tunnel: &'a Tunnel, routes: &Routes) -> Shown<'a> {
         bytes_per_s: rate(bytes_per_s),
         wait: Quantiles::of(&traffic.waits()),
         failures: traffic.failures().into_iter().collect(),
-        idle_data_sockets: sessions().map(|session| session.idle_lanes()).sum(),
-        standby_data_sockets: sessions().map(|session| session.standby_lanes()).sum(),
+        idle_data_sockets: sessions.iter().map(|session| session.idle_lanes()).sum(),
+        standby_data_sockets: sessions.iter().map(|session| session.standby_lanes()).sum(),
         last_active: traffic.last_active(),
         sessions: None,
     }

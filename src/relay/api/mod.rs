@@ -10,7 +10,7 @@ mod tunnels;
 pub use counted::Counted;
 pub use error::ApiFailure;
 use error::Refusals;
-pub use sockets::Caller;
+pub use sockets::{Caller, upgraded};
 
 use std::sync::Arc;
 

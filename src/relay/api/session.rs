@@ -10,12 +10,13 @@ use uuid::Uuid;
 
 use super::{Api, ApiFailure};
 use crate::auth::Principal;
+use crate::link::Speaks;
 use crate::link::sockets::pulse::Identity;
-use crate::link::sockets::{End, Ended, Judge, Opened, Session, end_name, is_recent, run_control};
+use crate::link::sockets::{End, Ended, Judge, Opened, Session, is_recent, run_control};
 use crate::proto::control::relay::{RelayEnd, Timing, TokenEnd};
 use crate::proto::limits::{Limits, drain};
 use crate::proto::message::{Level, SessionLimits, Welcome};
-use crate::tunnel::events::{Event, Kind};
+use crate::relay::attached::Attached;
 use crate::tunnel::{Arrival, Credential, Tunnel, drain_session, rfc3339, unix_ms};
 
 /// What a client asked for by its handshake.
@@ -43,42 +44,36 @@ where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let Begun { level, arrival, address, agent } = begun;
-    let (limits, id) = (&api.limits, Uuid::new_v4());
+    let (limits, id, speaks) = (&api.limits, Uuid::new_v4(), Speaks::Sockets(level));
     let opened = Opened {
-        level,
+        speaks,
         owner: tunnel.owner.as_str().into(),
         tunnel: tunnel.name.as_str().into(),
         reuse: tunnel.spec().reuse,
         recent: is_recent(tunnel.unused_for()),
         id,
-        pulse: tunnel.pulse_of(Identity { address, agent, level }, id, arrival),
+        pulse: tunnel.pulse_of(Identity { address, agent, speaks }, id, arrival),
     };
-    let (session, said) = Session::new(opened, Arc::clone(&api.pending), limits);
+    let (session, said) = Session::new(opened, level, Arc::clone(&api.pending), limits);
     let timing = Timing { ping_every: limits.ping_every, pong_wait: limits.pong_wait };
     let now = Instant::now().into_std();
     let mut core = RelayEnd::new(now, level, timing, welcome(&session, limits));
     core.set_token(now, token_end(principal));
-    let took_over = tunnel.attach(Arc::clone(&session), credential(principal), arrival);
-    let kind = if took_over { Kind::TookOver } else { Kind::Connected };
-    api.registry.events.add(Event::of(kind, &tunnel).from(address));
+    let (place, credential) = (Arc::clone(&tunnel), credential(principal));
+    let attached = Attached::new(&api.registry, place, Arc::clone(&session), credential, arrival, address);
     api.registry.look_at_keys();
     if api.ending.has_begun() {
         // It came too late to be told with the others.
         drain_session(&session, limits.drain, drain::SPREAD_LEAST);
     }
-    tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), ?level, "client connected");
     let judge = judge(api, &tunnel, &session);
     let running = run_control(Arc::clone(&session), io, core, said, judge, limits.control_message_bytes);
-    let registry = Arc::clone(&api.registry);
     async move {
         let ended = running.await;
         if ended == Ended::ByUs(End::TokenExpired) {
             tunnel.cut(&session);
         }
-        tunnel.detach(&session);
-        let event = Event::of(Kind::Disconnected, &tunnel).from(address);
-        registry.events.add(event.because(end_name(ended)));
-        tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), ?ended, "client disconnected");
+        attached.end(ended);
     }
 }
 

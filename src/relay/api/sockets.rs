@@ -188,7 +188,7 @@ fn upgrade_of(request: &mut Request) -> Result<OnUpgrade, ApiFailure> {
 }
 
 /// The socket, which `kind` counts from now on, and what was read behind the handshake.
-async fn upgraded(on_upgrade: OnUpgrade, kind: &Count) -> Option<(ViewerIo, BytesMut)> {
+pub async fn upgraded(on_upgrade: OnUpgrade, kind: &Count) -> Option<(ViewerIo, BytesMut)> {
     let upgraded = timeout(SWITCH_WAIT, on_upgrade).await.ok()?;
     let parts = upgraded.ok()?.downcast::<TokioIo<ViewerIo>>().ok()?;
     let io = parts.io.into_inner();

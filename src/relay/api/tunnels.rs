@@ -18,6 +18,7 @@ use crate::proto::api::{
     self, ApiError, CreateTunnel, Extend, Inspection, InspectionState, Proto, Suspend, Suspended,
 };
 use crate::proto::duration;
+use crate::relay::object::object;
 use crate::tunnel::{CreateError, Tunnel, hosts, rfc3339};
 
 pub(super) type Answer<T> = Result<T, ApiFailure>;
@@ -223,11 +224,7 @@ pub(super) fn read<T: DeserializeOwned>(
         StatusCode::PAYLOAD_TOO_LARGE => ApiFailure::BodyTooLarge(limit),
         _ => ApiFailure::Body(error.body_text()),
     })?;
-    // serde would take an array for the fields in their order.
-    if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(ApiFailure::Body("expected a JSON object".to_owned()));
-    }
-    serde_json::from_slice(&body).map_err(|error| ApiFailure::Body(error.to_string()))
+    object(&body).map_err(ApiFailure::Body)
 }
 
 fn show(api: &Api, tunnel: &Tunnel) -> api::Tunnel {

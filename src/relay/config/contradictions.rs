@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::RelayConfig;
-use crate::auth::jwt::{MAX_SECRETS, MIN_SECRET};
+use crate::auth::jwt::{MAX_SECRETS, MIN_SECRET, WorkerTokens};
 use crate::relay::public_url::base_domain;
 
 /// Sentences that name the options.
@@ -132,7 +132,8 @@ impl RelayConfig {
     /// How tunnels are reached.
     fn check_routing(&self, errors: &mut Errors) {
         errors.unless(
-            self.path_routing || self.base_domain.is_some(),
+            // Workers are reached by their ids.
+            self.path_routing || self.base_domain.is_some() || self.worker_tokens.is_some(),
             "path-routing is off and base-domain is not set, so no tunnel could be reached; set one of them"
                 .into(),
         );
@@ -166,6 +167,34 @@ impl RelayConfig {
             self.jwt_secrets.iter().all(|secret| secrets.insert(secret.expose())),
             "jwt-secret: the same secret is given twice; once is enough".into(),
         );
+        if let Some(tokens) = &self.worker_tokens {
+            self.check_workers(tokens, errors);
+        }
+    }
+
+    /// The tokens of workers.
+    fn check_workers(&self, tokens: &WorkerTokens, errors: &mut Errors) {
+        let secrets = &tokens.secrets;
+        errors.unless(
+            !secrets.is_empty(),
+            "worker-audience does nothing without worker-secret; give that, too".into(),
+        );
+        errors.unless(
+            secrets.iter().len() <= MAX_SECRETS,
+            format!("worker-secret: {} are given; at most {MAX_SECRETS} can be", secrets.iter().len()),
+        );
+        let mut seen = HashSet::new();
+        errors.unless(
+            secrets.iter().all(|secret| seen.insert(secret.expose())),
+            "worker-secret: the same secret is given twice; once is enough".into(),
+        );
+        // Whoever makes tokens for workers could open tunnels in anybody's name.
+        errors.unless(
+            !self.jwt_secrets.iter().any(|secret| seen.contains(secret.expose())),
+            "jwt-secret and worker-secret have a secret in common, so that a worker's token would open tunnels; give each its \
+             own"
+                .into(),
+        );
     }
 
     /// Limits that hang together.
@@ -198,6 +227,7 @@ impl RelayConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::jwt::Secrets;
     use crate::auth::{Secret, StaticKey};
     use crate::relay::public_url::PublicUrl;
 
@@ -232,6 +262,26 @@ mod tests {
             [(&["a", "a"][..], "twice"), (&["a", "b", "c"], "at most 2"), (&[""], "32 bytes")]
         {
             let errors = secrets(texts).validate();
+            assert!(errors.len() == 1 && errors[0].contains(named), "{errors:?} should name {named}");
+        }
+        let workers = |texts: &[&str]| RelayConfig {
+            worker_tokens: Some(WorkerTokens {
+                secrets: Secrets::new(texts.iter().map(|text| Secret::new(*text)).collect()),
+                audience: None,
+            }),
+            jwt_secrets: vec![Secret::new("j".repeat(32))],
+            path_routing: false,
+            ..RelayConfig::default()
+        };
+        assert_eq!(workers(&["a", "b"]).validate(), Vec::<String>::new());
+        let shared = "j".repeat(32);
+        for (texts, named) in [
+            (&["a", "a"][..], "twice"),
+            (&["a", "b", "c"], "at most 2"),
+            (&[], "worker-audience"),
+            (&[shared.as_str()], "in common"),
+        ] {
+            let errors = workers(texts).validate();
             assert!(errors.len() == 1 && errors[0].contains(named), "{errors:?} should name {named}");
         }
         let listen_none = RelayConfig { listen: vec![], ..RelayConfig::default() };

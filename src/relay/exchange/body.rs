@@ -144,7 +144,7 @@ pub struct Account {
     pub tunnel: Arc<Tunnel>,
     /// Counts the viewer; taken by what outlasts the response.
     viewing: Option<Viewing>,
-    /// If records are wanted.
+    /// Closes with this; there always is one, as counts are of all exchanges.
     record: Option<Box<Record>>,
     /// Counts the viewer among those of its session, where several share the tunnel.
     load: Option<Load>,

@@ -8,7 +8,7 @@ use crate::relay::errors::LABELS;
 use crate::tally::{Counter, Histogram};
 
 /// The first digit of a status, or that the viewer was sent none.
-pub const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 /// The cause of what went well.
 pub const OK: &str = "ok";
 
@@ -62,5 +62,10 @@ impl Ledger {
                 causes.zip(by_cause).map(move |(cause, count)| (class, cause, count.get()))
             })
             .filter(|(_, _, count)| *count > 0)
+    }
+
+    /// How many there are of a cause, of all classes.
+    pub fn of(&self, cause: &str) -> u64 {
+        self.closed().filter(|(_, other, _)| *other == cause).map(|(_, _, count)| count).sum()
     }
 }

@@ -20,8 +20,6 @@ pub struct Record {
     ledger: Arc<Ledger>,
     started: Instant,
     tunnel: Option<Arc<Tunnel>>,
-    /// The one that the viewer names, or that begins here.
-    trace: Option<TraceId>,
     /// That the viewer was sent.
     status: Option<u16>,
     cause: Option<&'static str>,
@@ -45,6 +43,8 @@ struct Text {
     /// Without the query.
     path: String,
     viewer: String,
+    /// That of the span, or the one that the viewer names.
+    trace: Option<TraceId>,
 }
 
 impl Record {
@@ -60,12 +60,12 @@ impl Record {
             method: Some(request.method().clone()),
             path: request.uri().path().chars().take(PATH_CHARS).collect(),
             viewer: viewer(),
+            trace: match &span {
+                Some(span) => Some(span.trace()),
+                None => TraceParent::of(request.headers()).map(|parent| parent.trace),
+            },
         });
         let mut record = Self::begun(ledger, text);
-        if record.text.is_some() {
-            let named = TraceParent::of(request.headers()).map(|parent| parent.trace);
-            record.trace = span.as_ref().map(Span::trace).or(named);
-        }
         record.span = span.map(Box::new);
         record
     }
@@ -88,7 +88,10 @@ impl Record {
     }
 
     fn unnamed(proto: Option<Proto>, viewer: &str, ledger: &Arc<Ledger>) -> Box<Self> {
-        let text = || Text { proto, method: None, path: String::new(), viewer: viewer.to_owned() };
+        let text = || {
+            let (path, viewer) = (String::new(), viewer.to_owned());
+            Text { proto, method: None, path, viewer, trace: None }
+        };
         Self::begun(ledger, ledger.written.then(text))
     }
 
@@ -97,7 +100,6 @@ impl Record {
             ledger: Arc::clone(ledger),
             started: Instant::now(),
             tunnel: None,
-            trace: None,
             status: None,
             cause: None,
             complete: false,
@@ -206,7 +208,7 @@ impl Drop for Record {
             method = text.method.as_ref().map(Method::as_str),
             path = text.path,
             viewer = text.viewer,
-            trace_id = self.trace.map(tracing::field::display),
+            trace_id = text.trace.map(tracing::field::display),
             status = self.status,
             cause = self.cause,
             complete = self.complete,

@@ -12,6 +12,7 @@ use super::message::{Listening, Reply, Request, Wanted};
 use super::questions;
 use super::socket::Published;
 use crate::link::peer::ToPredecessor;
+use crate::proto::limits::ACCEPT_PAUSE;
 use crate::relay::ending::Kind;
 use crate::relay::{Listeners, Shared, unix};
 use crate::stream::courier::{Courier, MOST_DESCRIPTORS};
@@ -20,8 +21,6 @@ use crate::stream::courier::{Courier, MOST_DESCRIPTORS};
 const REQUEST_WAIT: Duration = Duration::from_secs(5);
 /// From the listeners to the word that the successor is ready; after that we go on as if nothing had happened.
 const READY_WAIT: Duration = Duration::from_secs(30);
-/// After a failed accept, so that the loop does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Questions of the successor that are answered at the same time; one more finds its socket closed.
 const MOST_QUESTIONS: usize = 4096;
 

@@ -4,14 +4,13 @@ pub mod metrics;
 mod process;
 pub mod scrape;
 
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
-
-use tokio::time::Instant;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::Shared;
+use super::fresh::Fresh;
 use crate::link::sockets::pulse::Health;
-use crate::sync::lock;
+use crate::tunnel::unix_ms;
 
 /// A count is good for this long.
 const FRESH: Duration = Duration::from_secs(1);
@@ -39,15 +38,15 @@ pub struct Census {
 
 /// The last count.
 pub struct Observer {
-    /// When the relay began, by the clock as it stood then.
-    pub started: SystemTime,
-    last: Mutex<Option<(Instant, Arc<Census>)>>,
+    /// When the relay began, in Unix milliseconds by the clock as it stood then.
+    pub started: i64,
+    census: Fresh<Arc<Census>>,
     pages: metrics::Pages,
 }
 
 impl Default for Observer {
     fn default() -> Self {
-        Self { started: SystemTime::now(), last: Mutex::default(), pages: metrics::Pages::default() }
+        Self { started: unix_ms(), census: Fresh::new(FRESH), pages: metrics::Pages::default() }
     }
 }
 
@@ -55,15 +54,7 @@ impl Observer {
     /// How many there are now, or were less than a second ago. With thousands of clients it takes milliseconds, in which
     /// others that ask wait for the same.
     pub fn census(&self, shared: &Shared) -> Arc<Census> {
-        let mut last = lock(&self.last);
-        if let Some((at, census)) = &*last
-            && at.elapsed() < FRESH
-        {
-            return Arc::clone(census);
-        }
-        let census = Arc::new(count(shared));
-        *last = Some((Instant::now(), Arc::clone(&census)));
-        census
+        self.census.get_or_make(|| Arc::new(count(shared)))
     }
 }
 
@@ -73,7 +64,7 @@ fn count(shared: &Shared) -> Census {
         for pulse in tunnel.pulses() {
             let (health, silence) = pulse.health();
             census.clients[health as usize] += 1;
-            if matches!(health, Health::Alive | Health::Late) {
+            if health.is_connected() {
                 census.silence = census.silence.max(silence);
             }
         }

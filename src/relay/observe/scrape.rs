@@ -6,13 +6,12 @@ use axum::Router;
 use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 use super::metrics::metrics;
-use crate::proto::limits::metrics::{ACCEPT_PAUSE, AT_ONCE, CONNECTION};
-use crate::relay::{Shared, admin};
+use crate::proto::limits::metrics::{AT_ONCE, CONNECTION};
+use crate::relay::{Shared, accept, admin};
 
 /// Serves until it is dropped, with all its connections; during a shutdown, too. A successor takes the listener.
 pub async fn serve(listener: Arc<TcpListener>, shared: Arc<Shared>) {
@@ -24,27 +23,10 @@ pub async fn serve(listener: Arc<TcpListener>, shared: Arc<Shared>) {
     let mut http = hyper::server::conn::http1::Builder::new();
     // A scrape is rare and a connection cheap, while one that is kept has to be bounded in every way.
     http.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(shared.config.limits.head_wait);
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = shared.ending.handed_over() => break,
-            // Taken out as they end, so that they do not gather.
-            Some(_) = connections.join_next() => continue,
-            accepted = listener.accept(), if connections.len() < AT_ONCE => accepted,
-        };
-        let Ok((stream, _)) = accepted else {
-            sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
+    let serve = |stream: TcpStream, _| {
         let service = TowerToHyperService::new(router.clone());
         let serving = timeout(CONNECTION, http.serve_connection(TokioIo::new(stream), service));
-        let counted = shared.open.admin.hold();
-        connections.spawn(async move {
-            let _counted = counted;
-            drop(serving.await);
-        });
-    }
-    drop(listener);
-    while connections.join_next().await.is_some() {}
+        async { drop(serving.await) }
+    };
+    accept::each(listener, &shared, AT_ONCE, serve).await;
 }

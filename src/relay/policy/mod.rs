@@ -4,7 +4,7 @@ mod body;
 mod page;
 
 pub use body::{Body, verified};
-pub use page::{Asked, Interstitial, is_cookie, offline};
+pub use page::{Asked, Interstitial, offline};
 
 use std::net::IpAddr;
 

@@ -10,13 +10,11 @@ use crate::auth::{hex, sha256};
 use crate::proto::limits::policy::{ASKED, PASSED};
 use crate::relay::errors::{escaped, request_id, wants_html};
 use crate::relay::forward::wanted_upgrade;
-use crate::relay::own_cookies::pairs;
+use crate::relay::own_cookies::{INTERSTITIAL, cookies};
 use crate::tunnel::Tunnel;
 
 /// Programs that ask for HTML pass with this header, whatever its value.
 const SKIP: HeaderName = HeaderName::from_static("adit-skip-interstitial");
-/// The cookie of a browser that was asked: what its button has to say, or that it has said so.
-const COOKIE: &str = "adit-interstitial";
 /// The query parameter with which the button says so.
 const PARAMETER: &str = "adit-interstitial";
 /// Hexadecimal digits of what is in the cookie.
@@ -76,12 +74,12 @@ impl Interstitial {
     /// What to answer in the place of the target; `None`: the request goes on.
     pub fn of(tunnel: &Tunnel, asked: &Asked<'_>) -> Option<Box<Self>> {
         let passed = passed(tunnel);
-        let cookies: Vec<&[u8]> = cookies(asked.headers).collect();
+        let cookies: Vec<&[u8]> = cookies(asked.headers, INTERSTITIAL).collect();
         let (path, mut target) = (asked.prefix.unwrap_or("/"), Cow::Borrowed(asked.target));
         let secure = if asked.secure { "; Secure" } else { "" };
         let cookie = |value: &str, age: u64| {
             let text =
-                format!("{COOKIE}={value}; Path={path}; Max-Age={age}; HttpOnly; SameSite=Lax{secure}");
+                format!("{INTERSTITIAL}={value}; Path={path}; Max-Age={age}; HttpOnly; SameSite=Lax{secure}");
             HeaderValue::from_str(&text).ok()
         };
         if *asked.method == Method::POST {
@@ -179,20 +177,6 @@ fn take_parameter(target: &str) -> Option<(String, String)> {
     Some((said, rest))
 }
 
-fn value_of_ours(pair: &[u8]) -> Option<&[u8]> {
-    pair.strip_prefix(COOKIE.as_bytes())?.strip_prefix(b"=")
-}
-
-/// The values of our cookie.
-fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    pairs(headers).filter_map(value_of_ours)
-}
-
-/// Whether a cookie is ours, which is the relay's business.
-pub fn is_cookie(pair: &[u8]) -> bool {
-    value_of_ours(pair).is_some()
-}
-
 fn html(name: &str, host: &str, action: &str) -> String {
     let (name, host, action) = (escaped(name), escaped(host), escaped(action));
     format!(
@@ -214,39 +198,6 @@ fn html(name: &str, host: &str, action: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::relay::own_cookies::without;
-
-    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, HeaderValue::from_str(value).unwrap());
-        }
-        headers
-    }
-
-    #[test]
-    fn our_cookie_alone_is_taken_out() {
-        for (lines, rest) in [
-            (&[("cookie", "a=1; adit-interstitial=x; b=2")][..], Some("a=1; b=2")),
-            (&[("cookie", "adit-interstitial=x")], None),
-            (
-                &[
-                    ("cookie", "adit-interstitial=x"),
-                    ("cookie", "a=1"),
-                    ("cookie", "b=2;adit-interstitial=y"),
-                ],
-                Some("a=1; b=2"),
-            ),
-            (
-                &[("cookie", "xadit-interstitial=1; adit-interstitials=2; a=adit-interstitial=3")],
-                Some("xadit-interstitial=1; adit-interstitials=2; a=adit-interstitial=3"),
-            ),
-            (&[], None),
-        ] {
-            let others = without(&headers(lines), is_cookie);
-            assert_eq!(others.as_deref(), rest.map(str::as_bytes), "{lines:?}");
-        }
-    }
 
     #[test]
     fn the_button_leads_back_to_where_the_browser_was_and_nowhere_else() {

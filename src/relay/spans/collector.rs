@@ -6,18 +6,15 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::rt::{Read, Write};
-use hyper_util::rt::TokioIo;
+use http::{Request, Response};
+use http_body_util::Full;
 use opentelemetry_http::{HttpClient, HttpError};
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::proto::limits::spans::{ANSWER_BYTES, CALL_WAIT};
+use crate::stream::call::call_url;
 use crate::sync::lock;
 
 /// Why the last call failed: the exporter keeps that to itself.
@@ -49,7 +46,9 @@ impl HttpClient for Collector {
         let tls = self.tls.clone();
         let calling = self.runtime.spawn(async move {
             let late = |_| HttpError::from("it does not answer in time");
-            timeout(CALL_WAIT, call(tls, request)).await.map_err(late)?
+            timeout(CALL_WAIT, call_url(tls.as_ref(), request.map(Full::new), ANSWER_BYTES))
+                .await
+                .map_err(late)?
         });
         Box::pin(async move {
             let answer = calling.await.unwrap_or_else(|_| Err("the relay is ending".into()));
@@ -73,45 +72,4 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
         source = error.source();
     }
     text
-}
-
-async fn call(tls: Option<TlsConnector>, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-    let host = request.uri().host().ok_or("an address without a host")?.trim_matches(['[', ']']).to_owned();
-    let usual = if tls.is_some() { 443 } else { 80 };
-    let tcp = TcpStream::connect((host.as_str(), request.uri().port_u16().unwrap_or(usual))).await?;
-    match tls {
-        None => exchange(TokioIo::new(tcp), request).await,
-        Some(tls) => {
-            let stream = tls.connect(ServerName::try_from(host)?, tcp).await?;
-            exchange(TokioIo::new(stream), request).await
-        }
-    }
-}
-
-async fn exchange<S>(stream: S, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError>
-where
-    S: Read + Write + Unpin + Send + 'static,
-{
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
-    let mut request = request.map(Full::new);
-    let authority = request.uri().authority().ok_or("an address without a host")?;
-    let host = HeaderValue::from_str(authority.as_str())?;
-    request.headers_mut().insert(header::HOST, host);
-    *request.uri_mut() =
-        request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str).parse()?;
-    let exchange = async {
-        let (parts, body) = sender.send_request(request).await?.into_parts();
-        let body = Limited::new(body, ANSWER_BYTES).collect().await?.to_bytes();
-        Ok::<_, HttpError>(Response::from_parts(parts, body))
-    };
-    let mut exchange = std::pin::pin!(exchange);
-    let mut connection = std::pin::pin!(connection);
-    // Both in one task, so that nothing is left when the caller is gone.
-    tokio::select! {
-        response = &mut exchange => response,
-        ended = &mut connection => {
-            ended?;
-            exchange.await
-        }
-    }
 }

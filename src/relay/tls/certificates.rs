@@ -95,6 +95,12 @@ impl Certificate {
     }
 }
 
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certificate").field("names", &self.names).field("good", &self.good).finish()
+    }
+}
+
 type Good = (SystemTime, SystemTime);
 
 /// The names in a certificate, and when it is good.

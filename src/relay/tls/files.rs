@@ -1,5 +1,7 @@
-//! Certificates in files: read at the start, and again whenever they change.
+//! The operator's own certificates: those in files, read at the start and again whenever they change, and those that were
+//! given without files.
 
+use std::fmt::Display;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -20,28 +22,37 @@ pub struct Pair {
 /// All pairs as they were last read.
 pub(super) struct Files {
     pairs: Vec<(Pair, Option<Stamp>, Certificate)>,
+    /// Beside them, without files.
+    given: Vec<Certificate>,
 }
 
 /// What tells a file from the one before, through links.
 type Stamp = [(u64, u64, Option<SystemTime>); 2];
 
 impl Files {
-    /// Reads all pairs; every one must be good.
-    pub(super) fn open(pairs: &[Pair]) -> Result<(Self, Vec<Certificate>), CertificateError> {
+    /// Reads all pairs; every one must be good. All certificates are those and `given`.
+    pub(super) fn open(
+        pairs: &[Pair],
+        given: &[Certificate],
+    ) -> Result<(Self, Vec<Certificate>), CertificateError> {
         let mut read = Vec::with_capacity(pairs.len());
         for pair in pairs {
             let stamp = stamp(pair);
             let certificate = load(pair)?;
-            warn_of(pair, &certificate);
+            warn_of(pair.certificate.display(), &certificate);
+            warn_of_key(pair);
             read.push((pair.clone(), stamp, certificate));
         }
-        let files = Self { pairs: read };
+        for certificate in given {
+            warn_of("none", certificate);
+        }
+        let files = Self { pairs: read, given: given.to_vec() };
         let all = files.all();
         Ok((files, all))
     }
 
     fn all(&self) -> Vec<Certificate> {
-        self.pairs.iter().map(|(.., certificate)| certificate.clone()).collect()
+        self.pairs.iter().map(|(.., certificate)| certificate).chain(&self.given).cloned().collect()
     }
 
     /// Reads what has changed: all certificates if one has. A pair that is not good, perhaps as only one of its files has
@@ -56,7 +67,8 @@ impl Files {
             *seen = stamp;
             match load(pair) {
                 Ok(read) => {
-                    warn_of(pair, &read);
+                    warn_of(pair.certificate.display(), &read);
+                    warn_of_key(pair);
                     reloaded.push((pair.certificate.clone(), read.names.clone()));
                     *certificate = read;
                 }
@@ -82,8 +94,7 @@ fn load(pair: &Pair) -> Result<Certificate, CertificateError> {
     Certificate::from_pem(&chain, &key, (&shown(&pair.certificate), &shown(&pair.key)))
 }
 
-fn warn_of(pair: &Pair, certificate: &Certificate) {
-    let file = pair.certificate.display();
+fn warn_of(file: impl Display, certificate: &Certificate) {
     match certificate.left() {
         Duration::ZERO => tracing::warn!(%file, "this certificate is not good now: browsers will refuse it"),
         left if left < WARN_BEFORE => {
@@ -94,6 +105,9 @@ fn warn_of(pair: &Pair, certificate: &Certificate) {
     if certificate.names.is_empty() {
         tracing::warn!(%file, "this certificate is for no host name: browsers will refuse it");
     }
+}
+
+fn warn_of_key(pair: &Pair) {
     if let Ok(metadata) = fs::metadata(&pair.key)
         && metadata.mode() & 0o007 != 0
     {
@@ -126,6 +140,12 @@ mod tests {
         }
     }
 
+    fn given(name: &str) -> Certificate {
+        let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+        let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        Certificate::from_pem(chain.as_bytes(), key.as_bytes(), ("c", "k")).unwrap()
+    }
+
     fn names(all: &[Certificate]) -> Vec<&str> {
         all.iter().flat_map(|certificate| &certificate.names).map(String::as_str).collect()
     }
@@ -140,8 +160,8 @@ mod tests {
         let (one, two) = (pair("one"), pair("two"));
         write(&one, "one.test");
         write(&two, "two.test");
-        let (mut files, all) = Files::open(&[one.clone(), two.clone()]).unwrap();
-        assert_eq!(names(&all), ["one.test", "two.test"]);
+        let (mut files, all) = Files::open(&[one.clone(), two.clone()], &[given("given.test")]).unwrap();
+        assert_eq!(names(&all), ["one.test", "two.test", "given.test"]);
         let look = |files: &mut Files| {
             let mut shown = None;
             files.look(|all| shown = Some(all));
@@ -156,7 +176,7 @@ mod tests {
         assert!(look(&mut files).is_none());
         fs::write(&two.key, new_key).unwrap();
         fs::remove_file(&one.key).unwrap();
-        assert_eq!(names(&look(&mut files).unwrap()), ["one.test", "three.test"]);
+        assert_eq!(names(&look(&mut files).unwrap()), ["one.test", "three.test", "given.test"]);
     }
 
     #[test]
@@ -164,7 +184,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("missing.pem");
         let pair = Pair { certificate: missing.clone(), key: missing.clone() };
-        let error = Files::open(&[pair]).err().unwrap().to_string();
+        let error = Files::open(&[pair], &[]).err().unwrap().to_string();
         assert!(error.contains(&missing.display().to_string()), "{error}");
     }
 }

@@ -56,7 +56,7 @@ impl Tls {
         if !config.has_tls() {
             return Ok(None);
         }
-        let (files, loaded) = Files::open(&config.tls_files())?;
+        let (files, loaded) = Files::open(&config.tls_files(), &config.tls_given)?;
         let certificates = Arc::new(Certificates::new(loaded));
         let mut provider = aws_lc_rs::default_provider();
         // The sort is stable: versions stay as they were among each other.

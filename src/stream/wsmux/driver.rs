@@ -9,14 +9,15 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::shared::{Shared, State, now};
+use super::shared::{Shared, now};
 use super::socket::{Came, Socket};
 use crate::proto::limits::turn;
-use crate::proto::limits::wsmux::{CLOSE_WAIT, UNSENT};
-use crate::proto::wsmux::{Breach, Ended, Output, Reader};
+use crate::proto::limits::wsmux::{CLOSE_WAIT, READ, READ_BESIDE_MUCH, UNSENT};
+use crate::proto::wsmux::{Breach, Ended, Mux, Output};
 use crate::stream::turn::give_way;
 
-/// What came and is not yet told to the core.
+/// What is told to the core at one go: bytes, and pieces of frames.
+const IN_AT_ONCE: usize = 256 * 1024;
 const CAME_AT_ONCE: usize = 256;
 /// Payload that is put out at one go, and frames.
 const OUT_AT_ONCE: usize = 2 * UNSENT;
@@ -30,28 +31,63 @@ const FRAMES_AT_ONCE: usize = 64;
 pub struct Driver<IO> {
     shared: Arc<Shared>,
     socket: Socket<IO>,
-    reader: Reader,
     came: Vec<Came>,
     out: Vec<Output>,
+    /// Something may lie there that was not told yet.
+    more: bool,
     /// Too much waits to be read here for more to be taken.
     full: bool,
+    /// Bytes to read at one go.
+    at_once: usize,
+    /// The core knows that the WebSocket takes nothing.
+    stuck: bool,
     /// Bytes since it last gave way to others.
     moved: usize,
-    goodbye: bool,
+    /// Is told of pings and pongs.
+    beat: Option<Box<dyn FnMut(Beat) + Send>>,
+}
+
+/// A sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beat {
+    /// The other end is asked for one.
+    Ping,
+    /// It gives one.
+    Pong,
+}
+
+/// What the core says when it has been told all.
+struct Told {
+    ended: Option<Ended>,
+    full: bool,
+    little: bool,
+    wake_at: Instant,
+    /// There is more to send than was taken.
+    unsaid: bool,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     pub(super) fn new(shared: Arc<Shared>, socket: Socket<IO>) -> Self {
+        let (came, out) = (Vec::new(), Vec::new());
+        // What was read behind the handshake comes first.
         Self {
             shared,
             socket,
-            reader: Reader::default(),
-            came: Vec::new(),
-            out: Vec::new(),
+            came,
+            out,
+            more: true,
             full: false,
+            at_once: READ,
+            stuck: false,
             moved: 0,
-            goodbye: false,
+            beat: None,
         }
+    }
+
+    /// Has `beat` told of each ping that goes out and each pong that comes; it must not take long.
+    pub fn telling(mut self, beat: impl FnMut(Beat) + Send + 'static) -> Self {
+        self.beat = Some(Box::new(beat));
+        self
     }
 
     /// Runs until the session is over and the WebSocket is closed: how it ended. To be spawned, or polled beside
@@ -68,32 +104,25 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     fn poll(&mut self, cx: &mut Context<'_>, mut sleep: Pin<&mut Sleep>) -> Poll<Ended> {
         loop {
             let read = self.read(cx);
-            let wrote = self.write(cx);
-            let (ended, full, at) = self.shared.drive(|state| {
-                for error in [&read, &wrote].into_iter().filter_map(|moved| moved.as_ref().err()) {
-                    state.mux.finish(Ended::Broken(error.kind()));
-                }
-                // Also where nothing could be taken just now: somebody may close the session.
-                state.wait_to_send(cx.waker());
-                (state.mux.ended(), state.mux.is_full(), Instant::from_std(state.mux.timeout()))
-            });
-            if let Some(ended) = ended {
+            let mut told = self.tell(cx, read);
+            let wrote = self.write(cx, &mut told);
+            if let Some(ended) = told.ended {
                 return Poll::Ready(ended);
             }
-            let moved = read.unwrap_or_default() + wrote.unwrap_or_default();
-            self.moved += moved;
+            self.at_once = if told.little { READ } else { READ_BESIDE_MUCH };
+            let was_full = std::mem::replace(&mut self.full, told.full);
+            self.moved += read + wrote;
             if self.moved >= turn::BYTES {
                 self.moved = 0;
                 give_way(cx);
                 return Poll::Pending;
             }
-            if moved > 0 || (self.full && !full) {
-                self.full = full;
+            let readable = !self.full && (self.more || was_full);
+            if readable || (told.unsaid && !self.stuck) {
                 continue;
             }
-            self.full = full;
-            if sleep.deadline() != at {
-                sleep.as_mut().reset(at);
+            if sleep.deadline() != told.wake_at {
+                sleep.as_mut().reset(told.wake_at);
             }
             if sleep.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
@@ -103,92 +132,86 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         }
     }
 
-    /// Reads once and tells the core: how many bytes.
-    fn read(&mut self, cx: &mut Context<'_>) -> io::Result<usize> {
-        if self.full {
-            return Ok(0);
+    /// Takes in what comes: how many bytes were read.
+    fn read(&mut self, cx: &mut Context<'_>) -> usize {
+        let mut bytes = 0;
+        while !self.full {
+            self.more = true;
+            while let Some(came) = self.socket.next() {
+                let lost = matches!(came, Came::Broken(_));
+                if let (Came::Pong, Some(beat)) = (&came, &mut self.beat) {
+                    beat(Beat::Pong);
+                }
+                self.came.push(came);
+                if lost || self.came.len() >= CAME_AT_ONCE {
+                    return bytes;
+                }
+            }
+            if bytes >= IN_AT_ONCE {
+                return bytes;
+            }
+            match self.socket.poll_read(cx, self.at_once) {
+                Poll::Ready(Ok(count @ 1..)) => bytes += count,
+                Poll::Ready(read) => {
+                    let kind = read.err().map_or(io::ErrorKind::UnexpectedEof, |error| error.kind());
+                    self.came.push(Came::Broken(Ended::Broken(kind)));
+                    return bytes;
+                }
+                Poll::Pending => {
+                    self.more = false;
+                    return bytes;
+                }
+            }
         }
-        // What was read behind the handshake comes first.
-        self.hear();
-        let Poll::Ready(count) = self.socket.poll_read(cx)? else { return Ok(0) };
-        if count == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.shared.drive(|state| state.mux.lives());
-        self.hear();
-        Ok(count)
+        bytes
     }
 
-    fn hear(&mut self) {
-        loop {
-            let failed = loop {
-                match self.socket.next() {
-                    Ok(Some(came)) => self.came.push(came),
-                    Ok(None) => break None,
-                    Err(error) => break Some(Ended::Frame(error)),
-                }
-                if self.came.len() >= CAME_AT_ONCE {
-                    break None;
-                }
-            };
-            if self.came.is_empty() && failed.is_none() {
-                return;
+    /// Tells the core what came, and takes what it has to send if that can go out: all under one lock.
+    fn tell(&mut self, cx: &Context<'_>, read: usize) -> Told {
+        let told = self.shared.drive(|state| {
+            // Also where nothing is taken: what there is to send later must wake us, and whoever closes the session.
+            state.wait_to_send(cx.waker());
+            if read > 0 {
+                state.mux.lives();
             }
-            let more = self.came.len() >= CAME_AT_ONCE && failed.is_none();
-            self.shared.drive(|state| {
-                for came in self.came.drain(..) {
-                    tell(state, &mut self.reader, came);
-                }
-                if let Some(ended) = failed {
-                    state.mux.finish(ended);
-                }
-            });
-            if !more {
-                return;
+            if !self.came.is_empty() {
+                let now = now();
+                self.came.drain(..).for_each(|came| hear(&mut state.mux, now, came));
             }
-        }
-    }
-
-    /// Takes what the core has to send, as much as goes out at one go, and writes: how many bytes.
-    fn write(&mut self, cx: &mut Context<'_>) -> io::Result<usize> {
-        let before = self.socket.sent;
-        if self.socket.is_clear() {
-            self.socket.answer();
-            self.take(Some(cx));
-        }
-        let stuck = self.socket.poll_write(cx)?.is_pending();
-        let count = (self.socket.sent - before) as usize;
-        self.shared.drive(|state| {
-            if count > 0 || !stuck {
-                state.mux.stuck(now(), false);
-            }
-            if stuck {
-                state.mux.stuck(now(), true);
-            }
-        });
-        Ok(count)
-    }
-
-    fn take(&mut self, cx: Option<&Context<'_>>) {
-        self.shared.drive(|state| {
-            if let Some(cx) = cx {
-                // Under the same lock: whatever there is to send later must wake us.
-                state.wait_to_send(cx.waker());
-            }
-            let mut bytes = 0;
-            while bytes < OUT_AT_ONCE && self.out.len() < FRAMES_AT_ONCE {
-                let Some(output) = state.mux.output() else { break };
-                match &output {
-                    Output::Frame(_, payload) => bytes += payload.len(),
-                    Output::Close(..) => self.goodbye = true,
-                    Output::Ping => {}
-                }
-                self.out.push(output);
+            Told {
+                unsaid: !self.socket.is_clear() || !take(&mut state.mux, &mut self.out),
+                ended: state.mux.ended(),
+                full: state.mux.is_full(),
+                little: state.mux.holds_little(),
+                wake_at: Instant::from_std(state.mux.timeout()),
             }
         });
         for output in self.out.drain(..) {
+            if let (Output::Ping, Some(beat)) = (&output, &mut self.beat) {
+                beat(Beat::Ping);
+            }
             self.socket.push(output);
         }
+        told
+    }
+
+    /// Writes what waits to go out: how many bytes went.
+    fn write(&mut self, cx: &mut Context<'_>, told: &mut Told) -> usize {
+        let before = self.socket.sent;
+        let wrote = self.socket.poll_write(cx);
+        let count = (self.socket.sent - before) as usize;
+        let was_stuck = std::mem::replace(&mut self.stuck, wrote.is_pending());
+        if self.stuck || was_stuck || matches!(wrote, Poll::Ready(Err(_))) {
+            self.shared.drive(|state| {
+                if let Poll::Ready(Err(error)) = wrote {
+                    state.mux.finish(Ended::Broken(error.kind()));
+                }
+                state.mux.wrote(now(), count > 0, self.stuck);
+                told.ended = state.mux.ended();
+                told.wake_at = Instant::from_std(state.mux.timeout());
+            });
+        }
+        count
     }
 
     /// Finishes the frame that is under way, says goodbye, and waits for the other end to go.
@@ -197,28 +220,33 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             if poll_fn(|cx| self.socket.poll_write(cx)).await.is_err() {
                 return;
             }
-            if !self.goodbye {
-                self.take(None);
-            }
+            self.shared.drive(|state| take(&mut state.mux, &mut self.out));
+            self.out.drain(..).for_each(|output| self.socket.push(output));
         }
         self.socket.gone().await;
     }
 }
 
-fn tell(state: &mut State, reader: &mut Reader, came: Came) {
-    let mux = &mut state.mux;
-    if mux.ended().is_some() {
-        return;
+/// Takes what the core has to send, as much as goes out at one go: whether that is all.
+fn take(mux: &mut Mux, out: &mut Vec<Output>) -> bool {
+    let mut bytes = 0;
+    while bytes < OUT_AT_ONCE && out.len() < FRAMES_AT_ONCE {
+        let Some(output) = mux.output() else { return true };
+        if let Output::Frame(_, payload) = &output {
+            bytes += payload.len();
+        }
+        out.push(output);
     }
+    false
+}
+
+fn hear(mux: &mut Mux, now: std::time::Instant, came: Came) {
     match came {
-        Came::Piece(piece, last) => match reader.piece(piece, last) {
-            Ok(Some(frame)) => mux.heard(now(), frame),
-            Ok(None) => {}
-            Err(breach) => mux.finish(Ended::Breach(breach)),
-        },
+        Came::Piece(piece, last) => mux.piece(now, piece, last),
         Came::Text => mux.finish(Ended::Breach(Breach::NotBinary)),
-        Came::Pong => mux.ponged(now()),
+        Came::Pong => mux.ponged(now),
         Came::Close(code) => mux.finish(Ended::ByPeer(code)),
+        Came::Broken(ended) => mux.finish(ended),
     }
 }
 

@@ -84,11 +84,11 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use driver::Driver;
-pub use session::{OpenError, Session};
+pub use driver::{Beat, Driver};
+pub use session::Session;
 pub use stream::Stream;
 
 #[doc(inline)]
 pub use crate::proto::frame::{FrameError, Role};
 #[doc(inline)]
-pub use crate::proto::wsmux::{Breach, Broken, Ended, Settings};
+pub use crate::proto::wsmux::{Breach, Broken, Ended, OpenError, Settings};

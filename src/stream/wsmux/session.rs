@@ -14,46 +14,7 @@ use super::socket::Socket;
 use super::stream::Stream;
 use crate::proto::close;
 use crate::proto::frame::Role;
-use crate::proto::wsmux::{Broken, Ended, Mux, Refused, Settings};
-
-/// Why a stream could not be opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The session is over, or is being closed: connect anew.
-    #[error("the wsmux session is over")]
-    Over,
-    /// There are [`Settings::streams`] already: end some, or allow more.
-    #[error("the wsmux session has {0} streams, which is as many as it may have")]
-    TooMany(usize),
-    /// The other end did not accept it in [`Settings::open_wait`].
-    #[error("the other end did not accept the stream in time")]
-    NotAccepted,
-    /// The other end took this window, which is more than [`Settings::window`].
-    #[error(
-        "the other end's window is {0} bytes, more than this session holds of a stream; allow a larger window"
-    )]
-    Window(u32),
-}
-
-impl From<Refused> for OpenError {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Over => Self::Over,
-            Refused::TooMany(most) => Self::TooMany(most),
-        }
-    }
-}
-
-impl From<Broken> for OpenError {
-    fn from(broken: Broken) -> Self {
-        match broken {
-            Broken::NotAccepted => Self::NotAccepted,
-            Broken::Window(window) => Self::Window(window),
-            Broken::Over(_) | Broken::Overfull | Broken::Shut => Self::Over,
-        }
-    }
-}
+use crate::proto::wsmux::{Ended, Mux, OpenError, Settings};
 
 impl From<OpenError> for std::io::Error {
     fn from(error: OpenError) -> Self {

@@ -1,6 +1,7 @@
 //! The WebSocket under a session: frames in as they come, and out many at a time.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -8,11 +9,11 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::proto::frame::{Decoder, Event, FrameError, HeaderBytes, MAX_CONTROL, Opcode, Role, apply_mask};
+use crate::proto::frame::{Decoder, Event, HeaderBytes, MAX_CONTROL, Opcode, Role, apply_mask};
 use crate::proto::limits::wsmux::READ;
-use crate::proto::wsmux::{Head, Output};
+use crate::proto::wsmux::{Ended, Head, Output};
+use crate::stream::frames::{mask, put_frame, put_masked};
 use crate::stream::read::ReadBuffer;
-use crate::stream::websocket::random_mask;
 
 /// Payload up to this is copied behind its head; more goes out from where it is.
 const COPY_UP_TO: usize = 2 * 1024;
@@ -30,6 +31,8 @@ pub(super) enum Came {
     Pong,
     /// The close frame, with its code.
     Close(Option<u16>),
+    /// Nothing more comes, and why.
+    Broken(Ended),
 }
 
 /// A WebSocket after its handshake. Pings are answered, the newest one at least.
@@ -63,11 +66,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Socket<IO> {
     }
 
     /// What is next of that which was read; `None` asks for [`Socket::poll_read`].
-    pub(super) fn next(&mut self) -> Result<Option<Came>, FrameError> {
-        while let Some(event) = self.decoder.next(&mut self.input.bytes)? {
-            let text = self.decoder.is_text();
-            return Ok(Some(match event {
-                Event::Data(_) | Event::EmptyMessage | Event::End if text => Came::Text,
+    pub(super) fn next(&mut self) -> Option<Came> {
+        loop {
+            let event = match self.decoder.next(&mut self.input.bytes) {
+                Ok(event) => event?,
+                Err(error) => return Some(Came::Broken(Ended::Frame(error))),
+            };
+            return Some(match event {
+                Event::Data(_) | Event::EmptyMessage | Event::End if self.decoder.is_text() => Came::Text,
                 Event::Data(data) => Came::Piece(data, self.decoder.at_rest()),
                 Event::EmptyMessage | Event::End => Came::Piece(Bytes::new(), true),
                 Event::Pong(_) => Came::Pong,
@@ -77,14 +83,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Socket<IO> {
                     self.pong = Some(Bytes::copy_from_slice(&payload));
                     continue;
                 }
-            }));
+            });
         }
-        Ok(None)
     }
 
-    /// Reads once: the number of bytes, 0 at the end.
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.input.poll_read_from(cx, Pin::new(&mut self.io))
+    /// Reads once, `most` bytes at most: the number of bytes, 0 at the end.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
+        self.input.poll_read_some(cx, Pin::new(&mut self.io), most)
     }
 
     /// Gives large buffers back if nothing is in them.
@@ -101,13 +106,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Socket<IO> {
         self.output.is_empty() && self.heads.is_empty()
     }
 
-    /// Puts the pong that is due before whatever goes out next. Only where nothing waits: of pings that come while nothing
-    /// goes out, only the newest is answered.
-    pub(super) fn answer(&mut self) {
+    /// Puts out the pong that is due. Only where nothing waits: of pings that come while nothing goes out, only the newest is
+    /// answered.
+    fn answer(&mut self) {
         if self.is_clear()
             && let Some(payload) = self.pong.take()
         {
-            self.control(Opcode::Pong, &payload[..payload.len().min(MAX_CONTROL)]);
+            self.control(Opcode::Pong, &payload);
         }
     }
 
@@ -117,8 +122,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Socket<IO> {
         self.heads.len() + self.output.iter().map(BytesMut::len).sum::<usize>()
     }
 
-    /// Puts it behind what goes out.
+    /// Puts it behind what goes out, and behind the pong that is due.
     pub(super) fn push(&mut self, output: Output) {
+        self.answer();
         match output {
             Output::Ping => self.control(Opcode::Ping, &[]),
             Output::Close(code, reason) => self.control(Opcode::Close, &close_payload(code, reason)),
@@ -126,23 +132,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Socket<IO> {
         }
     }
 
-    fn mask(&self) -> Option<[u8; 4]> {
-        (self.role == Role::Client).then(random_mask)
-    }
-
     fn control(&mut self, opcode: Opcode, payload: &[u8]) {
-        let mask = self.mask();
-        self.heads.extend_from_slice(HeaderBytes::new(opcode, true, payload.len(), mask).as_ref());
-        self.copy(payload, mask, 0);
+        put_frame(&mut self.heads, self.role, opcode, payload);
     }
 
     fn message(&mut self, head: Head, mut payload: BytesMut) {
-        let (mask, head) = (self.mask(), head.as_ref());
+        let (mask, head) = (mask(self.role), head.as_ref());
         let header = HeaderBytes::new(Opcode::Binary, true, head.len() + payload.len(), mask);
         self.heads.extend_from_slice(header.as_ref());
-        self.copy(head, mask, 0);
+        put_masked(&mut self.heads, head, mask, 0);
         if payload.len() <= COPY_UP_TO {
-            return self.copy(&payload, mask, head.len());
+            return put_masked(&mut self.heads, &payload, mask, head.len());
         }
         if let Some(mask) = mask {
             apply_mask(&mut payload, mask, head.len());
@@ -151,25 +151,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Socket<IO> {
         self.output.push_back(payload);
     }
 
-    /// Copies `payload`, which stands `at` bytes behind the begin of its frame's.
-    fn copy(&mut self, payload: &[u8], mask: Option<[u8; 4]>, at: usize) {
-        let start = self.heads.len();
-        self.heads.extend_from_slice(payload);
-        if let Some(mask) = mask {
-            apply_mask(&mut self.heads[start..], mask, at);
-        }
-    }
-
-    /// Writes all that waits.
+    /// Writes all that waits, and the pong that is due behind it.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.answer();
-        if !self.heads.is_empty() {
-            self.output.push_back(self.heads.split());
-        }
-        while !self.output.is_empty() {
+        loop {
+            self.answer();
+            if self.is_clear() {
+                break;
+            }
             let mut parts = [IoSlice::new(&[]); PARTS];
             let mut used = 0;
-            for (part, bytes) in parts.iter_mut().zip(&self.output) {
+            for (part, bytes) in parts.iter_mut().zip(self.output.iter().chain([&self.heads])) {
                 *part = IoSlice::new(bytes);
                 used += 1;
             }
@@ -179,10 +170,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Socket<IO> {
             }
             self.went(count);
             self.unflushed = true;
-            if self.is_clear() {
-                self.answer();
-                self.output.extend((!self.heads.is_empty()).then(|| self.heads.split()));
-            }
         }
         if self.unflushed {
             ready!(Pin::new(&mut self.io).poll_flush(cx))?;
@@ -200,19 +187,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Socket<IO> {
             count -= first.len();
             self.output.pop_front();
         }
+        if count == self.heads.len() {
+            // Unlike after an advance, the room in front is used again.
+            self.heads.clear();
+        } else {
+            self.heads.advance(count);
+        }
     }
 
     /// Ends the transport and throws away what still comes: one that is dropped with something unread in it is reset, and
     /// what was sent last may be lost. The caller sets the deadline.
     pub(super) async fn gone(&mut self) {
-        let _ = std::future::poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx)).await;
-        loop {
-            self.input.bytes.clear();
-            let read = std::future::poll_fn(|cx| self.poll_read(cx)).await;
-            if !matches!(read, Ok(1..)) {
-                return;
-            }
-        }
+        let _ = poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx)).await;
+        poll_fn(|cx| self.input.poll_discard(cx, Pin::new(&mut self.io))).await;
     }
 }
 

@@ -3,14 +3,14 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
 
-use super::shared::{Shared, now};
-use crate::proto::limits::wsmux::{FRAME, KEPT_AS_IT_CAME};
+use super::shared::{Shared, State, now};
+use crate::proto::limits::wsmux::{FRAME, KEPT_AS_IT_CAME, UNSENT};
 use crate::proto::wsmux::{Broken, Mux, Opening, Taken};
 use crate::stream::Duplex;
 use crate::stream::read::ReadSize;
@@ -30,11 +30,13 @@ pub struct Stream {
     shared: Arc<Shared>,
     id: u32,
     fill: ReadSize,
+    /// Room for what is filled in.
+    space: BytesMut,
 }
 
 impl Stream {
     pub(super) fn new(shared: Arc<Shared>, id: u32) -> Self {
-        Self { shared, id, fill: ReadSize::new(FRAME) }
+        Self { shared, id, fill: ReadSize::new(FRAME), space: BytesMut::new() }
     }
 
     /// Its number on the wire: even where the server of the WebSocket has opened it.
@@ -42,37 +44,45 @@ impl Stream {
         self.id
     }
 
+    /// Asks the core until it has something to give; `wait` has it told when to ask again.
+    fn poll_core<T>(
+        &self,
+        cx: &mut Context<'_>,
+        wait: fn(&mut State, u32, &Waker),
+        ask: impl FnOnce(&mut Mux, u32) -> Result<Option<T>, Broken>,
+    ) -> Poll<Result<T, Broken>> {
+        let coop = ready!(poll_proceed(cx));
+        let given = self.shared.with(|state| {
+            let given = ask(&mut state.mux, self.id).transpose();
+            if given.is_none() {
+                wait(state, self.id, cx.waker());
+            }
+            given
+        });
+        let Some(given) = given else { return Poll::Pending };
+        coop.made_progress();
+        Poll::Ready(given)
+    }
+
     /// Ready when the other end has accepted it.
     pub(super) fn poll_opened(&self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        self.shared.with(|state| match state.mux.opening(self.id) {
-            Opening::Open => Poll::Ready(Ok(())),
-            Opening::Failed(broken) => Poll::Ready(Err(broken)),
-            Opening::Waiting => {
-                state.wait_to_write(self.id, cx.waker());
-                Poll::Pending
-            }
+        self.poll_core(cx, State::wait_to_write, |mux, id| match mux.opening(id) {
+            Opening::Open => Ok(Some(())),
+            Opening::Waiting => Ok(None),
+            Opening::Failed(broken) => Err(broken),
         })
     }
 
     /// The next bytes, at most so many, without copying; `None` is the end.
     pub fn poll_bytes(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<Option<Bytes>>> {
-        let coop = ready!(poll_proceed(cx));
-        let taken = self.shared.with(|state| {
-            let taken = state.mux.read(self.id, most);
-            if taken == Ok(Taken::Nothing) {
-                state.wait_to_read(self.id, cx.waker());
-            }
-            taken
+        let taken = self.poll_core(cx, State::wait_to_read, |mux, id| {
+            Ok(match mux.read(id, most)? {
+                Taken::Bytes(bytes) => Some(Some(bytes)),
+                Taken::End => Some(None),
+                Taken::Nothing => None,
+            })
         });
-        if taken == Ok(Taken::Nothing) {
-            return Poll::Pending;
-        }
-        coop.made_progress();
-        Poll::Ready(match taken {
-            Ok(Taken::Bytes(bytes)) => Ok(Some(bytes)),
-            Ok(_) => Ok(None),
-            Err(broken) => Err(broken.into()),
-        })
+        taken.map_err(Into::into)
     }
 
     /// Calls `write` until it takes something.
@@ -81,19 +91,10 @@ impl Stream {
         cx: &mut Context<'_>,
         write: impl FnOnce(&mut Mux, u32) -> Result<usize, Broken>,
     ) -> Poll<io::Result<usize>> {
-        let coop = ready!(poll_proceed(cx));
-        let written = self.shared.with(|state| {
-            let written = write(&mut state.mux, self.id);
-            if written == Ok(0) {
-                state.wait_to_write(self.id, cx.waker());
-            }
-            written
+        let written = self.poll_core(cx, State::wait_to_write, |mux, id| {
+            write(mux, id).map(|count| (count > 0).then_some(count))
         });
-        if written == Ok(0) {
-            return Poll::Pending;
-        }
-        coop.made_progress();
-        Poll::Ready(written.map_err(Into::into))
+        written.map_err(Into::into)
     }
 }
 
@@ -178,9 +179,14 @@ impl Duplex for Stream {
         source: &mut (dyn AsyncRead + Send + Unpin),
     ) -> Poll<io::Result<usize>> {
         let room = ready!(self.poll_write_by(cx, |mux, id| mux.room(id)))?;
-        let mut bytes = BytesMut::new();
-        let count = ready!(self.fill.poll_read(cx, Pin::new(source), &mut bytes, room.min(FRAME)))?;
+        let Self { fill, space, .. } = &mut *self;
+        let count = ready!(fill.poll_read(cx, Pin::new(source), space, room.min(FRAME)))?;
         if count > 0 {
+            let bytes = self.space.split();
+            if count == FRAME && self.space.capacity() < FRAME {
+                // For several frames, and all of it again when these have gone.
+                self.space.reserve(UNSENT);
+            }
             let written = self.shared.with(|state| match count {
                 // Copied, as it would keep a large buffer for little.
                 ..KEPT_AS_IT_CAME => state.mux.write(self.id, &bytes).map(|_| ()),
@@ -201,6 +207,7 @@ impl Duplex for Stream {
 
     fn rest(&mut self) {
         self.fill.rest();
+        self.space = BytesMut::new();
     }
 }
 

@@ -37,7 +37,7 @@ fn tunnel() -> Tunnel {
 
 fn session() -> Arc<Session> {
     let opened = Opened { recent: false, ..Opened::of_tests(Level::Two) };
-    Session::new(opened, Arc::new(Pending::default()), &Limits::default()).0
+    Session::new(opened, Level::Two, Arc::new(Pending::default()), &Limits::default()).0
 }
 
 /// All orders in which actors with so many steps each can go.

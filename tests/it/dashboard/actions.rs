@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::Desk;
 use crate::level_two::Two;
-use crate::rig::{ALICE, Rig, echo_target, soon};
+use crate::rig::{ALICE, Rig, echo_target};
 
 /// The id of the session that serves the tunnel.
 async fn session_of(desk: &Desk, tunnel: &str) -> String {
@@ -27,12 +27,8 @@ async fn a_client_is_cut_off_and_may_come_back() {
     let (status, answer) = desk.post(&format!("/api/clients/{session}/disconnect"), "{}").await;
     assert!(status == 200 && answer["done"].as_str().unwrap().contains("web"), "{answer}");
     assert_eq!(control.closed().await, Some(1012));
-    soon(async {
-        while event(&desk, "disconnected").await["reason"] != "disconnected" {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let ended = |list: &Value| list["events"][0]["reason"] == "disconnected";
+    desk.until("/api/events?kind=disconnected", ended).await;
     let (status, answer) = desk.post(&format!("/api/clients/{session}/disconnect"), "").await;
     assert_eq!((status, &answer["error"]["code"]), (409, &json!("conflict")), "{answer}");
     let _again = rig.connect(ALICE, &control.id).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::Desk;
@@ -72,15 +72,6 @@ async fn a_client_that_says_goodbye_is_away_even_without_a_code_and_one_whose_co
     leaves.socket.close(None).await.unwrap();
     drop(breaks);
     let desk = Desk::of(&rig).await;
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let clients = &desk.json("/api/summary").await["clients"];
-        if (clients["away"].as_u64(), clients["dead"].as_u64(), clients["alive"].as_u64())
-            == (Some(1), Some(1), Some(0))
-        {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{clients}");
-        sleep(Duration::from_millis(50)).await;
-    }
+    let rest = json!({"alive": 0, "late": 0, "dead": 1, "away": 1});
+    desk.until("/api/summary", |summary| summary["clients"] == rest).await;
 }

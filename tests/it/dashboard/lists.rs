@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::{Desk, code};
 use crate::rig::{ALICE, BOB, Control, Rig, echo_target, soon};
@@ -17,9 +16,7 @@ use crate::wire::Viewer;
 /// A base client that calls itself `agent`.
 async fn client(rig: &Rig, key: &str, name: &str, agent: &[u8]) -> Control {
     let id = rig.create(key, name).await["id"].as_str().unwrap().to_owned();
-    let mut request =
-        format!("ws://{}/ws/control?tunnel_id={id}", rig.address).into_client_request().unwrap();
-    request.headers_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
+    let mut request = rig.control_request(key, &id);
     request.headers_mut().insert("user-agent", http::HeaderValue::from_bytes(agent).unwrap());
     let (mut socket, _) = soon(connect_async(request)).await.unwrap();
     assert!(matches!(soon(socket.next()).await, Some(Ok(Message::Ping(_)))));
@@ -28,16 +25,7 @@ async fn client(rig: &Rig, key: &str, name: &str, agent: &[u8]) -> Control {
 
 /// Until the list at `path` has so many rows in all.
 async fn until(desk: &Desk, path: &str, total: usize) -> Value {
-    soon(async {
-        loop {
-            let list = desk.json(path).await;
-            if list["total"] == total {
-                return list;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    })
-    .await
+    desk.until(path, |list| list["total"] == total).await
 }
 
 /// Compares as the contract says: what is absent comes last in both orders, and equal ones are by name.
@@ -163,16 +151,7 @@ async fn a_client_is_shown_with_its_pings_and_their_spread() {
     let mut control = client(&rig, ALICE, "web", b"curl/8").await;
     // Its first pong goes out as it reads on.
     let reading = tokio::spawn(async move { while control.socket.next().await.is_some() {} });
-    let shown = soon(async {
-        loop {
-            let list = until(&desk, "/api/clients", 1).await;
-            if list["clients"][0]["pongs"] == 1 {
-                return list["clients"][0].clone();
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    })
-    .await;
+    let shown = &desk.until("/api/clients", |list| list["clients"][0]["pongs"] == 1).await["clients"][0];
     for (field, value) in [
         ("tunnel", json!("web")),
         ("owner", json!("alice")),
@@ -220,16 +199,10 @@ async fn tunnels_show_what_went_through_them() {
     assert_eq!(rig.get("quiet", "/").await.status, 503);
     let id = rig.create(ALICE, "closed").await["id"].as_str().unwrap().to_owned();
     rig.api(ALICE, "POST", &format!("/v1/tunnels/{id}/suspend"), "{\"suspended\":true}").await;
-    let list = soon(async {
-        loop {
-            let list = desk.json("/api/tunnels").await;
-            if list["tunnels"][2]["failures"] != json!({}) && list["tunnels"][1]["state"] == "suspended" {
-                return list;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    })
-    .await;
+    let shown = |list: &Value| {
+        list["tunnels"][2]["failures"] != json!({}) && list["tunnels"][1]["state"] == "suspended"
+    };
+    let list = desk.until("/api/tunnels", shown).await;
     let rows = list["tunnels"].as_array().unwrap();
     let states: Vec<_> =
         rows.iter().map(|row| (row["name"].as_str().unwrap(), row["state"].as_str().unwrap())).collect();
@@ -293,20 +266,14 @@ async fn the_summary_counts_what_is_there() {
     let mut viewer = Viewer::new(&rig).await;
     assert_eq!(viewer.get("web", "/").await.status, 200);
     assert_eq!(rig.get("quiet", "/").await.status, 503);
-    let summary = soon(async {
-        loop {
-            let summary = desk.json("/api/summary").await;
-            if summary["requests"] == 2
+    let summary = desk
+        .until("/api/summary", |summary| {
+            summary["requests"] == 2
                 && summary["clients"]["alive"] == 1
                 && summary["pings"]["answered"] == 1
                 && summary["tunnels"]["offline"] == 1
-            {
-                return summary;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    })
-    .await;
+        })
+        .await;
     assert_eq!(summary["clients"], json!({"alive": 1, "late": 0, "dead": 0, "away": 0}));
     assert_eq!(summary["tunnels"], json!({"online": 1, "offline": 1, "suspended": 0}));
     assert_eq!((&summary["sessions"], &summary["pings"]["sent"]), (&json!({"base": 1, "two": 0}), &json!(1)));

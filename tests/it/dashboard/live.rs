@@ -81,13 +81,28 @@ async fn an_open_page_is_told_what_changes_until_its_session_ends() {
         let kinds = events["events"].as_array().unwrap().iter().rev();
         seen.extend(kinds.map(|event| event["kind"].as_str().unwrap().to_owned()));
     }
-    assert_eq!(seen, ["created", "connected"], "not those from before it was opened");
+    assert_eq!(seen, ["created", "created", "connected"], "each once, with what was before");
     let summary = page.next("summary").await.unwrap();
     assert_eq!(summary["relay"]["state"], "serving");
     desk.ask("POST", "/logout", "", "").await;
     while page.next("summary").await.is_some() {}
     settle(rig.admin, &json!({"admin_connections": 1})).await;
     drop(control);
+}
+
+/// A browser asks for another list with another stream, and comes back with one.
+#[tokio::test]
+async fn a_page_is_told_what_happened_between_two_of_its_streams() {
+    let rig = Rig::start().await;
+    let desk = Desk::of(&rig).await;
+    let mut page = Page::open(&desk, "?view=fleet").await;
+    page.next("page").await.unwrap();
+    drop(page);
+    rig.create(ALICE, "between").await;
+    let mut page = Page::open(&desk, "?view=tunnels").await;
+    let events = page.next("events").await.unwrap();
+    let [event] = &events["events"].as_array().unwrap()[..] else { panic!("{events}") };
+    assert_eq!((&event["kind"], &event["tunnel"]), (&json!("created"), &json!("between")));
 }
 
 #[tokio::test]

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use adit::client::Event;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use super::{halves, is_offline, is_online, relay, relay_at, served, tunnel, until};
+use super::{halves, is_offline, is_online, served, tunnel, until};
 use crate::ports::free_address;
-use crate::program::{Running, adit, http, run};
-use crate::rig::{ALICE, soon};
+use crate::program::{Running, adit, list, real, relay, relay_at, run};
+use crate::rig::{self, ALICE, soon};
 
 /// A wall clock for processes, set by a file. The monotonic one stays as it is.
 struct Clock(PathBuf);
@@ -45,13 +45,6 @@ impl Clock {
     }
 }
 
-async fn tunnels(running: &Running) -> Value {
-    let list = format!(
-        "GET /v1/tunnels HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ALICE}\r\nConnection: close\r\n\r\n"
-    );
-    serde_json::from_slice(&http(running.addresses[0], list).await.body).unwrap()
-}
-
 #[tokio::test]
 async fn sessions_and_lifetimes_stay_when_the_clock_jumps_an_hour() {
     let home = tempfile::tempdir().unwrap();
@@ -62,9 +55,8 @@ async fn sessions_and_lifetimes_stay_when_the_clock_jumps_an_hour() {
     let (target, _uploads) = halves().await;
     let lasting = tunnel(address, "web").ttl(Duration::from_secs(1800));
     let mut client = lasting.expose(&target.to_string()).await.unwrap();
-    let (target, url) = (target.to_string(), format!("http://{address}"));
-    let arguments = ["http", &target, "--relay", &url, "--key", ALICE, "--name", "program", "--json"];
-    let mut program = clock.rules(adit(home.path(), &arguments)).spawn().unwrap();
+    let program = real(home.path(), address, "program", target, &["--json"]);
+    let mut program = clock.rules(program).spawn().unwrap();
     let mut said = BufReader::new(program.stdout.take().unwrap()).lines();
     served(address, "program").await;
     for offset in ["+1h", "-1h"] {
@@ -73,10 +65,9 @@ async fn sessions_and_lifetimes_stay_when_the_clock_jumps_an_hour() {
         assert!(status < 300, "{short}");
         clock.set(offset);
         // It ends by the time that passes, whatever the clock says; by then every watch has looked at the clock.
-        soon(async {
-            while tunnels(&running).await.as_array().unwrap().iter().any(|tunnel| tunnel["slug"] == "short") {
-                tokio::task::yield_now().await;
-            }
+        rig::until(async || {
+            let tunnels = list(address, "/v1/tunnels").await;
+            tunnels.as_array().unwrap().iter().all(|tunnel| tunnel["slug"] != "short")
         })
         .await;
         served(address, "web").await;

@@ -6,9 +6,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::{by_path, halves, relay, served, tunnel, under, viewer};
+use super::{by_path, halves, served, tunnel, under, viewer};
 use crate::frames::Raw;
-use crate::program::{Running, adit, http};
+use crate::program::{Running, http, real, relay};
 use crate::rig::{ALICE, Answer, Rig, read_head, soon, target};
 
 const FEW: [&str; 2] = ["prlimit", "--nofile=64:64"];
@@ -145,9 +145,7 @@ async fn a_client_with_64_descriptors_turns_viewers_away_and_recovers() {
     })
     .await;
     let home = tempfile::tempdir().unwrap();
-    let (target, url) = (address.to_string(), format!("http://{}", rig.address));
-    let arguments = ["http", &target, "--relay", &url, "--key", ALICE, "--name", "web"];
-    let mut client = under(&FEW, &adit(home.path(), &arguments)).spawn().unwrap();
+    let mut client = under(&FEW, &real(home.path(), rig.address, "web", address, &[])).spawn().unwrap();
     // Its first line is the URL.
     let mut stdout = client.stdout.take().unwrap();
     soon(stdout.read_u8()).await.unwrap();

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::{halves, is_online, relay, relay_at, served, tunnel, under, until};
+use super::{halves, is_online, served, tunnel, under, until};
 use crate::ports::free_address;
-use crate::program::{Running, adit, keys, run};
+use crate::program::{Running, adit, keys, relay, relay_at, run};
 use crate::rig::{ALICE, BOB, soon};
 
 /// A name space for mounts, for every user that may have one: nobody else sees the disks in it.

@@ -3,17 +3,13 @@
 use std::time::Duration;
 
 use adit::client::Event;
-use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{
-    all_broken, answer, half_way, halves, is_offline, is_online, relay, relay_at, served, tunnel, until,
-    viewer,
-};
+use super::{all_broken, answer, half_way, halves, is_offline, is_online, served, tunnel, until, viewer};
 use crate::ports::free_address;
-use crate::program::{Running, adit, http, signal};
-use crate::rig::{ALICE, Rig, soon};
+use crate::program::{Running, list, real, relay, relay_at, signal};
+use crate::rig::{Rig, soon};
 
 const CLIENTS: usize = 1000;
 /// What clients are promised: back within this.
@@ -43,9 +39,7 @@ async fn after_kill_9_a_thousand_clients_are_back_and_no_body_looks_whole() {
     let mut clients = soon(clients.join_all()).await;
     let under_way = half_way(address, "web-0").await;
     // A client that is a process of its own.
-    let url = format!("http://{address}");
-    let mut program =
-        adit(home.path(), &["http", &target, "--relay", &url, "--key", ALICE, "--name", "program"]);
+    let mut program = real(home.path(), address, "program", &target, &[]);
     let mut program = program.env("NO_PROXY", "*").spawn().unwrap();
     served(address, "program").await;
 
@@ -77,11 +71,8 @@ async fn after_kill_9_a_thousand_clients_are_back_and_no_body_looks_whole() {
     served(address, "web-0").await;
     served(address, &format!("web-{}", CLIENTS - 1)).await;
     served(address, "program").await;
-    let list = format!(
-        "GET /v1/tunnels HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ALICE}\r\nConnection: close\r\n\r\n"
-    );
-    let list: Value = serde_json::from_slice(&http(address, list).await.body).unwrap();
-    let connected = list.as_array().unwrap().iter().filter(|tunnel| tunnel["connected"] == true).count();
+    let tunnels = list(address, "/v1/tunnels").await;
+    let connected = tunnels.as_array().unwrap().iter().filter(|tunnel| tunnel["connected"] == true).count();
     assert_eq!(connected, CLIENTS + 1);
     program.kill().await.unwrap();
     drop((clients, running));
@@ -97,9 +88,7 @@ async fn a_client_that_stands_still_is_dropped_and_back_when_it_goes_on() {
     .await;
     let (target, _uploads) = halves().await;
     let home = tempfile::tempdir().unwrap();
-    let url = format!("http://{}", rig.address);
-    let arguments = ["http", &target.to_string(), "--relay", &url, "--key", ALICE, "--name", "web"];
-    let client = adit(home.path(), &arguments).spawn().unwrap();
+    let client = real(home.path(), rig.address, "web", target, &[]).spawn().unwrap();
     served(rig.address, "web").await;
     let id = client.id().unwrap();
     signal(id, "STOP");

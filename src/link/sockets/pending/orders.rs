@@ -41,7 +41,7 @@ pub fn each_order(steps: &[usize], mut visit: impl FnMut(&[usize])) -> usize {
 
 fn session(level: Level, pending: &Arc<Pending>) -> (Arc<Session>, mpsc::Receiver<Box<ToClient>>) {
     let opened = Opened { recent: false, ..Opened::of_tests(level) };
-    Session::new(opened, Arc::clone(pending), &Limits { standby_per_tunnel: 0, ..Limits::default() })
+    Session::new(opened, level, Arc::clone(pending), &Limits { standby_per_tunnel: 0, ..Limits::default() })
 }
 
 fn alice() -> Option<Bearer<'static>> {
@@ -131,7 +131,7 @@ fn whatever_the_order_a_claim_is_good_once_and_a_cancel_is_said_to_who_has_not_c
             let pending = Arc::new(Pending::default());
             let (session, mut said) = session(level, &pending);
             let (ticket, claimed) = pending
-                .announce(&Arc::downgrade(&session), session.addressee.clone(), Duration::from_secs(10))
+                .announce(&Arc::downgrade(&session), session.addressee(), Duration::from_secs(10))
                 .unwrap();
             let id = ticket.id().to_string();
             let mut viewer =
@@ -280,7 +280,7 @@ fn claims_against_leaving_viewers_and_rejections_on_threads_leave_nothing_behind
     let mut delivered = 0;
     for round in 0..500 {
         let (ticket, claimed) = pending
-            .announce(&Arc::downgrade(&session), session.addressee.clone(), Duration::from_secs(10))
+            .announce(&Arc::downgrade(&session), session.addressee(), Duration::from_secs(10))
             .unwrap();
         let id = ticket.id().to_string();
         let start = std::sync::Barrier::new(4);

@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::link::Speaks;
 use crate::proto::limits::pulse::{LATE, SLOT};
-use crate::proto::message::Level;
 use crate::sync::lock;
 use strip::Strip;
 
@@ -32,8 +32,8 @@ pub struct Identity {
     pub address: IpAddr,
     /// Its `User-Agent`, cut to a sane length. Clients of one kind share the text.
     pub agent: Option<Arc<str>>,
-    /// The protocol that it speaks.
-    pub level: Level,
+    /// What it speaks.
+    pub speaks: Speaks,
 }
 
 /// What became of a client whose control socket is gone.
@@ -61,6 +61,11 @@ pub enum Health {
 impl Health {
     /// All there are, the worst first.
     pub const ALL: [Self; 4] = [Self::Dead, Self::Late, Self::Alive, Self::Away];
+
+    /// Whether its control socket is there.
+    pub fn is_connected(self) -> bool {
+        matches!(self, Self::Alive | Self::Late)
+    }
 
     /// As operators read it.
     pub fn as_str(self) -> &'static str {

@@ -1,9 +1,10 @@
 use tokio::time::advance;
 
 use super::*;
+use crate::proto::message::Level;
 
 fn identity() -> Identity {
-    Identity { address: [127, 0, 0, 1].into(), agent: None, level: Level::Two }
+    Identity { address: [127, 0, 0, 1].into(), agent: None, speaks: Speaks::Wsmux }
 }
 
 fn pulse() -> (Pulse, Uuid) {
@@ -49,7 +50,7 @@ async fn a_lost_client_is_dead_until_its_next_session_and_what_was_known_stays()
     assert_eq!(pulse.gone_from(), Some(identity().address));
 
     let second = Uuid::new_v4();
-    pulse.resume(Identity { level: Level::Base, ..identity() }, second);
+    pulse.resume(Identity { speaks: Speaks::Sockets(Level::Base), ..identity() }, second);
     pulse.pinged(second);
     pulse.ponged(second);
     let sight = pulse.sight();

@@ -61,7 +61,7 @@ fn each_breach_ends_the_session_with_1008_and_says_why() {
             // From here on nothing does anything.
             end.hear(now, &bytes(Head::syn(5)), piece);
             end.mux.wake(now + 3600 * SECOND);
-            assert_eq!((end.mux.accept(), end.mux.open(now)), (None, Err(Refused::Over)));
+            assert_eq!((end.mux.accept(), end.mux.open(now)), (None, Err(OpenError::Over)));
             assert_eq!(end.mux.ended(), Some(Ended::Breach(breach)));
         }
     }
@@ -123,7 +123,7 @@ fn streams_that_were_dropped_count_until_they_have_ended() {
         pair.ends[SERVER].mux.release(pair.now, id);
     }
     pair.talk();
-    assert_eq!(pair.ends[SERVER].mux.open(pair.now), Err(Refused::TooMany(3)));
+    assert_eq!(pair.ends[SERVER].mux.open(pair.now), Err(OpenError::TooMany(3)));
     pair.ends[CLIENT].mux.release(pair.now, 0);
     pair.talk();
     assert!(pair.ends[SERVER].mux.open(pair.now).is_ok());

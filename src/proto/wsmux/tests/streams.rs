@@ -1,7 +1,7 @@
 //! What streams do while both ends keep the rules.
 
 use super::*;
-use crate::proto::limits::wsmux::{FRAME, UNSENT};
+use crate::proto::limits::wsmux::{FRAME, OPEN_WAIT, UNSENT};
 
 /// Sends all of `data` from one end to the other, with the reader taking all at once whenever something has come.
 fn send(pair: &mut Pair, from: usize, id: u32, data: &[u8]) -> Vec<u8> {
@@ -100,6 +100,48 @@ fn nothing_is_sent_on_a_stream_before_it_was_accepted() {
     assert_eq!(end.say(), [&rest[..], Head::fin(id).as_ref()]);
 }
 
+/// The ACK of a stream that was given up let out what had been written to it, or kept its FIN back behind that.
+#[test]
+fn an_ack_that_comes_for_a_stream_that_was_given_up_lets_out_nothing_but_its_end() {
+    for (given_up, window) in [("dropped", 100), ("in time", 100), ("in time", 1001)] {
+        let mut pair = Pair::new(Settings { window: 1000, ..Settings::default() });
+        let end = &mut pair.ends[SERVER];
+        let id = end.mux.open(pair.now).unwrap();
+        assert_eq!(end.mux.write(id, b"early"), Ok(5));
+        assert_eq!(end.say(), [Head::syn(id).as_ref()]);
+        if given_up == "dropped" {
+            end.mux.release(pair.now, id);
+        } else if window == 100 {
+            pair.now += OPEN_WAIT;
+            end.mux.wake(pair.now);
+        }
+        end.hear(pair.now, Head::ack(id, window).as_ref(), 100);
+        end.mux.release(pair.now, id);
+        assert_eq!(end.say(), [Head::fin(id).as_ref()], "{given_up} {window}");
+        end.hear(pair.now, Head::ack(id, 50).as_ref(), 100);
+        assert!(end.say().is_empty());
+        end.hear(pair.now, Head::fin(id).as_ref(), 100);
+        assert_eq!((end.mux.streams(), end.mux.ended()), (0, None));
+    }
+}
+
+#[test]
+fn an_ack_for_a_stream_that_failed_and_is_still_held_lets_out_nothing() {
+    let mut pair = Pair::new(Settings::default());
+    let end = &mut pair.ends[SERVER];
+    let id = end.mux.open(pair.now).unwrap();
+    end.mux.write(id, b"early").unwrap();
+    end.say();
+    pair.now += OPEN_WAIT;
+    end.mux.wake(pair.now);
+    for _ in 0..2 {
+        end.hear(pair.now, Head::ack(id, 100).as_ref(), 100);
+        assert!(end.say().is_empty());
+        assert_eq!(end.mux.opening(id), Opening::Failed(Broken::NotAccepted));
+        assert_eq!(end.mux.write(id, b"late"), Err(Broken::NotAccepted));
+    }
+}
+
 /// What is here is acknowledged as it is taken: a consumer that stands still gets no more than its window.
 #[test]
 fn an_ack_is_sent_for_what_was_taken_and_not_for_what_has_come() {
@@ -188,6 +230,33 @@ fn a_stream_that_was_dropped_is_read_and_acknowledged_until_its_end_and_then_for
     assert_eq!(pair.ends.each_ref().map(|end| end.mux.streams()), [0, 0]);
 }
 
+/// It had been acknowledged as long as our own direction was open, to an end that had nothing more to send.
+#[test]
+fn what_is_taken_behind_the_end_of_the_other_direction_is_not_acknowledged() {
+    let mut pair = Pair::new(Settings::default());
+    let id = pair.stream(SERVER);
+    pair.ends[SERVER].mux.write(id, b"all of it").unwrap();
+    pair.ends[SERVER].mux.shutdown(id);
+    pair.talk();
+    assert_eq!(pair.ends[CLIENT].read(id), b"all of it");
+    assert!(pair.ends[CLIENT].say().is_empty());
+}
+
+#[test]
+fn a_reader_is_told_once_and_again_when_it_has_taken_all() {
+    let mut pair = Pair::new(Settings::default());
+    let id = pair.stream(SERVER);
+    for _ in 0..2 {
+        pair.ends[CLIENT].events.clear();
+        for _ in 0..3 {
+            pair.ends[SERVER].mux.write(id, b"x").unwrap();
+            pair.talk();
+        }
+        assert_eq!(pair.ends[CLIENT].events, [Event::Readable(id)]);
+        assert_eq!(pair.ends[CLIENT].read(id), b"xxx");
+    }
+}
+
 #[test]
 fn a_million_pieces_of_one_byte_hold_about_a_million_bytes() {
     let mut pair = Pair::new(Settings::default());
@@ -209,7 +278,7 @@ fn what_was_written_before_a_close_goes_out_and_then_the_close_frame() {
     pair.ends[SERVER].mux.write(id, b"last words").unwrap();
     pair.ends[SERVER].mux.shutdown(id);
     pair.ends[SERVER].mux.close(pair.now, 1001, "bye");
-    assert_eq!(pair.ends[SERVER].mux.open(pair.now), Err(Refused::Over));
+    assert_eq!(pair.ends[SERVER].mux.open(pair.now), Err(OpenError::Over));
     pair.talk();
     assert_eq!(pair.ended(), [Some(Ended::ByUs(1001, "bye")), Some(Ended::ByPeer(Some(1001)))]);
     assert_eq!(pair.ends[CLIENT].read(id), b"last words");

@@ -35,7 +35,8 @@ fn an_end_that_sends_but_never_answers_a_ping_is_given_up() {
         seconds += 1;
         pair.now += SECOND;
         end.mux.wake(pair.now);
-        end.mux.heard(pair.now, Frame::Data { stream: 7, payload: Bytes::from_static(b"noise") });
+        end.mux.lives();
+        end.mux.piece(pair.now, Bytes::from_static(b"\0\x07\0\0\0noise"), true);
         end.say();
     }
     assert_eq!((end.mux.ended(), seconds), (Some(Ended::Silent), 60));
@@ -57,14 +58,13 @@ fn a_machine_that_slept_asks_before_it_gives_up() {
 fn an_end_that_takes_nothing_off_its_socket_is_given_up() {
     let mut pair = Pair::new(Settings::default());
     let end = &mut pair.ends[SERVER];
-    end.mux.stuck(pair.now, true);
+    end.mux.wrote(pair.now, false, true);
     // A little goes out, and time begins anew.
     pair.now += WRITE_WAIT - SECOND;
     end.mux.lives();
     end.mux.ponged(pair.now);
     end.mux.wake(pair.now);
-    end.mux.stuck(pair.now, false);
-    end.mux.stuck(pair.now, true);
+    end.mux.wrote(pair.now, true, true);
     for _ in 0..19 {
         pair.now += SECOND;
         end.mux.lives();

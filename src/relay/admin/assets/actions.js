@@ -1,9 +1,8 @@
 // What an operator can do, and the questions before it.
 
+import { path } from './api.js';
 import { ask } from './dialogs.js';
 import { count } from './format.js';
-
-const path = (...parts) => `/api/${parts.map(encodeURIComponent).join('/')}`;
 
 export function drain(client, done) {
   ask({

@@ -8,26 +8,52 @@ export class Refused extends Error {
   }
 }
 
+/** There was no answer, or only a part of one. */
+export class Unreachable extends Error {
+  constructor(cause) {
+    super('The relay does not answer. Try again when it does.', { cause });
+  }
+}
+
 /** Whoever has no session (any more) is led to the login. */
 function toLogin() {
   location.assign('/');
 }
 
-async function read(response) {
-  const body = await response.json().catch(() => null);
-  if (response.ok && body) return body;
+async function call(address, options) {
+  let [response, body, failure] = [null, null, null];
+  try {
+    response = await fetch(address, options);
+    body = await response.json();
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    failure = error;
+  }
+  if (!response || (response.ok && failure)) throw new Unreachable(failure);
+  if (response.ok) return body;
   if (response.status === 401) toLogin();
   const { code = 'unknown', message = `The relay answered with status ${response.status}.` } = body?.error ?? {};
   throw new Refused(response.status, code, message);
 }
 
-export async function get(path, signal) {
-  return read(await fetch(path, { signal, headers: { accept: 'application/json' }, cache: 'no-store' }));
+/** The address of one thing: `path('clients', id)`. */
+export const path = (...parts) => `/api/${parts.map(encodeURIComponent).join('/')}`;
+
+/** What is there; `values` as of `query`. */
+export function get(address, values = {}, signal = null) {
+  const asked = query(values);
+  return call(asked ? `${address}?${asked}` : address, { signal, headers: { accept: 'application/json' }, cache: 'no-store' });
 }
 
-export async function post(path, body = {}) {
+export function post(address, body = {}) {
   const headers = { 'content-type': 'application/json', accept: 'application/json' };
-  return read(await fetch(path, { method: 'POST', headers, body: JSON.stringify(body) }));
+  return call(address, { method: 'POST', headers, body: JSON.stringify(body) });
+}
+
+/** For who can wait: null in the place of an answer that was refused, did not come or is not wanted any more. */
+export function unanswered(error) {
+  if (error instanceof Refused || error instanceof Unreachable || error.name === 'AbortError') return null;
+  throw error;
 }
 
 /** Ends the session; what the answer is makes no difference. */

@@ -9,18 +9,21 @@ import { number, setClock, span, time } from './format.js';
 import { History } from './history.js';
 import { Keys } from './keys.js';
 import { Live } from './live.js';
-import { address, parse } from './route.js';
+import { address, parse, VIEWS } from './route.js';
 import { listen } from './shortcuts.js';
 import { repaint } from './strip.js';
-import { TunnelView } from './tunnel.js';
+import { Tunnel } from './tunnel.js';
 import { Tunnels } from './tunnels.js';
 
-const VIEWS = {
-  fleet: { label: 'Fleet', list: Fleet, detail: Client },
-  tunnels: { label: 'Tunnels', list: Tunnels, detail: TunnelView },
-  events: { label: 'Events', list: Events },
-  keys: { label: 'Keys', list: Keys },
+/** What is made for each view, and for one thing of it. */
+const MAKERS = {
+  fleet: { list: Fleet, detail: Client },
+  tunnels: { list: Tunnels, detail: Tunnel },
+  events: { list: Events },
+  keys: { list: Keys },
 };
+/** What no stream brings is asked for so often, in milliseconds. */
+const TICK = 2_000;
 /** Counts are said at most so often. */
 const SAYING = 10_000;
 const TOAST = 6_000;
@@ -31,16 +34,20 @@ const live = new Live();
 const history = new History();
 
 let view = null;
-let shown = { view: null, id: null };
+let shown = { view: null, id: null, values: {} };
 let paused = false;
 let last = null;
 let counts = { text: '', at: 0 };
 
-/** What views may do with the page. */
+/**
+ * What views may do with the page. What a view may have, beside `node`, `title`, `update(values)` and `close()`: `opened()`,
+ * `summary`, `page` and `events` for what the stream brings, `tick()` for what it does not, `rest()` when it is paused,
+ * `repaint()` in other colours, `list`, and `heading` if it is a detail. While the page is paused, none of those that bring
+ * something new is called: views need not know.
+ */
 const page = {
   live,
   history,
-  paused: () => paused,
   say: (text) => setText(said, text),
   toast,
   named: name,
@@ -48,19 +55,18 @@ const page = {
 
 // Where it is.
 
-const links = Object.entries(VIEWS).map(([key, { label }]) => h('a', { href: address(key), data: { view: key } }, label));
+const links = Object.entries(VIEWS).map(([key, label]) => h('a', { href: address(key), data: { view: key } }, label));
 byId('nav').append(...links);
 
 function navigate() {
   const to = parse(location.hash);
-  if (!VIEWS[to.view].detail) to.id = null;
+  if (!MAKERS[to.view].detail) to.id = null;
   const same = to.view === shown.view && to.id === shown.id;
   if (!same) {
     const [first, deeper] = [view === null, Boolean(to.id) || Boolean(shown.id)];
     view?.close();
-    const { list, detail } = VIEWS[to.view];
+    const { list, detail } = MAKERS[to.view];
     view = to.id ? new detail(page, to.id) : new list(page);
-    shown = { view: to.view, id: to.id };
     main.replaceChildren(view.node);
     view.opened?.();
     if (last) view.summary?.(last);
@@ -70,6 +76,7 @@ function navigate() {
     if (!first) (view.heading?.querySelector('h1') ?? main).focus({ preventScroll: true });
     if (deeper) setText(said, '');
   }
+  shown = to;
   view.update(to.values);
   name();
 }
@@ -85,15 +92,19 @@ live.addEventListener('summary', ({ detail }) => {
   last = detail;
   setClock(detail.at);
   history.add(detail);
-  if (paused) return;
-  view.summary?.(detail);
-  name();
-  foot(detail);
-  tell(detail.clients);
+  if (!paused) summary(detail);
 });
-live.addEventListener('page', ({ detail }) => view.page?.(detail));
-live.addEventListener('events', ({ detail }) => view.events?.(detail.events ?? detail));
+live.addEventListener('page', ({ detail }) => paused || view.page?.(detail));
+live.addEventListener('events', ({ detail }) => paused || view.events?.(detail.events));
+setInterval(() => paused || view.tick?.(), TICK);
 live.addEventListener('state', state);
+
+function summary(what) {
+  view.summary?.(what);
+  name();
+  foot(what);
+  tell(what.clients);
+}
 
 /** How many live, for whoever listens, when it has changed and not too often. */
 function tell({ alive, late, dead, away }) {
@@ -158,9 +169,14 @@ function pause() {
   setAttribute(byId('pause'), 'aria-pressed', paused);
   setText(byId('pause'), paused ? 'Go on' : 'Pause');
   state();
-  if (paused) return;
-  view.list?.resume();
-  if (last) view.summary?.(last);
+  if (paused) {
+    view.rest?.();
+    return;
+  }
+  // What came meanwhile was let go: all of it is asked for.
+  view.opened?.();
+  view.update(shown.values);
+  if (last) summary(last);
 }
 
 // The rest.

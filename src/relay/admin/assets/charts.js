@@ -83,11 +83,12 @@ class Chart {
     const options = {
       width: Math.max(120, this.#box.clientWidth),
       height: HEIGHT,
-      padding: [8, 8, 0, 0],
+      // On the right, half of what is written below the last line.
+      padding: [8, 24, 0, 0],
       legend: { show: false },
       cursor: { y: false, drag: { setScale: false, x: false }, points: { size: 7 } },
       scales: { x: { time: true, range: () => width(this.history.columns.time) }, y: up },
-      axes: [{ ...axis, size: 24, gap: 2, space: 70, values: (_, splits) => splits.map((at) => time(at * 1000)) }, left],
+      axes: [{ ...axis, size: 24, gap: 2, space: 70, values: (_, splits) => splits.map((at) => clock(at, splits)) }, left],
       series: [
         {},
         ...chart.series.map((series) => ({
@@ -133,6 +134,12 @@ class Chart {
     this.#plot?.destroy();
     this.#plot = null;
   }
+}
+
+/** The time of a line; without seconds where lines are whole minutes. */
+function clock(at, lines) {
+  const text = time(at * 1000);
+  return lines.every((line) => line % 60 === 0) ? text.slice(0, -':00'.length) : text;
 }
 
 /** From when to when a chart goes. */

@@ -1,11 +1,12 @@
 // What happened.
 
 import { h, setAttribute, setText } from './dom.js';
-import { date, NONE, time, title } from './format.js';
-import { List, text } from './list.js';
-import { KindMark, KINDS } from './marks.js';
+import { date, NONE, time } from './format.js';
+import { ListView } from './listview.js';
+import { filter, KindMark } from './marks.js';
+import { marked, text } from './table.js';
 
-/** Columns of events, here and with a client. */
+/** Columns of events, here and in a detail. */
 export const ROWS = [
   {
     id: 'at', label: 'Time',
@@ -22,14 +23,7 @@ export const ROWS = [
       };
     },
   },
-  {
-    id: 'kind', label: 'What',
-    make(cell) {
-      const mark = new KindMark();
-      cell.append(mark.node);
-      return (event) => mark.set(event.kind);
-    },
-  },
+  marked('kind', 'What', () => new KindMark(), (event) => event.kind),
   text('tunnel', 'Tunnel', (event) => event.tunnel ?? NONE),
   text('owner', 'Owner', (event) => event.owner ?? NONE),
   text('address', 'Address', (event) => event.address ?? NONE),
@@ -40,26 +34,13 @@ const SPEC = {
   view: 'events', path: '/api/events', rows: 'events', noun: 'event', label: 'Events',
   key: (event) => event.number,
   columns: ROWS,
-  filter: { name: 'kind', label: 'Kinds', options: KINDS, look: (kind) => KindMark.look(kind), word: title },
+  filter: filter('kind', 'Kinds', KindMark),
   hint: 'Nothing has happened yet.',
 };
 
-export class Events {
+export class Events extends ListView {
   constructor(page) {
-    this.title = 'Events';
-    this.list = new List(SPEC, page);
-    this.node = h('div', { class: 'view' }, h('h1', null, 'Events'), this.list.node);
-  }
-
-  update(values) {
-    this.list.update(values);
-  }
-
-  page(page) {
-    this.list.show(page);
-  }
-
-  close() {
-    this.list.close();
+    super(SPEC, page);
+    this.node.prepend(h('h1', null, this.title));
   }
 }

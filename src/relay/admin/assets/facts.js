@@ -1,6 +1,7 @@
 // Facts about one thing: labels and values that change.
 
 import { h, setText } from './dom.js';
+import { body, head, row, table } from './table.js';
 
 /** `rows`: `[label, value(thing)]`, where a value is text, or `{make(cell)}` as a column of a list. */
 export class Facts {
@@ -24,18 +25,18 @@ export function heading(back, name, ...actions) {
   return h('header', { class: 'heading' }, h('a', { class: 'back', href: back.href }, back.label), h('h1', { tabindex: -1 }, name), h('div', { class: 'actions' }, actions));
 }
 
-/** A table of a few rows without any order to choose, or `none` in its place; `make` as in a list. */
+/** A table of a few rows without any order to choose, or `none` in its place. */
 export class Rows {
   #columns;
-  #body = h('tbody', { role: 'rowgroup' });
+  #body = body();
   #rows = [];
   #table;
   #none;
 
   constructor(label, columns, view, none = 'None.') {
     this.#columns = columns;
-    const heads = columns.map((column) => h('th', { scope: 'col', role: 'columnheader', class: column.numeric ? 'numeric' : null, data: { column: column.id } }, column.label));
-    this.#table = h('table', { role: 'table', 'aria-label': label, data: { view }, hidden: true }, h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, heads)), this.#body);
+    this.#table = table(label, view, columns.map((column) => head(column)), this.#body);
+    this.#table.hidden = true;
     this.#none = h('p', { class: 'empty' }, none);
     this.node = h('div', { class: 'table' }, this.#table, this.#none);
   }
@@ -45,16 +46,11 @@ export class Rows {
     this.#none.hidden = things.length > 0;
     while (this.#rows.length > things.length) this.#rows.pop().node.remove();
     while (this.#rows.length < things.length) {
-      const updates = [];
-      const node = h('tr', { role: 'row' }, this.#columns.map((column) => {
-        const cell = h('td', { role: 'cell', class: column.numeric ? 'numeric' : null, data: { column: column.id, label: column.label } });
-        updates.push(column.make(cell));
-        return cell;
-      }));
-      node.querySelectorAll('a.open').forEach((link) => link.removeAttribute('tabindex'));
-      this.#body.append(node);
-      this.#rows.push({ node, updates });
+      const added = row(this.#columns);
+      added.node.querySelectorAll('a.open').forEach((link) => link.removeAttribute('tabindex'));
+      this.#body.append(added.node);
+      this.#rows.push(added);
     }
-    things.forEach((thing, index) => this.#rows[index].updates.forEach((update) => update(thing)));
+    things.forEach((thing, index) => this.#rows[index].set(thing));
   }
 }

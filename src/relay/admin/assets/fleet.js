@@ -2,37 +2,27 @@
 
 import { Charts } from './charts.js';
 import { h, setAttribute, setText } from './dom.js';
-import { date, number, span, time, title, wait } from './format.js';
+import { date, NONE, number, span, time, title, wait } from './format.js';
 import { Latest } from './latest.js';
-import { List, text } from './list.js';
-import { HealthMark } from './marks.js';
+import { ListView } from './listview.js';
+import { filter, HealthMark } from './marks.js';
 import { address } from './route.js';
+import { Stats } from './stats.js';
 import { Strip } from './strip.js';
+import { marked, text } from './table.js';
 
-const HEALTH = ['alive', 'late', 'dead', 'away'];
-const MEANS = {
-  alive: 'answers pings',
-  late: 'a pong is overdue',
-  dead: 'lost, not back yet',
-  away: 'left in order',
-};
+/** A phone, where rows are cards (views.css). */
+const NARROW = matchMedia('(max-width: 760px)').matches;
 /** On a phone a strip is as wide as its card. */
-const STRIP = matchMedia('(max-width: 760px)').matches ? { width: Math.min(innerWidth - 54, 600), height: 26 } : { width: 180, height: 22 };
+const STRIP = NARROW ? { width: Math.min(innerWidth - 54, 600), height: 26 } : { width: 180, height: 22 };
 
 export const LEVELS = { base: 'base', two: 'level two' };
 
 /** Columns of clients, in the fleet and in a tunnel. */
 export const COLUMNS = [
+  marked('health', 'Health', () => new HealthMark(), (client) => client.health, { sort: 'health' }),
   {
-    id: 'health', label: 'Health', sort: 'health',
-    make(cell) {
-      const mark = new HealthMark();
-      cell.append(mark.node);
-      return (client) => mark.set(client.health);
-    },
-  },
-  {
-    id: 'tunnel', label: 'Client', sort: 'tunnel', main: true,
+    id: 'tunnel', label: 'Client', sort: 'tunnel',
     make(cell) {
       const [link, owner] = [h('a', { class: 'open', tabindex: -1 }), h('span', { class: 'sub' })];
       cell.append(link, owner);
@@ -92,86 +82,60 @@ const SPEC = {
   view: 'fleet', path: '/api/clients', rows: 'clients', noun: 'client', label: 'Clients',
   key: (client) => client.id,
   columns: COLUMNS, sort: 'health', order: 'asc',
-  filter: { name: 'health', label: 'Health', options: HEALTH, look: (health) => health, word: title },
+  filter: filter('health', 'Health', HealthMark),
   hint: 'No client has connected yet. Start one with: adit http 3000',
 };
 
-export class Fleet {
-  #list;
+export class Fleet extends ListView {
   #charts;
-  #latest;
+  #latest = new Latest();
   #tiles = new Map();
-  #figures = {};
+  #stats = new Stats([
+    ['now', 'Round trip now', 'median of the last pongs'],
+    ['p99', 'Round trip p99', 'since the start'],
+    ['missed', 'Pongs missed'],
+    ['reconnects', 'Reconnects'],
+    ['silence', 'Longest silence', 'of a connected client'],
+  ]);
+  #over;
 
   constructor(page) {
-    this.title = 'Fleet';
-    this.#list = new List(SPEC, page);
+    super(SPEC, page);
     this.#charts = new Charts(page.history);
-    this.#latest = new Latest(page);
-    const shown = !matchMedia('(max-width: 760px)').matches;
-    this.node = h('div', { class: 'view fleet' },
-      h('h1', { class: 'hidden' }, 'Fleet'),
-      h('section', { class: 'figures', 'aria-label': 'The fleet in figures' }, this.#health(), this.#others()),
-      h('details', { class: 'charts', open: shown }, h('summary', null, 'Over time'), h('div', { class: 'panels' }, this.#charts.nodes, this.#latest.node)),
-      this.#list.node);
+    this.#over = h('details', { class: 'charts', open: !NARROW }, h('summary', null, 'Over time'), h('div', { class: 'panels' }, this.#charts.nodes, this.#latest.node));
     // When it is put into the page, too, if it is open.
-    this.node.querySelector('details').addEventListener('toggle', (event) => event.target.open && this.#charts.build());
+    this.#over.addEventListener('toggle', () => this.repaint());
+    this.node.prepend(h('h1', { class: 'hidden' }, this.title),
+      h('section', { class: 'figures', 'aria-label': 'The fleet in figures' }, h('div', { class: 'tiles' }, HealthMark.words.map((health) => this.#tile(health))), this.#stats.node),
+      this.#over);
   }
 
-  #health() {
-    return h('div', { class: 'tiles' }, HEALTH.map((health) => {
-      const value = h('span', { class: 'value' }, '–');
-      const tile = h('button', { type: 'button', class: 'tile', 'aria-pressed': 'false', title: `Show those that are ${health}: ${MEANS[health]}`, data: { look: health }, on: { click: () => this.#list.toggle(health) } },
-        h('span', { class: 'name' }, h('i', { class: 'shape', 'aria-hidden': 'true' }), title(health)), value, h('span', { class: 'sub' }, MEANS[health]));
-      this.#tiles.set(health, { tile, value });
-      return tile;
-    }));
-  }
-
-  #others() {
-    const figure = (id, label, sub) => {
-      const [value, below] = [h('dd', { class: 'value' }, '–'), h('dd', { class: 'sub' }, sub)];
-      this.#figures[id] = { value, below };
-      return h('div', { class: 'stat' }, h('dt', null, label), value, below);
-    };
-    return h('dl', { class: 'stats' },
-      figure('now', 'Round trip now', 'median of the last pongs'),
-      figure('p99', 'Round trip p99', 'since the start'),
-      figure('missed', 'Pongs missed', ''),
-      figure('reconnects', 'Reconnects', ''),
-      figure('silence', 'Longest silence', 'of a connected client'));
+  #tile(health) {
+    const [value, means] = [h('span', { class: 'value' }, NONE), HealthMark.means(health)];
+    const tile = h('button', { type: 'button', class: 'tile', 'aria-pressed': 'false', title: `Show those that are ${health}: ${means}`, data: { look: health }, on: { click: () => this.list.toggle(health) } },
+      h('span', { class: 'name' }, h('i', { class: 'shape', 'aria-hidden': 'true' }), title(health)), value, h('span', { class: 'sub' }, means));
+    this.#tiles.set(health, { tile, value });
+    return tile;
   }
 
   summary(summary) {
     const { clients, round_trip: trip, pings } = summary;
     for (const [health, { value }] of this.#tiles) setText(value, number(clients[health]));
-    const set = (id, value, below) => {
-      setText(this.#figures[id].value, value);
-      if (below !== undefined) setText(this.#figures[id].below, below);
-    };
-    set('now', wait(trip.now_ms));
-    set('p99', wait(trip.p99_ms), `p50 ${wait(trip.p50_ms)}, since the start`);
-    set('missed', number(pings.missed), `of ${number(pings.sent)} pings`);
-    set('reconnects', number(summary.reconnects), `sessions: ${number(summary.sessions.base)} base, ${number(summary.sessions.two)} two`);
-    set('silence', span(summary.longest_silence_ms));
+    this.#stats.set('now', wait(trip.now_ms));
+    this.#stats.set('p99', wait(trip.p99_ms), `p50 ${wait(trip.p50_ms)}, since the start`);
+    this.#stats.set('missed', number(pings.missed), `of ${number(pings.sent)} pings`);
+    this.#stats.set('reconnects', number(summary.reconnects), `sessions: ${number(summary.sessions.base)} base, ${number(summary.sessions.two)} two`);
+    this.#stats.set('silence', span(summary.longest_silence_ms));
     this.#charts.update();
   }
 
   update(values) {
-    this.#list.update(values);
-    for (const [health, { tile }] of this.#tiles) setAttribute(tile, 'aria-pressed', this.#list.chosen(health));
+    super.update(values);
+    for (const [health, { tile }] of this.#tiles) setAttribute(tile, 'aria-pressed', this.list.chosen(health));
   }
 
   opened() {
     this.#latest.load();
-  }
-
-  get list() {
-    return this.#list;
-  }
-
-  page(page) {
-    this.#list.show(page);
   }
 
   events(events) {
@@ -179,11 +143,11 @@ export class Fleet {
   }
 
   repaint() {
-    if (this.node.querySelector('details').open) this.#charts.build();
+    if (this.#over.open) this.#charts.build();
   }
 
   close() {
     this.#charts.close();
-    this.#list.close();
+    super.close();
   }
 }

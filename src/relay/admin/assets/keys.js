@@ -1,12 +1,12 @@
 // Keys of owners.
 
 import { revoke } from './actions.js';
-import { get } from './api.js';
+import { get, unanswered } from './api.js';
 import { h, setAttribute, setText } from './dom.js';
 import { Rows } from './facts.js';
 import { date, number } from './format.js';
-import { text } from './list.js';
-import { address } from './route.js';
+import { address, VIEWS } from './route.js';
+import { text } from './table.js';
 
 const FROM = { store: 'made with adit key', configuration: 'configuration' };
 
@@ -17,12 +17,12 @@ export class Keys {
 
   constructor(page) {
     this.#page = page;
-    this.title = 'Keys';
+    this.title = VIEWS.keys;
     const done = (sentence) => {
       page.toast(sentence);
       this.update();
     };
-    this.#rows = new Rows('Keys', [
+    this.#rows = new Rows(this.title, [
       text('name', 'Key', (key) => key.name),
       text('from', 'From', (key) => FROM[key.from] ?? key.from),
       text('made', 'Made', (key) => date(key.created_at)),
@@ -54,18 +54,18 @@ export class Keys {
         },
       },
     ], 'keys', 'There is no key. Make one with: adit key create NAME');
-    this.node = h('div', { class: 'view narrow' }, h('h1', null, 'Keys'), this.#failed, this.#rows.node);
+    this.node = h('div', { class: 'view narrow' }, h('h1', null, this.title), this.#failed, this.#rows.node);
   }
 
   async update() {
     this.#page.live.want('events', { kind: 'revoked', size: 1 });
-    try {
-      const { keys } = await get('/api/keys');
-      setText(this.#failed, '');
-      this.#rows.set(keys);
-    } catch (error) {
+    const answer = await get('/api/keys').catch((error) => {
       setText(this.#failed, error.message);
-    }
+      return unanswered(error);
+    });
+    if (!answer) return;
+    setText(this.#failed, '');
+    this.#rows.set(answer.keys);
   }
 
   events(events) {

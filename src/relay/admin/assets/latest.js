@@ -1,6 +1,6 @@
 // The newest events in a few lines.
 
-import { get } from './api.js';
+import { get, unanswered } from './api.js';
 import { h, setText } from './dom.js';
 import { time } from './format.js';
 import { KindMark } from './marks.js';
@@ -11,25 +11,21 @@ const LINES = 6;
 export class Latest {
   #list = h('ol');
   #events = [];
-  #page;
 
-  constructor(page) {
-    this.#page = page;
+  constructor() {
     this.node = h('section', { class: 'latest', 'aria-label': 'Latest events' }, h('h2', null, h('a', { href: address('events') }, 'Latest events')), this.#list);
   }
 
   async load() {
-    try {
-      this.add((await get(`/api/events?size=${LINES}`)).events);
-    } catch {
-      // The stream brings them.
-    }
+    const page = await get('/api/events', { size: LINES }).catch(unanswered);
+    // Without an answer the stream brings them.
+    if (page) this.add(page.events);
   }
 
   add(events) {
     const known = new Map([...this.#events, ...events].map((event) => [event.number, event]));
     this.#events = [...known.values()].sort((a, b) => b.number - a.number).slice(0, LINES);
-    if (!this.#page.paused()) this.#fill();
+    this.#fill();
   }
 
   #fill() {

@@ -1,19 +1,19 @@
 // A list whose search, order and pages are the relay's: a table, or cards where there is little room.
 
-import { get, query } from './api.js';
+import { get, query, Refused, unanswered } from './api.js';
 import { h, setAttribute, setText, settled } from './dom.js';
-import { count, number } from './format.js';
+import { count, number, title } from './format.js';
 import { address, go } from './route.js';
+import { body, head, row, table } from './table.js';
 
 const SIZES = [25, 50, 100, 200];
 const SIZE = 50;
 const TYPING = 200;
 
 /**
- * `spec`: `view`, `path` of its JSON, `rows` (the field with the rows), `noun`, `label` and `key(row)`; `columns`, each with
- * `id`, `label`, `make(cell)` that fills a cell once and gives what updates it with a row, `sort` (the relay's word),
- * `first` (`desc` where the greatest is wanted first), `numeric`, `main` for the one with the link; `filter`: `{name,
- * options, look, none}`; `sort` and `order` without a choice; `hint` below an empty list.
+ * `spec`: `view`, `path` of its JSON, `rows` (the field with the rows), `noun`, `label` and `key(row)`; `columns` as of a
+ * table, with `sort` (the relay's word), `first` (`desc` where the greatest is wanted first) and `about`; `filter`: `{name,
+ * label, options, look(option)}`; `sort` and `order` without a choice; `hint` below an empty list.
  */
 export class List {
   #spec;
@@ -21,10 +21,9 @@ export class List {
   #values = {};
   #rows = new Map();
   #shown = null;
-  #held = null;
   #asked = null;
   #said = '';
-  #body = h('tbody', { role: 'rowgroup' });
+  #body = body();
   #heads = new Map();
   #empty = h('p', { class: 'empty', hidden: true });
   #count = h('span', { class: 'count' });
@@ -51,13 +50,10 @@ export class List {
       type: 'search', class: 'search', placeholder: `Search ${noun}s`, 'aria-label': `Search ${noun}s`,
       'aria-keyshortcuts': '/', autocomplete: 'off', spellcheck: 'false', on: { input: this.#typed },
     });
-    let chips = null;
-    if (filter) {
-      this.#chips = filter.options.map((option) =>
-        h('button', { type: 'button', class: 'chip', 'aria-pressed': 'false', data: { value: option, look: filter.look?.(option) }, on: { click: () => this.toggle(option) } },
-          filter.look && h('i', { class: 'shape', 'aria-hidden': 'true' }), filter.word(option)));
-      chips = h('div', { class: 'chips', role: 'group', 'aria-label': filter.label }, this.#chips);
-    }
+    this.#chips = filter.options.map((option) =>
+      h('button', { type: 'button', class: 'chip', 'aria-pressed': 'false', data: { value: option, look: filter.look(option) }, on: { click: () => this.toggle(option) } },
+        h('i', { class: 'shape', 'aria-hidden': 'true' }), title(option)));
+    const chips = h('div', { class: 'chips', role: 'group', 'aria-label': filter.label }, this.#chips);
     const options = columns.filter((column) => column.sort).flatMap((column) => [
       h('option', { value: `${column.sort} asc` }, `${column.label}, ascending`),
       h('option', { value: `${column.sort} desc` }, `${column.label}, descending`),
@@ -71,20 +67,15 @@ export class List {
   #table() {
     const { columns, label } = this.#spec;
     const heads = columns.map((column) => {
-      const cell = h('th', { scope: 'col', role: 'columnheader', class: column.numeric ? 'numeric' : null, data: { column: column.id } });
-      if (column.sort) {
-        const button = h('button', { type: 'button', title: column.about ?? null, on: { click: () => this.#sort(column) } }, column.label, h('i', { class: 'arrow', 'aria-hidden': 'true' }));
-        cell.append(button);
-        this.#heads.set(column.sort, cell);
-      } else {
-        cell.append(column.label);
-      }
+      if (!column.sort) return head(column);
+      const button = h('button', { type: 'button', title: column.about, on: { click: () => this.#sort(column) } }, column.label, h('i', { class: 'arrow', 'aria-hidden': 'true' }));
+      const cell = head(column, button);
+      this.#heads.set(column.sort, cell);
       return cell;
     });
     this.#body.addEventListener('keydown', (event) => this.#keys(event));
     this.#body.addEventListener('focusin', (event) => this.#rove(event.target.closest('tr')));
-    const table = h('table', { role: 'table', 'aria-label': label, data: { view: this.#spec.view } }, h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, heads)), this.#body);
-    return h('div', { class: 'table' }, table);
+    return h('div', { class: 'table' }, table(label, this.#spec.view, heads, this.#body));
   }
 
   #pager() {
@@ -121,12 +112,12 @@ export class List {
     const { search = '', page = '1', size = '', ...others } = this.#values;
     const wanted = { search, page: Math.max(1, Number.parseInt(page, 10) || 1), size: SIZES.includes(Number(size)) ? Number(size) : SIZE };
     if (sort) Object.assign(wanted, { sort: others.sort ?? sort, order: others.order ?? order });
-    if (filter) wanted[filter.name] = others[filter.name] ?? '';
+    wanted[filter.name] = others[filter.name] ?? '';
     return wanted;
   }
 
   #chosen() {
-    return (this.#values[this.#spec.filter?.name] ?? '').split(',').filter(Boolean);
+    return (this.#values[this.#spec.filter.name] ?? '').split(',').filter(Boolean);
   }
 
   /** The answer comes sooner than the stream's next page; both are the same. */
@@ -134,15 +125,15 @@ export class List {
     this.#asked?.abort();
     this.#asked = new AbortController();
     const { signal } = this.#asked;
-    try {
-      const page = await get(`${this.#spec.path}?${query(wanted)}`, signal);
-      if (!signal.aborted) this.show(page, true);
-    } catch (error) {
-      if (signal.aborted || error.name === 'AbortError') return;
+    const page = await get(this.#spec.path, wanted, signal).catch((error) => {
       // Without a connection the notice above says so.
-      this.#failed.hidden = error.name !== 'Error' || !error.status;
+      this.#failed.hidden = !(error instanceof Refused);
       setText(this.#failed, error.message);
-    }
+      return unanswered(error);
+    });
+    if (!page || signal.aborted) return;
+    this.show(page);
+    this.#say(page.total);
   }
 
   #change(values, quietly = false) {
@@ -184,13 +175,8 @@ export class List {
 
   // What is shown.
 
-  /** A page of the relay's. While the view is paused only what somebody asked for is shown. */
-  show(page, asked = false) {
-    if (this.#page.paused() && !asked) {
-      this.#held = page;
-      return;
-    }
-    this.#held = null;
+  /** A page of the relay's. */
+  show(page) {
     this.#failed.hidden = true;
     this.#shown = page;
     this.#fill(page[this.#spec.rows]);
@@ -203,7 +189,6 @@ export class List {
     for (const name of ['next', 'last']) this.#steps[name].disabled = wanted.page >= pages;
     this.#empty.hidden = rows > 0;
     if (rows === 0) setText(this.#empty, this.#words());
-    if (asked) this.#say(page.total);
   }
 
   #words() {
@@ -220,29 +205,24 @@ export class List {
     this.#said = about;
   }
 
-  /** After a pause. */
-  resume() {
-    if (this.#held) this.show(this.#held);
-  }
-
   /** Rows stay who they are while they move, and those that go are taken for those that come. */
   #fill(rows) {
     const { key } = this.#spec;
     const [before, ids] = [this.#rows, new Set(rows.map(key))];
     const focused = this.#body.contains(document.activeElement) ? document.activeElement : null;
-    const spare = new Map([...before].filter(([id]) => !ids.has(id)).map(([, row]) => [row.node, row]));
+    const spare = new Map([...before].filter(([id]) => !ids.has(id)).map(([, gone]) => [gone.node, gone]));
     this.#rows = new Map();
     let place = this.#body.firstElementChild;
     for (const values of rows) {
       const id = key(values);
       // One that goes is taken where it stands, so that nothing moves when a page is turned.
       const free = place && spare.get(place);
-      const row = before.get(id) ?? free ?? spare.values().next().value ?? this.#row();
-      spare.delete(row.node);
-      this.#rows.set(id, row);
-      for (const update of row.updates) update(values);
-      if (row.node === place) place = place.nextElementSibling;
-      else this.#body.insertBefore(row.node, place);
+      const taken = before.get(id) ?? free ?? spare.values().next().value ?? this.#row();
+      spare.delete(taken.node);
+      this.#rows.set(id, taken);
+      taken.set(values);
+      if (taken.node === place) place = place.nextElementSibling;
+      else this.#body.insertBefore(taken.node, place);
     }
     while (place) {
       const next = place.nextElementSibling;
@@ -254,18 +234,12 @@ export class List {
   }
 
   #row() {
-    const updates = [];
-    const cells = this.#spec.columns.map((column) => {
-      const cell = h('td', { role: 'cell', class: column.numeric ? 'numeric' : null, data: { column: column.id, label: column.label } });
-      updates.push(column.make(cell));
-      return cell;
-    });
-    const row = { node: h('tr', { role: 'row' }, cells), updates };
-    row.node.addEventListener('click', (event) => {
+    const made = row(this.#spec.columns);
+    made.node.addEventListener('click', (event) => {
       if (event.target.closest('a, button') || getSelection()?.toString()) return;
-      row.node.querySelector('a.open')?.click();
+      made.node.querySelector('a.open')?.click();
     });
-    return row;
+    return made;
   }
 
   // Keys: one row is in the tab order, arrows choose which.
@@ -318,11 +292,3 @@ export class List {
     this.#asked?.abort();
   }
 }
-
-/** A column of text. */
-export const text = (id, label, value, more = {}) => ({
-  id,
-  label,
-  make: (cell) => (row) => setText(cell, value(row)),
-  ...more,
-});

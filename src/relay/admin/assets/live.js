@@ -86,7 +86,7 @@ export class Live extends EventTarget {
     this.next = null;
     this.#become('lost');
     try {
-      await get('/api/summary', AbortSignal.timeout(SILENCE));
+      await get('/api/summary', {}, AbortSignal.timeout(SILENCE));
       this.#open();
     } catch (error) {
       if (!(error instanceof Refused && error.status === 401)) this.#lose();

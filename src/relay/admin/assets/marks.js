@@ -3,55 +3,65 @@
 import { h, setText } from './dom.js';
 import { title } from './format.js';
 
-/** What each kind of event looks like. */
-const LOOKS = {
-  connected: 'alive',
-  resumed: 'alive',
-  created: 'plain',
-  extended: 'plain',
-  took_over: 'late',
-  drained: 'late',
-  suspended: 'late',
-  expired: 'away',
-  disconnected: 'away',
-  deleted: 'away',
-  revoked: 'dead',
-  refused: 'dead',
+/** The kinds of health, and what each means. */
+const HEALTH = {
+  alive: 'answers pings',
+  late: 'a pong is overdue',
+  dead: 'lost, not back yet',
+  away: 'left in order',
 };
 
 /** What each state of a tunnel looks like. */
 const STATES = { online: 'alive', offline: 'away', suspended: 'late' };
 
-/** A mark and its word; `set` changes both. */
+/** What each kind of event looks like. */
+const KINDS = {
+  connected: 'alive',
+  took_over: 'late',
+  disconnected: 'away',
+  drained: 'late',
+  refused: 'dead',
+  created: 'plain',
+  deleted: 'away',
+  expired: 'away',
+  suspended: 'late',
+  resumed: 'alive',
+  extended: 'plain',
+  revoked: 'dead',
+};
+
+/** A mark and its word. */
 class Mark {
   #shape = h('i', { class: 'shape', 'aria-hidden': 'true' });
   #word = h('span');
   node = h('span', { class: 'mark' }, this.#shape, this.#word);
 
-  set(look, text) {
+  say(look, text) {
     if (this.node.dataset.look !== look) this.node.dataset.look = look;
     setText(this.#word, text);
+  }
+
+  /** A word of the relay's. */
+  set(word) {
+    this.say(this.constructor.look(word), title(word));
   }
 }
 
 export class HealthMark extends Mark {
-  set(health) {
-    super.set(health, title(health));
-  }
+  static words = Object.keys(HEALTH);
+  static look = (health) => health;
+  static means = (health) => HEALTH[health];
 }
 
 export class StateMark extends Mark {
-  set(state) {
-    super.set(STATES[state] ?? 'plain', title(state));
-  }
+  static words = Object.keys(STATES);
+  static look = (state) => STATES[state] ?? 'plain';
 }
 
 export class KindMark extends Mark {
-  static look = (kind) => LOOKS[kind] ?? 'plain';
-
-  set(kind) {
-    super.set(KindMark.look(kind), title(kind));
-  }
+  static words = Object.keys(KINDS);
+  static look = (kind) => KINDS[kind] ?? 'plain';
 }
 
-export const KINDS = ['connected', 'took_over', 'disconnected', 'drained', 'refused', 'created', 'deleted', 'expired', 'suspended', 'resumed', 'extended', 'revoked'];
+/** The filter of a list by what a mark says. */
+export const filter = (name, label, { words, look }) => ({ name, label, options: words, look });

@@ -2,14 +2,15 @@
 
 import { query } from './api.js';
 
-const VIEWS = ['fleet', 'tunnels', 'events', 'keys'];
+/** The views and their names, in their order. */
+export const VIEWS = { fleet: 'Fleet', tunnels: 'Tunnels', events: 'Events', keys: 'Keys' };
 
 /** `{view, id, values}` of an address; what is not known leads to the fleet. */
 export function parse(hash) {
   const [path, search = ''] = hash.replace(/^#\/?/, '').split(/\?(.*)/s);
   const [view, id] = path.split('/');
   return {
-    view: VIEWS.includes(view) ? view : 'fleet',
+    view: Object.hasOwn(VIEWS, view) ? view : 'fleet',
     id: id ? decode(id) : null,
     values: Object.fromEntries(new URLSearchParams(search)),
   };

@@ -2,7 +2,7 @@
 
 import { tell } from './dialogs.js';
 import { h } from './dom.js';
-import { address, go } from './route.js';
+import { address, go, VIEWS } from './route.js';
 
 /** Whoever speaks to the machine, or rests a hand on the keys, can switch single letters off (WCAG 2.1.4). */
 const KEPT = 'adit-single-keys';
@@ -13,10 +13,7 @@ const on = () => localStorage.getItem(KEPT) !== 'off';
 export function listen(page) {
   const list = (act) => () => page.view()?.list && act(page.view().list);
   const keys = [
-    ['1', 'Fleet', () => go(address('fleet'))],
-    ['2', 'Tunnels', () => go(address('tunnels'))],
-    ['3', 'Events', () => go(address('events'))],
-    ['4', 'Keys', () => go(address('keys'))],
+    ...Object.entries(VIEWS).map(([view, name], index) => [String(index + 1), name, () => go(address(view))]),
     ['/', 'Search', list((shown) => shown.focusSearch())],
     ['j', 'Next row', list((shown) => shown.move(1))],
     ['k', 'Row before', list((shown) => shown.move(-1))],

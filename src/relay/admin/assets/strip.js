@@ -13,7 +13,7 @@ const NOTHING = '.';
 const step = (tick) => (tick >= 'a' && tick <= 'p' ? tick.charCodeAt(0) - 97 : -1);
 
 /** `under 8 ms`. */
-export function bound(tick) {
+function bound(tick) {
   const value = step(tick);
   if (value < 0) return '';
   if (value === LETTERS - 1) return 'over 16 s';
@@ -22,13 +22,13 @@ export function bound(tick) {
 }
 
 /** What the tick says. */
-export function word(tick) {
+function word(tick) {
   if (tick === MISSED) return 'no answer';
   return step(tick) < 0 ? 'not asked' : `answered in ${bound(tick)}`;
 }
 
 /** When the tick with that index began. */
-export const begin = (strip, index, now) => now - (strip.length - index) * SLOT;
+const begin = (strip, index, now) => now - (strip.length - index) * SLOT;
 
 /** The strip in a sentence, for whoever does not see it. */
 export function tell(strip) {
@@ -58,15 +58,13 @@ function paint() {
   return colours;
 }
 
-const drawn = new Set();
+/** Strips by their nodes, and gone with them. */
+const strips = new WeakMap();
 
-/** All strips again, in the colours of the other theme. */
+/** All strips of the page again, in the colours of the other theme. */
 export function repaint() {
   colours = null;
-  for (const strip of drawn) {
-    if (strip.node.isConnected) strip.draw();
-    else drawn.delete(strip);
-  }
+  document.querySelectorAll('canvas.strip').forEach((node) => strips.get(node)?.draw());
 }
 
 function sort(tick) {
@@ -86,7 +84,7 @@ export class Strip {
 
   constructor(width, height) {
     this.resize(width, height);
-    drawn.add(this);
+    strips.set(this.node, this);
   }
 
   resize(width, height) {

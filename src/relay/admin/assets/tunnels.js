@@ -1,15 +1,18 @@
 // Tunnels: what goes through them, and what goes wrong.
 
 import { h, setAttribute, setText, webAddress } from './dom.js';
-import { bytes, date, number, rate, since, title, wait, words } from './format.js';
-import { List, text } from './list.js';
-import { StateMark } from './marks.js';
+import { bytes, date, number, rate, since, wait, words } from './format.js';
+import { ListView } from './listview.js';
+import { filter, StateMark } from './marks.js';
 import { address } from './route.js';
-
-const STATES = { online: 'alive', offline: 'away', suspended: 'late' };
+import { Stats } from './stats.js';
+import { marked, text } from './table.js';
 
 /** The failures of a tunnel with their causes, the most frequent first. */
 export const failures = (tunnel) => Object.entries(tunnel.failures).filter(([, count]) => count > 0).sort((a, b) => b[1] - a[1]);
+
+/** How many these are. */
+const times = (causes) => causes.reduce((sum, [, count]) => sum + count, 0);
 
 /** An address that opens, or only text where a browser should not go there. */
 export function link(cell, stop = true) {
@@ -22,16 +25,9 @@ export function link(cell, stop = true) {
 }
 
 const COLUMNS = [
+  marked('state', 'State', () => new StateMark(), (tunnel) => tunnel.state),
   {
-    id: 'state', label: 'State',
-    make(cell) {
-      const mark = new StateMark();
-      cell.append(mark.node);
-      return (tunnel) => mark.set(tunnel.state);
-    },
-  },
-  {
-    id: 'name', label: 'Tunnel', sort: 'name', main: true,
+    id: 'name', label: 'Tunnel', sort: 'name',
     make(cell) {
       const open = h('a', { class: 'open', tabindex: -1 });
       cell.append(open);
@@ -86,7 +82,7 @@ const COLUMNS = [
       cell.append(all, worst);
       return (tunnel) => {
         const causes = failures(tunnel);
-        const total = causes.reduce((sum, [, count]) => sum + count, 0);
+        const total = times(causes);
         setText(all, number(total));
         setText(worst, causes.length ? words(causes[0][0]) : '');
         setAttribute(cell, 'title', causes.map(([cause, count]) => `${words(cause)}: ${number(count)}`).join(', ') || null);
@@ -101,53 +97,31 @@ const SPEC = {
   view: 'tunnels', path: '/api/tunnels', rows: 'tunnels', noun: 'tunnel', label: 'Tunnels',
   key: (tunnel) => tunnel.id,
   columns: COLUMNS, sort: 'name', order: 'asc',
-  filter: { name: 'state', label: 'State', options: Object.keys(STATES), look: (state) => STATES[state], word: title },
+  filter: filter('state', 'State', StateMark),
   hint: 'There is no tunnel. Start one with: adit http 3000',
 };
 
-export class Tunnels {
-  #stats = {};
+export class Tunnels extends ListView {
+  #stats = new Stats([
+    ['tunnels', 'Tunnels'], ['viewers', 'Viewers'], ['requests', 'Requests/s'], ['bytes', 'Bytes/s'],
+    ['claim', 'Claim p50'], ['first', 'First byte p50'], ['sockets', 'Sockets in use'], ['failures', 'Failures'],
+  ]);
 
   constructor(page) {
-    this.title = 'Tunnels';
-    this.list = new List(SPEC, page);
-    const figure = (id, label) => {
-      const [value, below] = [h('dd', { class: 'value' }, '–'), h('dd', { class: 'sub' })];
-      this.#stats[id] = (text, more = '') => {
-        setText(value, text);
-        setText(below, more);
-      };
-      return h('div', { class: 'stat' }, h('dt', null, label), value, below);
-    };
-    this.node = h('div', { class: 'view' }, h('h1', { class: 'hidden' }, 'Tunnels'),
-      h('section', { class: 'figures', 'aria-label': 'Tunnels in figures' }, h('dl', { class: 'stats' },
-        figure('tunnels', 'Tunnels'), figure('viewers', 'Viewers'), figure('requests', 'Requests/s'), figure('bytes', 'Bytes/s'),
-        figure('claim', 'Claim p50'), figure('first', 'First byte p50'), figure('sockets', 'Sockets in use'), figure('failures', 'Failures'))),
-      this.list.node);
+    super(SPEC, page);
+    this.node.prepend(h('h1', { class: 'hidden' }, this.title), h('section', { class: 'figures', 'aria-label': 'Tunnels in figures' }, this.#stats.node));
   }
 
   summary(summary) {
     const { tunnels, claim_wait: claim, first_byte: first, data_sockets: sockets } = summary;
     const causes = failures(summary);
-    this.#stats.tunnels(number(tunnels.online + tunnels.offline), `${number(tunnels.offline)} offline, ${number(tunnels.suspended)} suspended`);
-    this.#stats.viewers(number(summary.viewers), `${number(summary.waiting)} waiting`);
-    this.#stats.requests(rate(summary.requests_per_s), `${number(summary.requests)} in all`);
-    this.#stats.bytes(bytes(summary.bytes_per_s), `${bytes(summary.bytes_in)} in, ${bytes(summary.bytes_out)} out`);
-    this.#stats.claim(wait(claim.p50_ms), `p99 ${wait(claim.p99_ms)}`);
-    this.#stats.first(wait(first.p50_ms), `p99 ${wait(first.p99_ms)}`);
-    this.#stats.sockets(number(sockets.in_use), `${number(sockets.idle)} idle, ${number(sockets.standby)} standby`);
-    this.#stats.failures(number(causes.reduce((sum, [, count]) => sum + count, 0)), causes.length ? `most: ${words(causes[0][0])}` : 'none');
-  }
-
-  update(values) {
-    this.list.update(values);
-  }
-
-  page(page) {
-    this.list.show(page);
-  }
-
-  close() {
-    this.list.close();
+    this.#stats.set('tunnels', number(tunnels.online + tunnels.offline), `${number(tunnels.offline)} offline, ${number(tunnels.suspended)} suspended`);
+    this.#stats.set('viewers', number(summary.viewers), `${number(summary.waiting)} waiting`);
+    this.#stats.set('requests', rate(summary.requests_per_s), `${number(summary.requests)} in all`);
+    this.#stats.set('bytes', bytes(summary.bytes_per_s), `${bytes(summary.bytes_in)} in, ${bytes(summary.bytes_out)} out`);
+    this.#stats.set('claim', wait(claim.p50_ms), `p99 ${wait(claim.p99_ms)}`);
+    this.#stats.set('first', wait(first.p50_ms), `p99 ${wait(first.p99_ms)}`);
+    this.#stats.set('sockets', number(sockets.in_use), `${number(sockets.idle)} idle, ${number(sockets.standby)} standby`);
+    this.#stats.set('failures', number(times(causes)), causes.length ? `most: ${words(causes[0][0])}` : 'none');
   }
 }

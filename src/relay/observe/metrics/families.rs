@@ -8,9 +8,9 @@ use tokio::runtime::RuntimeMetrics;
 
 use super::page::Page;
 use crate::link::sockets::pulse::Health;
-use crate::proto::message::Level;
 use crate::relay::Shared;
 use crate::relay::exchange::OK;
+use crate::relay::observe::Census;
 use crate::relay::observe::process::Process;
 use crate::tally::Counter;
 
@@ -44,11 +44,12 @@ const LIMITS_OF_CLIENTS: [(&str, &str); 4] = [
 
 /// All of them. With thousands of clients it takes milliseconds.
 pub fn write(page: &mut Page<'_>, shared: &Shared, runtime: &RuntimeMetrics) -> fmt::Result {
+    let census = shared.observer.census(shared);
     relay(page, shared)?;
-    clients(page, shared)?;
+    clients(page, shared, &census)?;
     claims(page, shared)?;
     exchanges(page, shared)?;
-    held(page, shared)?;
+    held(page, shared, &census)?;
     limits(page, shared)?;
     store(page, shared)?;
     certificates(page, shared)?;
@@ -62,8 +63,8 @@ fn relay(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
     page.gauge("adit_ready", "1 while requests are taken, 0 from the moment that the relay stops.", ready)
 }
 
-fn clients(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
-    let (census, tally) = (shared.observer.census(shared), &shared.pending.tally);
+fn clients(page: &mut Page<'_>, shared: &Shared, census: &Census) -> fmt::Result {
+    let tally = &shared.pending.tally;
     page.gauges(
         "adit_clients",
         "Clients by health: alive answer their pings, late have one unanswered for longer than usual, dead were lost and \
@@ -78,9 +79,9 @@ fn clients(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
     )?;
     page.counters(
         "adit_control_sessions_begun",
-        "Control sessions that began, by level of the protocol.",
+        "Control sessions that began, by what their clients speak.",
         "level",
-        tally.begun().map(|(level, count)| (if level == Level::Two { "two" } else { "base" }, count)),
+        tally.begun().map(|(level, count)| (level.as_str(), count)),
     )?;
     page.counters(
         "adit_control_sessions_ended",
@@ -150,8 +151,7 @@ fn exchanges(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
     )
 }
 
-fn held(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
-    let (census, open) = (shared.observer.census(shared), &shared.open);
+fn held(page: &mut Page<'_>, shared: &Shared, census: &Census) -> fmt::Result {
     page.gauges(
         "adit_tunnels",
         "Tunnels, by whether a client serves them.",
@@ -171,7 +171,7 @@ fn held(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
         [("client", census.waiting_for_client as f64), ("claim", shared.pending.waiting() as f64)],
     )?;
     let (idle, standby) = (census.idle, shared.pending.standby());
-    let in_use = open.data_sockets.get().saturating_sub(idle + standby);
+    let in_use = shared.in_use(idle);
     page.gauges(
         "adit_data_sockets",
         "Data sockets, by what they do: idle between two exchanges, standby before the first, or in use.",
@@ -191,10 +191,7 @@ fn held(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
 }
 
 fn limits(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
-    let of_cause = |cause: &str| {
-        shared.ledger.closed().filter(|(_, other, _)| *other == cause).map(|(_, _, count)| count).sum::<u64>()
-    };
-    let viewers = LIMITS_OF_VIEWERS.map(|(limit, cause)| (limit, of_cause(cause)));
+    let viewers = LIMITS_OF_VIEWERS.map(|(limit, cause)| (limit, shared.ledger.of(cause)));
     let clients = LIMITS_OF_CLIENTS.map(|(limit, code)| (limit, shared.refusals.of(code)));
     let room = [("accept", shared.room.full.get()), ("connections_per_address", shared.room.crowded.get())];
     page.counters(
@@ -295,10 +292,9 @@ fn process(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
         "Descriptors that there may be.",
         process.most.map_or(f64::INFINITY, |most| most as f64),
     )?;
-    let started = shared.observer.started.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     page.gauge(
         "process_start_time_seconds",
         "When the relay began, by the clock as it stood then.",
-        started.as_secs_f64(),
+        shared.observer.started as f64 / 1e3,
     )
 }

@@ -8,7 +8,7 @@ mod page;
 mod text;
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -20,54 +20,49 @@ use prometheus_client::registry::Registry;
 use tokio::runtime::{Handle, RuntimeMetrics};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::FRESH;
 use crate::proto::limits::metrics::WAIT;
 use crate::relay::Shared;
-use crate::sync::lock;
+use crate::relay::fresh::Fresh;
 use page::Page;
 
 const OPENMETRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// The last page, in both formats.
+/// A page, in both formats.
 #[derive(Clone)]
 struct Written {
-    at: Instant,
     openmetrics: Bytes,
     plain: Bytes,
 }
 
 /// The last page, and leave to write the next.
 pub struct Pages {
-    last: Mutex<Option<Written>>,
+    last: Fresh<Written>,
     turn: Semaphore,
 }
 
 impl Default for Pages {
     fn default() -> Self {
-        Self { last: Mutex::default(), turn: Semaphore::new(1) }
+        Self { last: Fresh::new(FRESH), turn: Semaphore::new(1) }
     }
 }
 
 impl Pages {
-    fn fresh(&self) -> Option<Written> {
-        lock(&self.last).clone().filter(|written| written.at.elapsed() < FRESH)
-    }
-
     async fn get(&self, shared: &Arc<Shared>) -> Option<Written> {
-        if let Some(written) = self.fresh() {
+        if let Some(written) = self.last.get() {
             return Some(written);
         }
         let _turn = self.turn.acquire().await.ok()?;
-        if let Some(written) = self.fresh() {
+        if let Some(written) = self.last.get() {
             return Some(written);
         }
         let (shared, runtime) = (Arc::clone(shared), Handle::current().metrics());
         let written = spawn_blocking(move || write(shared, runtime)).await.ok()?.ok()?;
-        *lock(&self.last) = Some(written.clone());
+        self.last.set(written.clone());
         Some(written)
     }
 }
@@ -96,7 +91,7 @@ fn write(shared: Arc<Shared>, runtime: RuntimeMetrics) -> Result<Written, fmt::E
     let mut openmetrics = String::new();
     encode(&mut openmetrics, &registry)?;
     let plain = text::plain(&openmetrics);
-    Ok(Written { at: Instant::now(), openmetrics: openmetrics.into(), plain: plain.into() })
+    Ok(Written { openmetrics: openmetrics.into(), plain: plain.into() })
 }
 
 /// Everything, as the library wants it.

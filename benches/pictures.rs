@@ -1,5 +1,19 @@
-//! Pictures for docs/dashboard.md, which is no test: `RUSTFLAGS="--cfg pictures" cargo test --test it pictures`. An hour passes
-//! in five minutes, and at the end of it the clock of the relay is right.
+//! Pictures for docs/dashboard.md: `make pictures`. An hour passes in five minutes, and at the end of it the clock of the relay
+//! is right.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "pictures that fail are not taken")]
+#![allow(dead_code, reason = "what tests stand on has more than this takes")]
+
+#[path = "../tests/it/chromium.rs"]
+mod chromium;
+#[path = "../tests/it/frames.rs"]
+mod frames;
+#[path = "../tests/it/program.rs"]
+mod program;
+#[path = "../tests/it/rig.rs"]
+mod rig;
+#[path = "../tests/it/tools.rs"]
+mod tools;
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,14 +23,16 @@ use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::connect_async;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::client::Request;
 
-use super::{CAROL, PASSWORD, browse};
-use crate::program::{RELAY, Running, keys};
-use crate::rig::{ALICE, BOB, Rig, echo_target};
+use chromium::{PASSWORD, browse};
+use program::{RELAY, Running, adit, keys, quiet, real, run};
+use rig::{ALICE, BOB, Rig, echo_target};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pictures_for_the_documentation() {
+const CAROL: &str = "nbk_carol_0123456789abcdef";
+
+#[tokio::main]
+async fn main() {
     const FASTER: u32 = 12;
     const REAL: Duration = Duration::from_secs(330);
     let home = tempfile::tempdir().unwrap();
@@ -37,6 +53,8 @@ async fn pictures_for_the_documentation() {
     let running = Running::start(command).await;
     let rig = Rig::of(running.addresses[0], running.admin.unwrap());
     let _heard = running.heard();
+    // One that can be revoked here.
+    run(&mut adit(home.path(), &["key", "create", "workshop"])).await;
     let end = Instant::now() + REAL;
     let mut clients = JoinSet::new();
     let names = ["shop", "api", "docs", "camera", "build", "wiki", "staging", "hooks", "metrics", "blog"];
@@ -46,22 +64,30 @@ async fn pictures_for_the_documentation() {
         let key = owners[number * 7 % 3];
         let name = format!("{}-{:02}", names[number % 10], number / 10);
         let tunnel = rig.create(key, &name).await;
-        let path = format!("ws://{}/ws/control?tunnel_id={}", rig.address, tunnel["id"].as_str().unwrap());
-        let mut request = path.into_client_request().unwrap();
-        request.headers_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
-        request.headers_mut().insert("user-agent", agents[number * 3 % 5].parse().unwrap());
+        let mut request = rig.control_request(key, tunnel["id"].as_str().unwrap());
+        let agent = agents[number * 3 % 5];
+        request.headers_mut().insert("user-agent", agent.parse().unwrap());
+        if agent.starts_with("adit/") {
+            request.headers_mut().insert("sec-websocket-protocol", "adit.1".parse().unwrap());
+        }
         clients.spawn(live(request, number, end));
     }
-    let _web = rig.client(ALICE, "site", echo_target().await).await;
+    let _site = quiet(real(home.path(), rig.address, "site", echo_target().await, &[])).spawn().unwrap();
+    let _files = rig.client(BOB, "files", echo_target().await).await;
     let viewers = async {
         for turn in 0.. {
-            let name = if turn % 9 == 0 { "shop-00" } else { "site" };
-            let path = format!("/{turn}");
+            let (name, length) = match turn % 9 {
+                0 => ("shop-00", 0),
+                2 | 5 => ("files", 3_000),
+                _ => ("site", 200),
+            };
+            let body = "x".repeat(length);
             drop(
                 timeout(
                     Duration::from_millis(400),
                     rig.raw(format!(
-                        "GET {path} HTTP/1.1\r\nHost: {name}.tunnels.example\r\nConnection: close\r\n\r\n"
+                        "PUT /{turn} HTTP/1.1\r\nHost: {name}.tunnels.example\r\nConnection: close\r\n\
+                         Content-Length: {length}\r\n\r\n{body}"
                     )),
                 )
                 .await,
@@ -76,11 +102,7 @@ async fn pictures_for_the_documentation() {
 }
 
 /// A client with a life: its pongs take a while, some more than others, and some end before the hour does.
-async fn live(
-    request: tokio_tungstenite::tungstenite::handshake::client::Request,
-    number: usize,
-    end: Instant,
-) {
+async fn live(request: Request, number: usize, end: Instant) {
     let mut chance = 0x9e37_79b9_u64.wrapping_mul(number as u64 + 1);
     let mut next = move |below: u64| {
         chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

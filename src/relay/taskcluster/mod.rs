@@ -1,0 +1,94 @@
+//! Workers of Taskcluster on the relay's own hosts: which paths are theirs, how they register, and how they are viewed
+//! (`docs/taskcluster.md`). Their requests go through the same front as those to all other tunnels.
+
+mod register;
+mod session;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+
+use super::Shared;
+use super::errors::Cause;
+use super::front::Content;
+use super::viewer::Connection;
+use crate::tunnel::Tunnel;
+
+/// Names the worker that registers.
+const ID: HeaderName = HeaderName::from_static("x-websocktunnel-id");
+/// Answers with the URL at which it is viewed.
+const CLIENT_URL: HeaderName = HeaderName::from_static("x-websocktunnel-client-url");
+
+/// First segments of paths that are the relay's own, and so no ids.
+const RESERVED: [&str; 8] =
+    ["t", "v1", "ws", "health", ".well-known", "__heartbeat__", "__lbheartbeat__", "__version__"];
+
+/// What is asked by a request that is not for the rest of the relay.
+pub enum Asked {
+    /// A worker registers.
+    Register,
+    /// Whether the relay is there.
+    Heartbeat,
+    /// Which version it is.
+    Version,
+    /// The worker with this id is viewed.
+    Viewer(String),
+}
+
+/// What a request to one of the relay's own hosts asks here; `None`: nothing.
+pub fn asked<B>(shared: &Shared, request: &Request<B>) -> Option<Asked> {
+    shared.config.worker_tokens.as_ref()?;
+    let path = request.uri().path();
+    if path == "/" {
+        let id = request.headers().get(ID)?;
+        return (!id.is_empty()).then_some(Asked::Register);
+    }
+    match path {
+        "/__heartbeat__" | "/__lbheartbeat__" => return Some(Asked::Heartbeat),
+        "/__version__" => return Some(Asked::Version),
+        _ => {}
+    }
+    let id = path.strip_prefix('/')?.split('/').next()?;
+    (!id.is_empty() && !RESERVED.contains(&id)).then(|| Asked::Viewer(id.to_owned()))
+}
+
+/// The tunnel of the worker `id`, which must be there.
+pub fn tunnel(shared: &Shared, id: &str) -> Result<Arc<Tunnel>, Cause> {
+    if shared.ending.is_stopping() {
+        return Err(Cause::Draining);
+    }
+    let tunnel = shared.registry.worker(id).filter(|tunnel| tunnel.session().is_some());
+    tunnel.ok_or(Cause::NoWorker)
+}
+
+/// The answer to all but viewers.
+pub async fn answer(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    asked: Asked,
+    request: Request<Incoming>,
+) -> Response<Content> {
+    if !hyper::body::Body::is_end_stream(request.body()) {
+        connection.leave_unread();
+    }
+    match asked {
+        Asked::Register => register::register(shared, connection, request).await,
+        Asked::Version => {
+            let version = concat!("{\"version\":\"", env!("CARGO_PKG_VERSION"), "\"}\n");
+            text(StatusCode::OK, "application/json", version.into())
+        }
+        Asked::Heartbeat | Asked::Viewer(_) => {
+            text(StatusCode::OK, "text/plain; charset=utf-8", Bytes::new())
+        }
+    }
+}
+
+fn text(status: StatusCode, kind: &'static str, text: Bytes) -> Response<Content> {
+    let mut response = Response::new(Content::Page(Full::new(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
