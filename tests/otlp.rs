@@ -5,6 +5,8 @@
 
 #[path = "it/certs.rs"]
 mod certs;
+#[path = "it/frames.rs"]
+mod frames;
 #[path = "it/program.rs"]
 mod program;
 #[path = "it/rig.rs"]
