@@ -25,7 +25,7 @@ await run(async (browser) => {
   // A client of the base protocol cannot be told anything: the question says why it failed and stays.
   let dialog = await ask('Drain');
   await dialog.getByRole('button', { name: 'Drain' }).click();
-  await until('why not', async () => /base protocol/.test(await dialog.getByRole('alert').innerText()));
+  await until('why not', async () => /no word for that/.test(await dialog.getByRole('alert').innerText()));
   await dialog.getByRole('button', { name: 'Cancel' }).click();
   dialog = await ask('Disconnect');
   await dialog.getByRole('button', { name: 'Disconnect' }).click();

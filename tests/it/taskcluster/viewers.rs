@@ -345,3 +345,59 @@ async fn a_redirect_of_a_target_that_knows_its_prefix_is_left_alone() {
     gone.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
     ended(&mut gone).await;
 }
+
+#[tokio::test]
+async fn pings_and_pushes_go_both_ways_and_a_viewer_that_breaks_off_is_one_for_the_target() {
+    let rig = rig().await;
+    let (tell, mut told) = tokio::sync::mpsc::channel(8);
+    let target = target(move |_, stream| {
+        let tell = tell.clone();
+        async move {
+            let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else { return };
+            socket.send(Message::Ping("from the target".into())).await.unwrap();
+            socket.send(Message::text("pushed")).await.unwrap();
+            while let Some(message) = socket.next().await {
+                let last = message.is_err();
+                tell.send(message.ok()).await.unwrap();
+                if last {
+                    return;
+                }
+            }
+        }
+    });
+    let _worker = Worker::start(rig.address, "worker", target.await).await;
+    let request = format!("ws://{}/worker/", rig.address).into_client_request().unwrap();
+    let tcp = TcpStream::connect(rig.address).await.unwrap();
+    let (mut socket, _) = soon(client_async(request, tcp)).await.unwrap();
+    for expected in [Message::Ping("from the target".into()), Message::text("pushed")] {
+        assert_eq!(soon(socket.next()).await.unwrap().unwrap(), expected);
+    }
+    socket.send(Message::Ping("from the viewer".into())).await.unwrap();
+    assert_eq!(soon(socket.next()).await.unwrap().unwrap(), Message::Pong("from the viewer".into()));
+    let mut at_target = vec![soon(told.recv()).await.unwrap(), soon(told.recv()).await.unwrap()];
+    at_target.sort_by_key(|message| message.as_ref().is_some_and(Message::is_ping));
+    let pong = Message::Pong("from the target".into());
+    assert_eq!(at_target, [Some(pong), Some(Message::Ping("from the viewer".into()))]);
+    drop(socket);
+    assert_eq!(soon(told.recv()).await.unwrap(), None, "an end without a close frame");
+}
+
+#[tokio::test]
+async fn two_hundred_slow_requests_wait_side_by_side() {
+    let rig = rig().await;
+    let all_here = std::sync::Arc::new(tokio::sync::Barrier::new(200));
+    let target = target(move |_, mut stream| {
+        let all_here = std::sync::Arc::clone(&all_here);
+        async move {
+            let _ = read_request(&mut stream).await;
+            // Nobody is answered before all have asked.
+            all_here.wait().await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await;
+        }
+    });
+    let _worker = Worker::start(rig.address, "worker", target.await).await;
+    let viewers: Vec<_> = (0..200).map(|_| get(&rig, "/worker/", "")).collect();
+    for answer in futures_util::future::join_all(viewers).await {
+        assert_eq!(answer.status, 200);
+    }
+}

@@ -7,7 +7,7 @@ import { count } from './format.js';
 export function drain(client, done) {
   ask({
     heading: `Drain ${client.tunnel}?`,
-    text: 'Its client is told to connect anew. Requests under way are finished; a client of the base protocol, which cannot be told, is disconnected.',
+    text: 'Its client is told to connect anew. Requests under way are finished. Only clients of level two can be told; others can be disconnected, and come back by themselves.',
     verb: 'Drain',
     path: path('clients', client.id, 'drain'),
     done,

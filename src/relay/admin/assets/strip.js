@@ -77,7 +77,7 @@ function sort(tick) {
 
 /** A canvas with a strip. The height of a tick is its round trip; one that was missed goes through, and has a foot. */
 export class Strip {
-  node = h('canvas', { class: 'strip', role: 'img' });
+  node = h('canvas', { class: 'strip', role: 'img', 'aria-label': 'Pings of the last hour' });
   #shown = null;
   #width;
   #height;
