@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
 
 use super::shared::{Shared, State, now};
-use crate::proto::limits::wsmux::{FRAME, KEPT_AS_IT_CAME, UNSENT};
+use crate::proto::limits::wsmux::{KEPT_AS_IT_CAME, UNSENT};
 use crate::proto::wsmux::{Broken, Mux, Opening, Taken};
 use crate::stream::Duplex;
 use crate::stream::read::ReadSize;
@@ -36,7 +36,7 @@ pub struct Stream {
 
 impl Stream {
     pub(super) fn new(shared: Arc<Shared>, id: u32) -> Self {
-        Self { shared, id, fill: ReadSize::new(FRAME), space: BytesMut::new() }
+        Self { shared, id, fill: ReadSize::new(UNSENT), space: BytesMut::new() }
     }
 
     /// Its number on the wire: even where the server of the WebSocket has opened it.
@@ -180,13 +180,9 @@ impl Duplex for Stream {
     ) -> Poll<io::Result<usize>> {
         let room = ready!(self.poll_write_by(cx, |mux, id| mux.room(id)))?;
         let Self { fill, space, .. } = &mut *self;
-        let count = ready!(fill.poll_read(cx, Pin::new(source), space, room.min(FRAME)))?;
+        let count = ready!(fill.poll_read(cx, Pin::new(source), space, room))?;
         if count > 0 {
             let bytes = self.space.split();
-            if count == FRAME && self.space.capacity() < FRAME {
-                // For several frames, and all of it again when these have gone.
-                self.space.reserve(UNSENT);
-            }
             let written = self.shared.with(|state| match count {
                 // Copied, as it would keep a large buffer for little.
                 ..KEPT_AS_IT_CAME => state.mux.write(self.id, &bytes).map(|_| ()),
