@@ -125,6 +125,9 @@ async fn counts(connector: &Connector) -> Result<Result<Map<String, Value>, Stri
     let (status, body) = connector.look("/counts").await.map_err(Failure::Call)?;
     Ok(match serde_json::from_slice(&body) {
         Ok(Value::Object(counts)) if status.is_success() => Ok(counts),
+        Ok(problem) if problem["error"]["message"].is_string() => {
+            Err(problem["error"]["message"].as_str().unwrap_or_default().to_owned())
+        }
         _ => Err(String::from_utf8_lossy(&body).trim().chars().take(200).collect()),
     })
 }

@@ -75,6 +75,13 @@ async function fleet(page) {
   await page.reload();
   await live(page);
   await until('the last page again', async () => (await column(page, 'tunnel')).at(-1) === rising[0]);
+  // An address that was typed wrong leads to the list as it is without it.
+  await go(page, '#/fleet?sort=nonsense&order=up&health=purple,dead,alive&page=-1&size=7');
+  await until('the first page', async () => (await page.innerText('.count')) === `1–50 of ${alive}`);
+  await live(page);
+  assert.ok(await page.locator('p.error').isHidden());
+  await page.locator('.chip[data-value=dead]').click();
+  await page.locator('.chip[data-value=alive]').click();
   // Search goes back to the first page.
   await page.getByLabel('Search clients').fill('PLAIN-07');
   await until('what was searched', async () => (await column(page, 'tunnel')).join() === 'plain-07');

@@ -23,14 +23,18 @@ export class Latest {
   }
 
   add(events) {
-    const known = new Map([...this.#events, ...events].map((event) => [event.number, event]));
+    // A relay that has started again counts from one.
+    const newest = Math.max(...events.map((event) => event.number));
+    const anew = events.length && newest < (this.#events[0]?.number ?? 0) && !events.some((event) => this.#events.some((old) => old.number === event.number && old.at === event.at));
+    const known = new Map([...(anew ? [] : this.#events), ...events].map((event) => [event.number, event]));
     this.#events = [...known.values()].sort((a, b) => b.number - a.number).slice(0, LINES);
     this.#fill();
   }
 
   #fill() {
-    const newest = this.#events[0]?.number;
-    if (this.#list.dataset.newest === String(newest)) return;
+    const [first] = this.#events;
+    const newest = first ? `${first.number} ${first.at}` : '';
+    if (this.#list.dataset.newest === newest) return;
     this.#list.dataset.newest = newest;
     this.#list.replaceChildren(...this.#events.map(line));
     if (!this.#events.length) setText(this.#list, 'None yet');

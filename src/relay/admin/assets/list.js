@@ -108,16 +108,19 @@ export class List {
   }
 
   #wanted() {
-    const { sort, order, filter } = this.#spec;
+    const { sort, order, filter, columns } = this.#spec;
     const { search = '', page = '1', size = '', ...others } = this.#values;
     const wanted = { search, page: Math.max(1, Number.parseInt(page, 10) || 1), size: SIZES.includes(Number(size)) ? Number(size) : SIZE };
-    if (sort) Object.assign(wanted, { sort: others.sort ?? sort, order: others.order ?? order });
-    wanted[filter.name] = others[filter.name] ?? '';
+    // Addresses are typed, too: what is not known stands for nothing.
+    const sorts = columns.some((column) => column.sort && column.sort === others.sort);
+    if (sort) Object.assign(wanted, { sort: sorts ? others.sort : sort, order: ['asc', 'desc'].includes(others.order) ? others.order : order });
+    wanted[filter.name] = this.#chosen().join(',');
     return wanted;
   }
 
   #chosen() {
-    return (this.#values[this.#spec.filter.name] ?? '').split(',').filter(Boolean);
+    const { name, options } = this.#spec.filter;
+    return (this.#values[name] ?? '').split(',').filter((option) => options.includes(option));
   }
 
   /** The answer comes sooner than the stream's next page; both are the same. */
