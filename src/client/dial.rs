@@ -142,7 +142,7 @@ impl Dialer {
         match connector.connect(name, transport).await {
             Ok(stream) => Ok(RelayIo::Tls(Box::new(stream))),
             Err(error) if tls::is_not_tls(&error) => Err(DialError::NotTls { authority: authority() }),
-            Err(error) => Err(failed(error.to_string())),
+            Err(error) => Err(failed(tls::words(&error))),
         }
     }
 }
@@ -210,6 +210,7 @@ impl AsyncWrite for RelayIo {
 mod tests {
     use std::sync::Arc;
 
+    use rcgen::IsCa;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -277,21 +278,42 @@ mod tests {
         assert_eq!(&asked[5..], [b"relay.invalid".as_slice(), &8080_u16.to_be_bytes()].concat());
     }
 
-    #[tokio::test]
-    async fn tls_is_verified_by_name_and_speaks_of_plain_http() {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
-        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    /// What accepts with a certificate for `localhost` that it has signed itself, and the connector that trusts it.
+    fn self_signed(is_ca: IsCa) -> (tokio_rustls::TlsAcceptor, TlsConnector) {
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
+        params.is_ca = is_ca;
+        let signing = rcgen::KeyPair::generate().unwrap();
+        let made = params.self_signed(&signing).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(signing.serialize_der()).unwrap();
         let server = rustls::ServerConfig::builder_with_provider(Arc::new(
             rustls::crypto::aws_lc_rs::default_provider(),
         ))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
+        .with_single_cert(vec![made.der().clone()], key)
         .unwrap();
-        let client = tls::trusting(made.cert.pem().as_bytes()).unwrap();
+        (tokio_rustls::TlsAcceptor::from(Arc::new(server)), tls::trusting(made.pem().as_bytes()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_certificate_of_an_authority_as_that_of_the_relay_is_explained() {
+        let (acceptor, client) = self_signed(IsCa::Ca(rcgen::BasicConstraints::Unconstrained));
         let (listener, port) = listen().await;
-        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+        let served = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let _ = acceptor.accept(stream).await;
+        });
+        let dialer = dialer(&format!("https://localhost:{port}"), Proxies::none()).with_tls(client);
+        let error = dialer.connect().await.err().unwrap().to_string();
+        assert!(error.contains("CA:TRUE"), "{error}");
+        served.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn tls_is_verified_by_name_and_speaks_of_plain_http() {
+        let (acceptor, client) = self_signed(IsCa::NoCa);
+        let (listener, port) = listen().await;
         let served = tokio::spawn(async move {
             let (stream, _) = listener.accept().await.unwrap();
             acceptor.accept(stream).await.unwrap().write_all(b"z").await.unwrap();

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-use rustls::ClientConfig;
+use rustls::{CertificateError, ClientConfig};
 use tokio_rustls::TlsConnector;
 
 pub(super) use crate::stream::tls::trusting;
@@ -44,6 +44,21 @@ fn once(
 /// The rustls error inside that of a failed handshake.
 pub(super) fn error_of(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref().and_then(|inner| inner.downcast_ref())
+}
+
+/// What went wrong, in words that help.
+pub(super) fn words(error: &io::Error) -> String {
+    match error_of(error) {
+        // Made by `openssl req -x509` alone; the library's own words name a variant of an enum.
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(other)))
+            if format!("{other:?}").contains("CaUsedAsEndEntity") =>
+        {
+            "its certificate is an authority's (CA:TRUE): give the relay one that is not, with openssl's -addext \
+             basicConstraints=critical,CA:FALSE"
+                .to_owned()
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// The other end answered in something that is no TLS, most likely plain HTTP.

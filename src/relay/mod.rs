@@ -255,10 +255,11 @@ impl Relay {
         let mut tasks = Vec::new();
         let mut before = Predecessor::none();
         if let Some(mut courier) = predecessor {
-            let inherited = handover::ready(&mut courier).await?;
+            let late = handover::ready(&mut courier).await?;
             // It may have made a tunnel a moment ago.
             registry.learn().await;
-            ports.adopt(inherited, |port| registry.by_port(port).is_some());
+            late.workers.iter().for_each(|id| drop(registry.admit_worker(id)));
+            ports.adopt(late.ports, |port| registry.by_port(port).is_some());
             let limits = &config.limits;
             let (predecessor, carrying) = Predecessor::new(courier, limits.claim_wait, limits.into());
             tasks.push(own(carrying));

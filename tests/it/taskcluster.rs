@@ -2,6 +2,7 @@
 
 mod register;
 mod streams;
+mod takeover;
 mod viewers;
 
 use std::net::SocketAddr;

@@ -6,13 +6,13 @@ mod passed;
 pub use message::{Answer, Dialled, Holder, Question, Refusal, ToPredecessor};
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::sockets::{Bearer, ClaimError};
 use super::{Ask, Lane, OpenError, Rejection};
@@ -32,6 +32,7 @@ pub struct Predecessor(Option<Arc<Inner>>);
 
 struct Inner {
     questions: mpsc::Sender<OwnedFd>,
+    ended_at: Arc<OnceLock<Instant>>,
     claim_wait: Duration,
     sizes: Sizes,
 }
@@ -46,6 +47,8 @@ impl Predecessor {
     /// the predecessor does.
     pub fn new(mut courier: Courier, claim_wait: Duration, sizes: Sizes) -> (Self, impl Future<Output = ()>) {
         let (questions, mut asked) = mpsc::channel::<OwnedFd>(QUEUE);
+        let ended_at = Arc::new(OnceLock::new());
+        let inner = Inner { questions, ended_at: Arc::clone(&ended_at), claim_wait, sizes };
         let carrying = async move {
             loop {
                 let question = tokio::select! {
@@ -53,18 +56,25 @@ impl Predecessor {
                     // It says nothing more: this is its end.
                     _ = courier.receive::<serde_json::Value>() => None,
                 };
-                let Some(socket) = question else { return };
+                let Some(socket) = question else { break };
                 if courier.send(&ToPredecessor::Question, &[socket.as_fd()]).await.is_err() {
-                    return;
+                    break;
                 }
             }
+            let _ = ended_at.set(Instant::now());
         };
-        (Self(Some(Arc::new(Inner { questions, claim_wait, sizes }))), carrying)
+        (Self(Some(Arc::new(inner))), carrying)
     }
 
     /// Whether it still lives.
     pub fn is_alive(&self) -> bool {
         self.0.as_ref().is_some_and(|inner| !inner.questions.is_closed())
+    }
+
+    /// Whether it lives, or did so until less than `ago`: its clients may be on their way.
+    pub fn was_alive(&self, ago: Duration) -> bool {
+        let ended_at = self.0.as_ref().and_then(|inner| inner.ended_at.get());
+        self.is_alive() || ended_at.is_some_and(|at| at.elapsed() < ago)
     }
 
     /// Questions that are not on their way yet.

@@ -53,6 +53,15 @@ pub struct Inheritance {
     pub courier: Courier,
 }
 
+/// What the running relay gives last.
+#[derive(Default)]
+pub struct Late {
+    /// Sockets that listen at ports of tunnels.
+    pub ports: Vec<TcpListener>,
+    /// Ids of the workers that are connected to it.
+    pub workers: Vec<String>,
+}
+
 /// Asks the relay that runs on the data directory of `config` for its listeners.
 /// `any`: whatever addresses these have; else they must be those of `config`.
 pub async fn take_over(config: &RelayConfig, any: bool) -> Result<Inheritance, TakeOverError> {
@@ -65,6 +74,7 @@ pub async fn take_over(config: &RelayConfig, any: bool) -> Result<Inheritance, T
         listen: config.addresses().copied().collect(),
         admin: config.admin_listen,
         ports: true,
+        workers: true,
         unix: config.listen_unix.clone(),
         metrics: config.metrics_listen,
         any,
@@ -74,7 +84,7 @@ pub async fn take_over(config: &RelayConfig, any: bool) -> Result<Inheritance, T
         Reply::Listeners(listening) => listening,
         Reply::OtherAddresses(sentence) => return Err(TakeOverError::OtherAddresses(sentence)),
         Reply::Refused(sentence) => return Err(TakeOverError::Refused(sentence)),
-        Reply::Ports(_) | Reply::Yours => return Err(unexpected()),
+        Reply::Ports(_) | Reply::Workers(_) | Reply::Yours => return Err(unexpected()),
     };
     let listener = |courier: &mut Courier, address: SocketAddr| {
         let descriptor = courier.take_descriptor().ok_or_else(unexpected)?;
@@ -103,11 +113,11 @@ pub async fn take_over(config: &RelayConfig, any: bool) -> Result<Inheritance, T
 }
 
 /// Says that we can serve. When this returns, the running relay has stopped accepting; what has come since waits in the
-/// listeners. The rest of the conversation is about what only that relay can answer. The sockets that listen at ports of
-/// tunnels come with its answer, as tunnels came and went until then.
-pub async fn ready(courier: &mut Courier) -> Result<Vec<TcpListener>, TakeOverError> {
+/// listeners. The rest of the conversation is about what only that relay can answer. With its answer comes what came and
+/// went until then.
+pub async fn ready(courier: &mut Courier) -> Result<Late, TakeOverError> {
     courier.send(&ToPredecessor::Ready, &[]).await?;
-    let mut ports = Vec::new();
+    let Late { mut ports, mut workers } = Late::default();
     loop {
         match answer(courier).await? {
             Reply::Ports(count) => {
@@ -118,7 +128,8 @@ pub async fn ready(courier: &mut Courier) -> Result<Vec<TcpListener>, TakeOverEr
                     ports.push(TcpListener::from_std(listener)?);
                 }
             }
-            Reply::Yours => return Ok(ports),
+            Reply::Workers(ids) => workers.extend(ids),
+            Reply::Yours => return Ok(Late { ports, workers }),
             Reply::Refused(sentence) => return Err(TakeOverError::Refused(sentence)),
             _ => return Err(unexpected()),
         }

@@ -25,6 +25,9 @@ pub struct Wanted {
     /// It takes [`Reply::Ports`].
     #[serde(default)]
     pub ports: bool,
+    /// It takes [`Reply::Workers`].
+    #[serde(default)]
+    pub workers: bool,
     /// Where viewers and clients come in by a path.
     #[serde(default)]
     pub unix: Vec<PathBuf>,
@@ -45,6 +48,8 @@ pub enum Reply {
     /// It has stopped accepting, and so many sockets that listen at ports of tunnels come along. [`Reply::Yours`] follows,
     /// perhaps after more of these.
     Ports(usize),
+    /// Ids of workers that are connected: no store has them. [`Reply::Yours`] follows, perhaps after more of these.
+    Workers(Vec<String>),
     /// It has stopped accepting: the successor accepts from now on.
     Yours,
     /// The successor is configured for other addresses; the text names both.

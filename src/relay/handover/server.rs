@@ -24,6 +24,9 @@ const READY_WAIT: Duration = Duration::from_secs(30);
 /// Questions of the successor that are answered at the same time; one more finds its socket closed.
 const MOST_QUESTIONS: usize = 4096;
 
+/// Bytes of ids in one message, which may have twice as many.
+const WORKERS_BYTES: usize = 32 * 1024;
+
 /// The listeners of a relay.
 #[derive(Clone)]
 pub struct Sockets {
@@ -155,10 +158,30 @@ async fn give(shared: &Arc<Shared>, stream: UnixStream, sockets: &Sockets) -> io
         let _ = courier.send(&Reply::Ports(descriptors.len()), &descriptors).await;
     }
     drop(ports);
+    for ids in some_at_a_time(shared.registry.workers()).into_iter().filter(|_| wanted.workers) {
+        let _ = courier.send(&Reply::Workers(ids), &[]).await;
+    }
     // A successor that does not hear this has ended: its connection, which is read next, says so.
     let _ = courier.send(&Reply::Yours, &[]).await;
     tracing::info!(version, "another relay has taken over");
     Ok(Some(courier))
+}
+
+/// As many in each part as fit into a message. Those that would not fit alone are left out: their viewers have 404 until they
+/// are back.
+fn some_at_a_time(ids: Vec<String>) -> Vec<Vec<String>> {
+    let (mut parts, mut part, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for id in ids.into_iter().filter(|id| id.len() < WORKERS_BYTES) {
+        if bytes + id.len() > WORKERS_BYTES {
+            parts.push(std::mem::take(&mut part));
+            bytes = 0;
+        }
+        // Its quotes and a comma go with it.
+        bytes += id.len() + 3;
+        part.push(id);
+    }
+    parts.push(part);
+    parts
 }
 
 async fn answer_questions(shared: &Arc<Shared>, mut successor: Courier) {

@@ -60,8 +60,10 @@ pub fn tunnel(shared: &Shared, id: &str) -> Result<Arc<Tunnel>, Cause> {
     if shared.ending.is_stopping() {
         return Err(Cause::Draining);
     }
-    let tunnel = shared.registry.worker(id).filter(|tunnel| tunnel.session().is_some());
-    tunnel.ok_or(Cause::NoWorker)
+    // The process before us told its own: they are still there, or on their way to us.
+    let may_come = || shared.predecessor.was_alive(shared.config.limits.reconnect_wait);
+    let is_there = |tunnel: &Arc<Tunnel>| tunnel.session().is_some() || may_come();
+    shared.registry.worker(id).filter(is_there).ok_or(Cause::NoWorker)
 }
 
 /// The answer to all but viewers.

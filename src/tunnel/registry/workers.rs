@@ -21,7 +21,13 @@ impl Registry {
         self.by_name(&name_of(id))
     }
 
-    /// The same, made if there is none. The caller vouches for the id.
+    /// Ids of those that are connected.
+    pub fn workers(&self) -> Vec<String> {
+        let connected = self.by_name.iter().filter(|tunnel| tunnel.session().is_some());
+        connected.filter_map(|tunnel| tunnel.name.strip_prefix(WORKER).map(str::to_owned)).collect()
+    }
+
+    /// The tunnel of the worker `id`, made if there is none. The caller vouches for the id.
     pub fn admit_worker(&self, id: &str) -> Arc<Tunnel> {
         let name = name_of(id);
         // Each has a quota of its own: workers are not one tenant.

@@ -392,7 +392,8 @@ async fn two_hundred_slow_requests_wait_side_by_side() {
             let _ = read_request(&mut stream).await;
             // Nobody is answered before all have asked.
             all_here.wait().await;
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await;
+            let _ =
+                stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await;
         }
     });
     let _worker = Worker::start(rig.address, "worker", target.await).await;
