@@ -137,6 +137,7 @@ mod tests {
             listen: listen.iter().map(|address| address.parse().unwrap()).collect(),
             admin: admin.parse().unwrap(),
             ports: true,
+            workers: true,
             unix: Vec::new(),
             metrics: None,
             any: false,
