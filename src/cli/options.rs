@@ -63,13 +63,14 @@ pub fn jwt_secrets(matches: &ArgMatches, env: &Env) -> Result<Vec<Secret>, Vec<S
     Ok(resolve_chosen(matches, env, false, |option| option.key == "jwt-secret")?.config.jwt_secrets)
 }
 
-/// The secrets of workers' tokens, for commands that need no more: as those of tokens, of any length; else those that
-/// Taskcluster's own relay is given.
+/// The secrets of workers' tokens, for commands that need no more, of any length: those of the command line, else those
+/// that a relay has for workers, else those that Taskcluster's own relay is given.
 pub fn worker_secrets(matches: &ArgMatches, env: &Env) -> Result<Vec<Secret>, Vec<String>> {
     let mut errors = Vec::new();
     let given = merge(matches, env, &mut errors);
-    let (ours, mut secrets) = (given.get("jwt-secret"), taskcluster_secrets(env));
-    if let Some((origin, texts)) = ours {
+    let typed = given.get("jwt-secret").filter(|(origin, _)| matches!(origin, Origin::Flag(_)));
+    let mut secrets = taskcluster_secrets(env);
+    if let Some((origin, texts)) = typed.or(given.get("worker-secret")) {
         secrets = texts.iter().map(Secret::new).collect();
         if texts.iter().any(|text| text.is_empty() || text == values::HIDDEN) {
             errors.push(format!("{origin}: a secret is empty, or is not the real one"));

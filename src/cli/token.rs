@@ -26,7 +26,7 @@ const MAX_INPUT: u64 = 2 * MAX_TOKEN as u64;
 
 const NO_SECRET: &str = "no secret is known here; give the relay's as ADIT_JWT_SECRET, in the file that --config names, \
                          or with --jwt-secret";
-const NO_WORKER_SECRET: &str = "no secret is known here; give the relay's as TASKCLUSTER_PROXY_SECRET_A, or with \
+const NO_WORKER_SECRET: &str = "no secret is known here; give the relay's as ADIT_WORKER_SECRET or TASKCLUSTER_PROXY_SECRET_A, or with \
                                 --jwt-secret";
 
 /// The subcommand with its own subcommands.
@@ -43,7 +43,7 @@ pub(super) fn command() -> Command {
         .arg(option("ttl", "DURATION", "How long it is valid from now on, at most 31d").default_value("1h"))
         .arg(option("tid", "NAME", "Limits it to the tunnel of this name"))
         .arg(
-            option("worker", "ID", "Signs a token for the worker of this id instead (`adit wst`); without --jwt-secret with TASKCLUSTER_PROXY_SECRET_A")
+            option("worker", "ID", "Signs a token for the worker of this id instead (`adit wst`); without --jwt-secret with ADIT_WORKER_SECRET or TASKCLUSTER_PROXY_SECRET_A")
                 .value_parser(worker_id)
                 .conflicts_with_all(["sub", "tid"]),
         )
@@ -411,6 +411,11 @@ mod tests {
             let bad = look(line, &given);
             assert!(!bad.asked.is_valid() && bad.as_text(NOW).contains(named), "{}", bad.as_text(NOW));
         }
+        // A relay that has owners' tokens beside has another secret for those.
+        let mut both = env("ADIT_JWT_SECRET", ONE);
+        both.vars.insert("ADIT_WORKER_SECRET".to_owned(), TWO.into());
+        let (found, _) = at(&["mint", "--worker", "a"], &both);
+        assert_eq!(found.iter().map(Secret::expose).collect::<Vec<_>>(), [TWO]);
         let (found, matches) = at(&["mint", "--worker", "a"], &Env::default());
         let error = mint_for_worker(&matches, "a", found, NOW).unwrap_err();
         assert!(error.contains("TASKCLUSTER_PROXY_SECRET_A"), "{error}");

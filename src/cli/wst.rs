@@ -3,11 +3,13 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, BufRead, Read, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
+use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
 use super::http::{self, Kept, WayArgs, keep, usage};
@@ -176,15 +178,24 @@ fn directory(file: &Path) -> &Path {
 
 /// Whoever reads the file sees all of `text` or what was there before.
 fn write_whole(file: &Path, text: &str) -> io::Result<()> {
-    // A pipe or terminal has readers already.
-    if fs::metadata(file).is_ok_and(|there| !there.is_file()) {
+    let there = fs::metadata(file);
+    if there.as_ref().is_ok_and(|there| there.file_type().is_fifo()) {
+        // One that nobody reads is an error, and not waited for.
+        let pipe = pipe::OpenOptions::new().open_sender(file)?;
+        return pipe.try_write(text.as_bytes()).map(drop);
+    }
+    if there.is_ok_and(|there| !there.is_file()) {
         return fs::OpenOptions::new().write(true).open(file)?.write_all(text.as_bytes());
     }
     let mut name = OsString::from(".");
     name.push(file.file_name().unwrap_or_default());
     name.push(format!(".{}", std::process::id()));
     let draft = directory(file).join(name);
-    let written = fs::write(&draft, text).and_then(|()| fs::rename(&draft, file));
+    // Left there by another of that number; what is not ours is never written to.
+    let _ = fs::remove_file(&draft);
+    let made = fs::OpenOptions::new().write(true).create_new(true).open(&draft);
+    let written = made.and_then(|mut made| made.write_all(text.as_bytes()));
+    let written = written.and_then(|()| fs::rename(&draft, file));
     written.inspect_err(|_| drop(fs::remove_file(&draft)))
 }
 

@@ -434,6 +434,11 @@ pub mod wsmux {
     pub const LATE: Duration = Duration::from_secs(5);
     /// What the relay holds of one session, in place of [`HELD`]: 32 viewers of one worker that all stand still.
     pub const RELAY_HELD: usize = 128 * 1024 * 1024;
+    /// And of all its sessions: beyond it each is full from two windows on, so that what strangers do not read is bounded
+    /// however many workers there are.
+    pub const RELAY_HELD_IN_ALL: usize = 512 * 1024 * 1024;
+    /// For what is left of the streams of a session that the relay closes: its stop waits for 3 s, the close handshake included.
+    pub const RELAY_DRAIN: Duration = Duration::from_millis(900);
     /// What runs in the streams of a session whose place another one took may go on for this long: its client may be another
     /// process that lives.
     pub const REPLACED_WAIT: Duration = Duration::from_secs(60);

@@ -1,5 +1,11 @@
 //! The ids under which workers register, as Taskcluster's websocktunnel has them.
 
+/// The header that names the worker that registers.
+pub const ID: &str = "x-websocktunnel-id";
+
+/// The header of the answer with the URL at which it is viewed.
+pub const CLIENT_URL: &str = "x-websocktunnel-client-url";
+
 /// What an id is written with, for those who wrote another.
 pub const ID_RULE: &str = "letters, digits, '_', '~', '.', '%' and '-'";
 

@@ -26,10 +26,13 @@ impl Attached {
         address: IpAddr,
     ) -> Self {
         let took_over = tunnel.attach(Arc::clone(&session), credential, arrival);
-        let kind = if took_over { Kind::TookOver } else { Kind::Connected };
-        registry.events.add(Event::of(kind, &tunnel).from(address));
-        let speaks = session.speaks().as_str();
-        tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), speaks, "client connected");
+        // One that came too late, or is one too many, has been told already.
+        if session.end_reason().is_none() {
+            let kind = if took_over { Kind::TookOver } else { Kind::Connected };
+            registry.events.add(Event::of(kind, &tunnel).from(address));
+            let speaks = session.speaks().as_str();
+            tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), speaks, "client connected");
+        }
         Self { registry: Arc::clone(registry), tunnel, session, address }
     }
 

@@ -24,7 +24,7 @@ use super::proxy;
 use super::reach;
 use super::route::{PATH_PREFIX, Route, is_valid_host};
 use super::secure;
-use super::taskcluster::{self, Asked};
+use super::taskcluster::{self, For};
 use super::viewer::{Busy, Connection};
 use crate::proto::limits::{Limits, turn};
 use crate::random::fraction;
@@ -156,16 +156,18 @@ async fn answer(
     }
     match route {
         Route::Host(_) | Route::Path(_) if shared.ending.is_stopping() => Err(Cause::Draining),
-        Route::Own if let Some(asked) = taskcluster::asked(shared, &request) => {
-            let Asked::Viewer(id) = asked else {
+        Route::Own if let Some(asked) = taskcluster::asked(shared, &request) => match asked {
+            For::Worker(id) => {
+                let tunnel = taskcluster::tunnel(shared, &id)?;
+                proxy::forward(shared, connection, tunnel, Some(id.len() + 1), &host, request, record).await
+            }
+            For::Relay(asked) => {
                 if let Some(record) = record.take() {
                     record.discard();
                 }
-                return Ok(Box::pin(taskcluster::answer(shared, connection, asked, request)).await);
-            };
-            let tunnel = taskcluster::tunnel(shared, &id)?;
-            proxy::forward(shared, connection, tunnel, Some(id.len() + 1), &host, request, record).await
-        }
+                Ok(Box::pin(taskcluster::answer(shared, connection, asked, request)).await)
+            }
+        },
         Route::Own => {
             // Calls of clients are no exchanges of viewers, and one of them is behind each of these.
             if let Some(record) = record.take() {
@@ -177,7 +179,7 @@ async fn answer(
         Route::Host(name) => {
             let tunnel = match reach::tunnel(shared, &name).await {
                 Some(tunnel) => tunnel,
-                None if shared.config.worker_tokens.is_some() => taskcluster::tunnel(shared, &name)?,
+                None if shared.config.worker_tokens.is_some() => taskcluster::tunnel_of_host(shared, &name)?,
                 None => return Err(Cause::NoSuchTunnel),
             };
             proxy::forward(shared, connection, tunnel, None, &host, request, record).await

@@ -79,9 +79,11 @@ use crate::auth::password::PasswordError;
 use crate::link::peer::Predecessor;
 use crate::link::sockets::Pending;
 use crate::proto::limits::descriptors;
+use crate::proto::limits::wsmux::RELAY_HELD_IN_ALL;
 use crate::store::{Store, StoreError};
 use crate::stream::courier::Courier;
 use crate::stream::tcp as sockets;
+use crate::stream::wsmux::Budget;
 use crate::tunnel::Registry;
 use acme::{Acme, AcmeError};
 use admin::Door;
@@ -258,7 +260,10 @@ impl Relay {
             let late = handover::ready(&mut courier).await?;
             // It may have made a tunnel a moment ago.
             registry.learn().await;
-            late.workers.iter().for_each(|id| drop(registry.admit_worker(id)));
+            for worker in late.workers {
+                registry.inherit_worker(&worker.id, worker.suspended);
+            }
+
             ports.adopt(late.ports, |port| registry.by_port(port).is_some());
             let limits = &config.limits;
             let (predecessor, carrying) = Predecessor::new(courier, limits.claim_wait, limits.into());
@@ -319,6 +324,7 @@ impl Relay {
             spans,
             refusals,
             predecessor: before,
+            streams_budget: Budget::new(RELAY_HELD_IN_ALL),
             tasks: TaskTracker::new(),
             sessions,
             questions: TaskTracker::new(),

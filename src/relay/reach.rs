@@ -26,7 +26,11 @@ pub async fn tunnel(shared: &Shared, name: &str) -> Option<Arc<Tunnel>> {
 /// the request was sent yet.
 pub async fn lane(shared: &Shared, tunnel: &Tunnel, ask: Ask) -> Result<Lane, Cause> {
     let _waiting = tunnel.quota.wait().map_err(Cause::WaitingOfKey)?;
-    let _promise = shared.room.promise().ok_or(Cause::Full)?;
+    // A worker's streams are in the one WebSocket that it has.
+    let _promise = match tunnel.is_worker() {
+        true => None,
+        false => Some(shared.room.promise().ok_or(Cause::Full)?),
+    };
     let (mut until, mut without) = (None, Cause::ClientOffline);
     loop {
         // Boxed: what is rare must not make every request's future larger.

@@ -79,7 +79,7 @@ fn https_url(shared: &Shared, route: &Route<'_>, host: &str, uri: &Uri) -> Optio
         Route::Own => routes.public_url().to_owned(),
         Route::Path(name) => shared.registry.by_name(name).map(|_| routes.public_url().to_owned())?,
         Route::Host(name) => {
-            shared.registry.by_name(name)?;
+            shared.registry.by_label(name)?;
             routes.url_of_domain(host).unwrap_or_else(|| routes.url_of(name))
         }
         Route::Nobody => return None,

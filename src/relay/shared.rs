@@ -23,6 +23,7 @@ use super::tls::Tls;
 use crate::auth::Keys;
 use crate::link::peer::Predecessor;
 use crate::link::sockets::Pending;
+use crate::stream::wsmux::Budget;
 use crate::tunnel::Registry;
 
 /// One for each relay.
@@ -61,6 +62,8 @@ pub struct Shared {
     pub refusals: Arc<Counted>,
     /// The process whose listeners we have, while it lives.
     pub predecessor: Predecessor,
+    /// What all sessions with streams in them may hold together.
+    pub streams_budget: Budget,
     /// Connections of viewers and what was upgraded from them, see [`Shared::spawn`].
     pub tasks: TaskTracker,
     /// Control sockets, which outlive the viewers at a shutdown.

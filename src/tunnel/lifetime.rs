@@ -26,7 +26,7 @@ impl Registry {
                 tunnel.traffic.tick();
                 // Asked for once: with thousands of tunnels this loop is a third of what an idle relay does.
                 let (session, others) = tunnel.sessions();
-                if tunnel.is_expired() || (session.is_none() && tunnel.unseen_for() > tunnel.reserved_for()) {
+                if tunnel.is_expired() || (session.is_none() && tunnel.is_forgotten()) {
                     tracing::info!(tunnel = tunnel.name, "tunnel expired");
                     self.expire(&tunnel);
                 } else if let Some(session) = session {

@@ -287,6 +287,13 @@ impl Tunnel {
         self.name.starts_with(WORKER)
     }
 
+    /// Whether nobody has served it for so long that it ends.
+    fn is_forgotten(&self) -> bool {
+        // No store would know that a worker is suspended.
+        let is_kept = self.is_worker() && self.is_suspended();
+        !is_kept && self.unseen_for() > self.reserved_for()
+    }
+
     fn reserved_for(&self) -> Duration {
         if self.is_worker() {
             return reservation::WORKER;

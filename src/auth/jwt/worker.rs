@@ -99,7 +99,7 @@ impl WorkerTokens {
 
 /// Whether the claims are for `id`; without one, whether they are for any.
 fn worker(claims: &Object, id: Option<&str>) -> Result<(), TokenError> {
-    let expected = "the id of a worker: letters, digits, '_', '~', '.', '%' and '-'";
+    let expected = "the id of a worker, of letters, digits, '_', '~', '.', '%' and '-'";
     match claims.get("tid").ok_or(TokenError::Missing("tid"))? {
         Value::String(tid) if !crate::proto::worker::is_worker_id(tid) => {
             Err(TokenError::Malformed { claim: "tid", expected })

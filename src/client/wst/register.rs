@@ -10,10 +10,11 @@ use crate::client::connector::{Connector, SocketError, bearer};
 use crate::client::dial::RelayIo;
 use crate::client::event::End;
 use crate::proto::limits::client::{CONNECT_WAIT, RETRY_AFTER};
+use crate::proto::worker;
 use crate::stream::handshake::{ConnectError, Opened};
 
-const ID: HeaderName = HeaderName::from_static("x-websocktunnel-id");
-const CLIENT_URL: HeaderName = HeaderName::from_static("x-websocktunnel-client-url");
+const ID: HeaderName = HeaderName::from_static(worker::ID);
+const CLIENT_URL: HeaderName = HeaderName::from_static(worker::CLIENT_URL);
 
 /// Why there is no session now.
 pub(super) enum NotRegistered {

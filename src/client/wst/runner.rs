@@ -200,6 +200,8 @@ impl Runner {
     async fn part(&mut self, session: &Session) {
         if timeout(STOP_WAIT, self.streams.ended()).await.is_err() {
             tracing::debug!(streams = self.streams.count(), "streams cut off");
+            // Before the streams are dropped: each of them would end as if it were whole.
+            session.cut(close::DONE, "").await;
             self.streams = Streams::default();
         }
         session.close(close::DONE, "").await;

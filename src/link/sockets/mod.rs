@@ -366,7 +366,8 @@ impl Session {
         self.pending.reject(&reject.id, self.id(), rejection);
     }
 
-    fn end_reason(&self) -> Option<End> {
+    /// Why it is to end, once it is.
+    pub fn end_reason(&self) -> Option<End> {
         *lock(&self.end)
     }
 

@@ -18,7 +18,10 @@ pub(super) async fn open(mux: &wsmux::Session) -> Result<Box<dyn Duplex>, OpenEr
         Ok(stream) => Ok(Box::new(stream)),
         Err(wsmux::OpenError::Over) => Err(OpenError::ClientGone),
         Err(wsmux::OpenError::TooMany(_)) => Err(OpenError::TooManyWaiting),
-        Err(_) => Err(OpenError::NotClaimed),
+        Err(error) => {
+            tracing::debug!(%error, "a client did not accept a stream");
+            Err(OpenError::NotClaimed)
+        }
     }
 }
 
@@ -61,6 +64,9 @@ where
         },
         driver.run()
     );
+    if matches!(ended, wsmux::Ended::Frame(_) | wsmux::Ended::Breach(_)) {
+        tracing::warn!(session = %session.id(), %ended, "a client broke the protocol of its streams");
+    }
     let ended = of(ended, &session);
     session.over(ended);
     session.forget_lanes();

@@ -126,8 +126,8 @@ impl Mux {
             self.events.push(Event::Readable(id));
         }
         stream.inbox.push(payload);
-        self.held += bytes as usize;
-        if self.held > self.settings.held && !self.is_full() {
+        self.held.add(bytes as usize);
+        if !self.is_full() && self.held() > self.most() {
             self.be_full(now, now);
         }
         Ok(())

@@ -3,6 +3,7 @@
 //! The wire is described where users see it, in `stream::wsmux`. Nothing here knows a socket, a task or a clock.
 
 mod boxes;
+mod budget;
 mod ended;
 mod frame;
 mod hear;
@@ -18,6 +19,7 @@ mod user;
 #[cfg(test)]
 mod tests;
 
+pub use budget::Budget;
 pub use ended::{Broken, Ended, OpenError};
 pub use frame::{Breach, Frame, Head, Reader};
 pub use ids::ByStream;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
+use super::budget::Held;
 use super::ended::Ended;
 use super::frame::Reader;
 use super::ids::ByStream;
@@ -10,7 +11,7 @@ use super::life::Life;
 use super::settings::Settings;
 use super::stream::{Stage, Stream};
 use crate::proto::frame::Role;
-use crate::proto::limits::wsmux::{DRAIN, LITTLE};
+use crate::proto::limits::wsmux::LITTLE;
 
 /// What has changed for a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +70,7 @@ pub struct Mux {
     pub(super) ready: VecDeque<u32>,
     pub(super) timers: BTreeSet<(Instant, u32)>,
     /// Bytes in all inboxes.
-    pub(super) held: usize,
+    pub(super) held: Held,
     /// They are too many.
     pub(super) full: Option<Full>,
     pub(super) life: Life,
@@ -84,6 +85,7 @@ impl Mux {
     pub fn new(now: Instant, role: Role, settings: Settings) -> Self {
         let settings = settings.sane();
         Self {
+            held: Held::new(settings.budget.clone()),
             life: Life::new(now, settings.ping_every, settings.write_wait),
             settings,
             role,
@@ -98,7 +100,6 @@ impl Mux {
             urgent: VecDeque::new(),
             ready: VecDeque::new(),
             timers: BTreeSet::new(),
-            held: 0,
             full: None,
             events: Vec::new(),
             closing: None,
@@ -110,7 +111,7 @@ impl Mux {
     /// Closes the session: no more streams, and what was written has a short time to go out first.
     pub fn close(&mut self, now: Instant, code: u16, reason: &'static str) {
         if !self.is_closing() {
-            self.closing = Some(Closing { by: now + DRAIN, code, reason });
+            self.closing = Some(Closing { by: now + self.settings.drain, code, reason });
         }
     }
 
@@ -160,12 +161,12 @@ impl Mux {
 
     /// Bytes that wait to be read in all streams.
     pub fn held(&self) -> usize {
-        self.held
+        self.held.bytes()
     }
 
     /// Whether so little waits here that it may be kept in memory with all that was read beside it.
     pub fn holds_little(&self) -> bool {
-        self.held <= self.settings.held / LITTLE
+        self.held() <= self.settings.held / LITTLE
     }
 
     /// Whether too much waits here: nothing more is to be read from the WebSocket until [`Event::Roomy`].
@@ -173,9 +174,20 @@ impl Mux {
         self.full.is_some()
     }
 
+    /// What may be held now.
+    pub(super) fn most(&self) -> usize {
+        match self.held.is_budget_used_up() {
+            true => self.settings.held.min(2 * self.settings.window as usize),
+            false => self.settings.held,
+        }
+    }
+
     pub(super) fn look_for_room(&mut self) {
-        let most = self.settings.held;
-        if self.full.is_some() && self.held <= most - most / 4 {
+        if self.full.is_none() {
+            return;
+        }
+        let most = self.most();
+        if self.held() <= most - most / 4 {
             self.full = None;
             // The other end may have spoken while we did not listen.
             self.life.heard();

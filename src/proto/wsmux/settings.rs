@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::budget::Budget;
 use crate::proto::limits::wsmux as limits;
 
 /// What a session allows and how long it waits. The defaults fit what Taskcluster's programs do. A time under 1 ms or over
@@ -19,6 +20,8 @@ pub struct Settings {
     /// What is held in memory for them is up to five times as much, as pieces keep what was read beside them. Default:
     /// 512 MiB.
     pub held: usize,
+    /// What several sessions may hold together: when it is used up, each of them is full from two windows on. Default: none.
+    pub budget: Option<Budget>,
     /// Streams at the same time. One more that the other end opens ends the session with close code 1008; one of ours is
     /// refused. Default: 1024.
     pub streams: usize,
@@ -36,6 +39,8 @@ pub struct Settings {
     pub write_wait: Duration,
     /// For a dropped stream to send what was written, and to hear the other end's last. Default: 60 s.
     pub linger: Duration,
+    /// For what was written to go out when the session is closed. Default: 5 s.
+    pub drain: Duration,
 }
 
 impl Default for Settings {
@@ -43,6 +48,7 @@ impl Default for Settings {
         Self {
             window: limits::WINDOW,
             held: limits::HELD,
+            budget: None,
             streams: limits::STREAMS,
             unaccepted: limits::UNACCEPTED,
             unanswered: limits::UNANSWERED,
@@ -50,6 +56,7 @@ impl Default for Settings {
             open_wait: limits::OPEN_WAIT,
             write_wait: limits::WRITE_WAIT,
             linger: limits::LINGER,
+            drain: limits::DRAIN,
         }
     }
 }
@@ -59,7 +66,13 @@ impl Settings {
     pub(super) fn sane(mut self) -> Self {
         self.window = self.window.max(1);
         self.unanswered = self.unanswered.max(1);
-        let times = [&mut self.ping_every, &mut self.open_wait, &mut self.write_wait, &mut self.linger];
+        let times = [
+            &mut self.ping_every,
+            &mut self.open_wait,
+            &mut self.write_wait,
+            &mut self.linger,
+            &mut self.drain,
+        ];
         for time in times {
             *time = (*time).clamp(limits::SHORTEST, limits::LONGEST);
         }

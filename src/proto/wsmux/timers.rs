@@ -95,12 +95,12 @@ impl Mux {
         let still = still.filter(|(_, stream)| !stream.inbox.is_empty());
         let mut still: Vec<(usize, u32)> = still.map(|(id, stream)| (stream.inbox.len(), *id)).collect();
         still.sort_unstable();
-        while self.held > self.settings.held / 2
+        while self.held() > self.most() / 2
             && let Some((_, id)) = still.pop()
             && let Some(stream) = self.streams.get_mut(&id)
         {
             stream.fail(Broken::Overfull);
-            self.held -= stream.discard();
+            self.held.take(stream.discard());
             self.events.extend([Event::Readable(id), Event::Writable(id)]);
         }
         self.look_for_room();

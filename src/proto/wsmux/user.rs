@@ -74,7 +74,7 @@ impl Mux {
         let over = self.ended.map(Broken::Over);
         let Some(stream) = self.streams.get_mut(&id) else { return Err(over.unwrap_or(Broken::Shut)) };
         if let Some(bytes) = stream.inbox.take(most) {
-            self.held -= bytes.len();
+            self.held.take(bytes.len());
             stream.owed += bytes.len() as u32;
             stream.touched = true;
             if stream.ack_due() {
@@ -146,7 +146,7 @@ impl Mux {
     pub fn release(&mut self, now: Instant, id: u32) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.gone = true;
-        self.held -= stream.discard();
+        self.held.take(stream.discard());
         let done = match stream.stage {
             Stage::Unsaid => {
                 self.unsaid.retain(|unsaid| *unsaid != id);

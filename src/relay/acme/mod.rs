@@ -176,7 +176,7 @@ impl Acme {
             return true;
         }
         match self.routes.route(name, "/") {
-            Route::Host(label) => self.registry.by_name(&label).is_some_and(|tunnel| !tunnel.is_suspended()),
+            Route::Host(label) => self.registry.by_label(&label).is_some_and(|tunnel| !tunnel.is_suspended()),
             _ => false,
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::timeout;
 
-use super::message::{Listening, Reply, Request, Wanted};
+use super::message::{Listening, Reply, Request, Wanted, Worker};
 use super::socket;
 use crate::link::peer::ToPredecessor;
 use crate::relay::config::RelayConfig;
@@ -58,8 +58,8 @@ pub struct Inheritance {
 pub struct Late {
     /// Sockets that listen at ports of tunnels.
     pub ports: Vec<TcpListener>,
-    /// Ids of the workers that are connected to it.
-    pub workers: Vec<String>,
+    /// The workers that it knows.
+    pub workers: Vec<Worker>,
 }
 
 /// Asks the relay that runs on the data directory of `config` for its listeners.
@@ -128,7 +128,7 @@ pub async fn ready(courier: &mut Courier) -> Result<Late, TakeOverError> {
                     ports.push(TcpListener::from_std(listener)?);
                 }
             }
-            Reply::Workers(ids) => workers.extend(ids),
+            Reply::Workers(known) => workers.extend(known),
             Reply::Yours => return Ok(Late { ports, workers }),
             Reply::Refused(sentence) => return Err(TakeOverError::Refused(sentence)),
             _ => return Err(unexpected()),

@@ -48,14 +48,24 @@ pub enum Reply {
     /// It has stopped accepting, and so many sockets that listen at ports of tunnels come along. [`Reply::Yours`] follows,
     /// perhaps after more of these.
     Ports(usize),
-    /// Ids of workers that are connected: no store has them. [`Reply::Yours`] follows, perhaps after more of these.
-    Workers(Vec<String>),
+    /// The workers that it knows: no store has them. [`Reply::Yours`] follows, perhaps after more of these.
+    Workers(Vec<Worker>),
     /// It has stopped accepting: the successor accepts from now on.
     Yours,
     /// The successor is configured for other addresses; the text names both.
     OtherAddresses(String),
     /// Not now; the text says why.
     Refused(String),
+}
+
+/// A worker of Taskcluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Its id.
+    pub id: String,
+    /// An operator has its viewers turned away.
+    #[serde(default)]
+    pub suspended: bool,
 }
 
 /// The addresses of listeners.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
-use super::message::{Listening, Reply, Request, Wanted};
+use super::message::{Listening, Reply, Request, Wanted, Worker};
 use super::questions;
 use super::socket::Published;
 use crate::link::peer::ToPredecessor;
@@ -24,8 +24,10 @@ const READY_WAIT: Duration = Duration::from_secs(30);
 /// Questions of the successor that are answered at the same time; one more finds its socket closed.
 const MOST_QUESTIONS: usize = 4096;
 
-/// Bytes of ids in one message, which may have twice as many.
+/// Bytes of workers in one message, which may have twice as many.
 const WORKERS_BYTES: usize = 32 * 1024;
+/// Bytes of one of them beside its id.
+const WORKER_BYTES: usize = 32;
 
 /// The listeners of a relay.
 #[derive(Clone)]
@@ -158,8 +160,10 @@ async fn give(shared: &Arc<Shared>, stream: UnixStream, sockets: &Sockets) -> io
         let _ = courier.send(&Reply::Ports(descriptors.len()), &descriptors).await;
     }
     drop(ports);
-    for ids in some_at_a_time(shared.registry.workers()).into_iter().filter(|_| wanted.workers) {
-        let _ = courier.send(&Reply::Workers(ids), &[]).await;
+    let workers = shared.registry.workers().into_iter();
+    let workers = workers.map(|(id, suspended)| Worker { id, suspended }).collect();
+    for workers in some_at_a_time(workers).into_iter().filter(|_| wanted.workers) {
+        let _ = courier.send(&Reply::Workers(workers), &[]).await;
     }
     // A successor that does not hear this has ended: its connection, which is read next, says so.
     let _ = courier.send(&Reply::Yours, &[]).await;
@@ -169,16 +173,19 @@ async fn give(shared: &Arc<Shared>, stream: UnixStream, sockets: &Sockets) -> io
 
 /// As many in each part as fit into a message. Those that would not fit alone are left out: their viewers have 404 until they
 /// are back.
-fn some_at_a_time(ids: Vec<String>) -> Vec<Vec<String>> {
+fn some_at_a_time(workers: Vec<Worker>) -> Vec<Vec<Worker>> {
     let (mut parts, mut part, mut bytes) = (Vec::new(), Vec::new(), 0);
-    for id in ids.into_iter().filter(|id| id.len() < WORKERS_BYTES) {
-        if bytes + id.len() > WORKERS_BYTES {
+    for worker in workers {
+        let length = worker.id.len() + WORKER_BYTES;
+        if length > WORKERS_BYTES {
+            continue;
+        }
+        if bytes + length > WORKERS_BYTES {
             parts.push(std::mem::take(&mut part));
             bytes = 0;
         }
-        // Its quotes and a comma go with it.
-        bytes += id.len() + 3;
-        part.push(id);
+        bytes += length;
+        part.push(worker);
     }
     parts.push(part);
     parts

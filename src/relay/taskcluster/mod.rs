@@ -15,44 +15,51 @@ use super::Shared;
 use super::errors::Cause;
 use super::front::Content;
 use super::viewer::Connection;
-use crate::tunnel::Tunnel;
+use crate::proto::worker;
+use crate::tunnel::{Tunnel, WORKER};
 
 /// Names the worker that registers.
-const ID: HeaderName = HeaderName::from_static("x-websocktunnel-id");
+const ID: HeaderName = HeaderName::from_static(worker::ID);
 /// Answers with the URL at which it is viewed.
-const CLIENT_URL: HeaderName = HeaderName::from_static("x-websocktunnel-client-url");
+const CLIENT_URL: HeaderName = HeaderName::from_static(worker::CLIENT_URL);
 
 /// First segments of paths that are the relay's own, and so no ids.
 const RESERVED: [&str; 8] =
     ["t", "v1", "ws", "health", ".well-known", "__heartbeat__", "__lbheartbeat__", "__version__"];
 
-/// What is asked by a request that is not for the rest of the relay.
+/// Whom a request is for that is not for the rest of the relay.
+pub enum For {
+    /// The worker with this id.
+    Worker(String),
+    /// The relay itself.
+    Relay(Asked),
+}
+
+/// What the relay itself is asked.
 pub enum Asked {
     /// A worker registers.
     Register,
-    /// Whether the relay is there.
+    /// Whether it is there.
     Heartbeat,
     /// Which version it is.
     Version,
-    /// The worker with this id is viewed.
-    Viewer(String),
 }
 
-/// What a request to one of the relay's own hosts asks here; `None`: nothing.
-pub fn asked<B>(shared: &Shared, request: &Request<B>) -> Option<Asked> {
+/// Whom here a request to one of the relay's own hosts is for; `None`: nobody.
+pub fn asked<B>(shared: &Shared, request: &Request<B>) -> Option<For> {
     shared.config.worker_tokens.as_ref()?;
     let path = request.uri().path();
     if path == "/" {
         let id = request.headers().get(ID)?;
-        return (!id.is_empty()).then_some(Asked::Register);
+        return (!id.is_empty()).then_some(For::Relay(Asked::Register));
     }
     match path {
-        "/__heartbeat__" | "/__lbheartbeat__" => return Some(Asked::Heartbeat),
-        "/__version__" => return Some(Asked::Version),
+        "/__heartbeat__" | "/__lbheartbeat__" => return Some(For::Relay(Asked::Heartbeat)),
+        "/__version__" => return Some(For::Relay(Asked::Version)),
         _ => {}
     }
     let id = path.strip_prefix('/')?.split('/').next()?;
-    (!id.is_empty() && !RESERVED.contains(&id)).then(|| Asked::Viewer(id.to_owned()))
+    (!id.is_empty() && !RESERVED.contains(&id)).then(|| For::Worker(id.to_owned()))
 }
 
 /// The tunnel of the worker `id`, which must be there.
@@ -66,7 +73,13 @@ pub fn tunnel(shared: &Shared, id: &str) -> Result<Arc<Tunnel>, Cause> {
     shared.registry.worker(id).filter(is_there).ok_or(Cause::NoWorker)
 }
 
-/// The answer to all but viewers.
+/// The tunnel of the worker whose host has this label below the base domain, which must be there.
+pub fn tunnel_of_host(shared: &Shared, label: &str) -> Result<Arc<Tunnel>, Cause> {
+    let tunnel = shared.registry.by_label(label).ok_or(Cause::NoWorker)?;
+    self::tunnel(shared, tunnel.name.trim_start_matches(WORKER))
+}
+
+/// The answer to what the relay itself is asked.
 pub async fn answer(
     shared: &Arc<Shared>,
     connection: &Connection,
@@ -82,9 +95,7 @@ pub async fn answer(
             let version = concat!("{\"version\":\"", env!("CARGO_PKG_VERSION"), "\"}\n");
             text(StatusCode::OK, "application/json", version.into())
         }
-        Asked::Heartbeat | Asked::Viewer(_) => {
-            text(StatusCode::OK, "text/plain; charset=utf-8", Bytes::new())
-        }
+        Asked::Heartbeat => text(StatusCode::OK, "text/plain; charset=utf-8", Bytes::new()),
     }
 }
 

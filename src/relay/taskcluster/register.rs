@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use super::{CLIENT_URL, ID, RESERVED, session, text};
 use crate::auth::jwt::{TokenError, WorkerTokens};
 use crate::proto::http1::list_contains;
+use crate::proto::worker::{ID_RULE, is_worker_id};
 use crate::relay::api::upgraded;
 use crate::relay::front::Content;
 use crate::relay::viewer::Connection;
@@ -21,7 +22,7 @@ use crate::tunnel::unix_ms;
 /// Why a worker was not let in; the text is for whoever wrote its client.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
-    #[error("x-websocktunnel-id must be one id of letters, digits and _ ~ . % -")]
+    #[error("x-websocktunnel-id must be one id of {ID_RULE}")]
     Id,
     #[error("the id {0:?} is the relay's own path: choose another")]
     Reserved(String),
@@ -112,9 +113,7 @@ fn begin(
 
 /// The id that may register.
 fn check(tokens: Option<&WorkerTokens>, method: &Method, headers: &HeaderMap) -> Result<String, Refused> {
-    let of_id = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'~' | b'.' | b'%' | b'-');
-    let id = only(headers, &ID).filter(|id| !id.is_empty() && id.bytes().all(of_id));
-    let id = id.ok_or(Refused::Id)?;
+    let id = only(headers, &ID).filter(|id| is_worker_id(id)).ok_or(Refused::Id)?;
     if RESERVED.contains(&id) {
         return Err(Refused::Reserved(id.to_owned()));
     }

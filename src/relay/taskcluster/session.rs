@@ -11,10 +11,11 @@ use crate::link::Speaks;
 use crate::link::sockets::pulse::Identity;
 use crate::link::sockets::{Opened, Session, run_mux};
 use crate::proto::frame::Role;
-use crate::proto::limits::wsmux::RELAY_HELD;
+use crate::proto::limits::Limits;
+use crate::proto::limits::wsmux::{RELAY_DRAIN, RELAY_HELD};
 use crate::relay::Shared;
 use crate::relay::attached::Attached;
-use crate::stream::wsmux::{self, Settings};
+use crate::stream::wsmux::{self, Budget, Settings};
 use crate::tunnel::{Arrival, Credential, Tunnel};
 
 /// Makes the worker behind `io` the one that serves `tunnel`, and gives what serves it to its end. With `io` comes what was
@@ -40,7 +41,7 @@ where
         id,
         pulse: tunnel.pulse_of(Identity { address, agent, speaks }, id, arrival),
     };
-    let settings = settings(limits);
+    let settings = settings(limits, &shared.streams_budget);
     let (mux, driver) = wsmux::Session::with_already(io, Role::Server, already, settings);
     let session = Session::over_mux(opened, mux.clone(), Arc::clone(&shared.pending), limits);
     // A session outlives its token, as it does in websocktunnel.
@@ -50,9 +51,11 @@ where
     async move { attached.end(run_mux(session, mux, driver).await) }
 }
 
-fn settings(limits: &crate::proto::limits::Limits) -> Settings {
+fn settings(limits: &Limits, budget: &Budget) -> Settings {
     Settings {
         held: RELAY_HELD,
+        budget: Some(budget.clone()),
+        drain: RELAY_DRAIN,
         // Nobody here waits for streams of a worker.
         unaccepted: 0,
         ping_every: limits.ping_every,

@@ -91,4 +91,4 @@ pub use stream::Stream;
 #[doc(inline)]
 pub use crate::proto::frame::{FrameError, Role};
 #[doc(inline)]
-pub use crate::proto::wsmux::{Breach, Broken, Ended, OpenError, Settings};
+pub use crate::proto::wsmux::{Breach, Broken, Budget, Ended, OpenError, Settings};

@@ -93,6 +93,13 @@ impl Session {
         self.over().await
     }
 
+    /// Ends the session at once with this close code and reason: what was not sent is lost, and no stream ends as if it were whole.
+    pub async fn cut(&self, code: u16, reason: &'static str) -> Ended {
+        self.0.0.with(|state| state.mux.finish(Ended::ByUs(code, reason)));
+        self.0.0.acceptable.notify_waiters();
+        self.over().await
+    }
+
     /// Ready when the session is over: how it ended.
     pub async fn over(&self) -> Ended {
         wait(&self.0.0, &self.0.0.over, |state| state.mux.ended()).await

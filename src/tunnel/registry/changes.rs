@@ -94,7 +94,9 @@ impl Registry {
     /// Forgets a tunnel whose time is over. The store lets go of the name when its reservation ends.
     pub(in crate::tunnel) fn expire(&self, tunnel: &Arc<Tunnel>) {
         self.remove(tunnel);
-        tunnel.end(End::Expired);
+        // A worker that comes back at this moment is no worker whose time is over.
+        let is_over = tunnel.is_expired() || !tunnel.is_worker();
+        tunnel.end(if is_over { End::Expired } else { End::Restart });
         self.events.add(Event::of(Kind::Expired, tunnel));
     }
 }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::Registry;
 use crate::auth::Owner;
+use crate::proto::name::Name;
 use crate::tunnel::{Spec, Tunnel, unix_ms};
 
 /// Begins the names of such tunnels, and no others. What follows is the id: upper and lower case differ there.
@@ -21,10 +22,23 @@ impl Registry {
         self.by_name(&name_of(id))
     }
 
-    /// Ids of those that are connected.
-    pub fn workers(&self) -> Vec<String> {
-        let connected = self.by_name.iter().filter(|tunnel| tunnel.session().is_some());
-        connected.filter_map(|tunnel| tunnel.name.strip_prefix(WORKER).map(str::to_owned)).collect()
+    /// The tunnel whose host has this label below the base domain: a key's goes before a worker's, and an id that could not be
+    /// the name of a key's has none.
+    pub fn by_label(&self, label: &str) -> Option<Arc<Tunnel>> {
+        let worker = || self.worker(Name::parse(label).ok()?.as_str());
+        self.by_name(label).or_else(worker)
+    }
+
+    /// Ids of all that are known, and whether they are suspended.
+    pub fn workers(&self) -> Vec<(String, bool)> {
+        let worker =
+            |tunnel: &Tunnel| Some((tunnel.name.strip_prefix(WORKER)?.to_owned(), tunnel.is_suspended()));
+        self.by_name.iter().filter_map(|tunnel| worker(&tunnel)).collect()
+    }
+
+    /// Makes the tunnel of a worker that another process knows.
+    pub fn inherit_worker(&self, id: &str, suspended: bool) {
+        self.admit_worker(id).set_suspended(suspended);
     }
 
     /// The tunnel of the worker `id`, made if there is none. The caller vouches for the id.
@@ -49,4 +63,38 @@ impl Registry {
 
 fn name_of(id: &str) -> String {
     format!("{WORKER}{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::limits::Limits;
+    use crate::store::Sqlite;
+
+    #[tokio::test]
+    async fn workers_have_hosts_where_no_key_and_no_rule_has_the_name() {
+        let registry = Registry::open(Arc::new(Sqlite::memory().unwrap()), &Limits::default()).await.unwrap();
+        for id in ["www", "web", "Web", "a.b"] {
+            registry.admit_worker(id);
+        }
+        let found = |label| registry.by_label(label).map(|tunnel| tunnel.name.clone());
+        assert_eq!(found("web"), Some("/web".to_owned()));
+        assert_eq!([found("www"), found("a.b"), found("none")], [None, None, None]);
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_is_suspended_is_so_at_the_next_process() {
+        let open = || async {
+            Registry::open(Arc::new(Sqlite::memory().unwrap()), &Limits::default()).await.unwrap()
+        };
+        let (old, new) = (open().await, open().await);
+        let tunnel = old.admit_worker("a");
+        old.admit_worker("b");
+        assert_eq!(old.suspend(&tunnel, true).await, Ok(true));
+        for (id, suspended) in old.workers() {
+            new.inherit_worker(&id, suspended);
+        }
+        let suspended = |id| new.worker(id).unwrap().is_suspended();
+        assert!(suspended("a") && !suspended("b"));
+    }
 }

@@ -172,6 +172,16 @@ async fn a_relay_that_stops_refuses_workers_for_a_while_only() {
     let stopping = tokio::spawn(rig.shutdown());
     let ended = async { while tokio::net::TcpStream::connect(address).await.is_ok() {} };
     soon(ended).await;
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let bearer = token("late");
+    let request = format!(
+        "GET / HTTP/1.1\r\nHost: a\r\n{upgrade}X-Websocktunnel-Id: late\r\nAuthorization: Bearer {bearer}\r\n\r\n"
+    );
+    late.write_all(request.as_bytes()).await.unwrap();
+    let head =
+        String::from_utf8(crate::rig::read_head(&mut late).await.unwrap()).unwrap().to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 503") && head.contains("\r\nretry-after: 2\r\n"), "{head}");
     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
     let head = crate::rig::read_head(&mut viewer).await.unwrap();
     assert!(head.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&head));

@@ -244,3 +244,28 @@ fn noise_ends_the_session_or_means_nothing() {
         assert!(end.mux.held() < 300);
     }
 }
+
+/// However many sessions there are, what nobody reads in all of them is bounded.
+#[test]
+fn sessions_with_a_budget_in_common_hold_little_when_it_is_used_up() {
+    let budget = Budget::new(100_000);
+    let settings =
+        Settings { held: 1_000_000, window: 10_000, budget: Some(budget.clone()), ..Settings::default() };
+    let mut pairs: Vec<Pair> = (0..10).map(|_| Pair::new(settings.clone())).collect();
+    for pair in &mut pairs {
+        let ids: Vec<u32> = (0..8).map(|_| pair.stream(SERVER)).collect();
+        for id in ids {
+            pair.ends[SERVER].mux.write(id, &sample(10_000)).unwrap();
+            pair.talk();
+        }
+    }
+    // Those who came first hold what they hold; from then on it is two windows, and what one read brings beyond them.
+    let held = |pairs: &[Pair]| pairs.iter().map(|pair| pair.ends[CLIENT].mux.held()).collect::<Vec<_>>();
+    assert!(held(&pairs)[2..].iter().all(|held| *held <= 30_000), "{:?}", held(&pairs));
+    assert!(pairs[2..].iter().all(|pair| pair.ends[CLIENT].mux.is_full()));
+    // Who takes nothing makes room, and with the sessions goes what they held.
+    pairs.iter_mut().for_each(|pair| pair.pass(20 * SECOND));
+    assert!(held(&pairs)[2..].iter().all(|held| *held <= 20_000), "{:?}", held(&pairs));
+    drop(pairs);
+    assert_eq!(budget.held(), 0);
+}

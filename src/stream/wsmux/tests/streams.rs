@@ -200,3 +200,16 @@ async fn parts_of_a_vectored_write_come_in_order() {
     let chunk = poll_fn(|cx| far.poll_bytes(cx, 10)).await.unwrap();
     assert_eq!(chunk, None);
 }
+
+/// An end in order would make an answer that is cut short look whole.
+#[tokio::test]
+async fn streams_of_a_session_that_is_cut_do_not_end_as_if_they_were_whole() {
+    let pair = pair(64 * 1024, &Settings::default());
+    let (mut near, mut far) = pair.stream().await;
+    far.write_all(b"half").await.unwrap();
+    near.read_exact(&mut [0; 4]).await.unwrap();
+    assert_eq!(pair.client.cut(1000, "").await, Ended::ByUs(1000, ""));
+    drop(far);
+    assert_eq!(near.read(&mut [0]).await.unwrap_err().kind(), ErrorKind::ConnectionAborted);
+    assert_eq!(pair.server.over().await, Ended::ByPeer(Some(1000)));
+}
