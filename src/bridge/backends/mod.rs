@@ -1,0 +1,198 @@
+//! The backends of a route: which of them gets a visitor, which are down, and how many are connected to each.
+
+mod balance;
+mod health;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+pub use balance::Balance;
+use health::Health;
+
+use super::spawn::Slot;
+use super::target::Target;
+use crate::sync::{Count, Held};
+
+/// What decides which backend a visitor gets.
+#[derive(Debug, Clone, Copy)]
+pub struct Visit<'a> {
+    /// The path of its request, without a query.
+    pub path: &'a str,
+    /// The host that it asked for, with the port if it gave one; empty if it gave none.
+    pub authority: &'a str,
+    /// Where it comes from.
+    pub address: IpAddr,
+}
+
+/// How a route deals with its backends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Which of them gets a visitor.
+    pub balance: Balance,
+    /// A backend that has not taken a connection in this time has failed.
+    pub connect_timeout: Duration,
+    /// One that failed is left alone for so long. Zero: it is tried for each visitor.
+    pub disable_time: Duration,
+}
+
+impl Default for Settings {
+    /// As lighttpd has them.
+    fn default() -> Self {
+        Self {
+            balance: Balance::default(),
+            connect_timeout: Duration::from_secs(8),
+            disable_time: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Why no backend took a visitor.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// Each has just failed for others, and is left alone.
+    #[error("every backend is down; the next try is in {} ms", .again_in.as_millis())]
+    Down {
+        /// Until one of them is tried again.
+        again_in: Duration,
+    },
+    /// Those that were tried failed; this is what the last of them said.
+    #[error("{target}: {error}")]
+    Failed {
+        /// The last one.
+        target: Target,
+        /// Its error.
+        error: io::Error,
+    },
+}
+
+/// The backends of one route.
+#[derive(Debug)]
+pub struct Backends {
+    list: Vec<Backend>,
+    settings: Settings,
+    turn: AtomicUsize,
+}
+
+/// One place that visitors are connected to.
+#[derive(Debug)]
+struct Backend {
+    target: Target,
+    /// The process that the bridge runs for it.
+    slot: Option<Arc<Slot>>,
+    place: usize,
+    health: Health,
+    open: Count,
+}
+
+/// A connection to a backend, which counts it for as long as this lives.
+#[derive(Debug)]
+pub struct Connected<S> {
+    /// What the dialling gave.
+    pub stream: S,
+    /// Where it leads.
+    pub target: Target,
+    /// To be kept with the stream: the backend is busy with it until this is dropped.
+    pub held: Held,
+}
+
+impl Backends {
+    /// Backends that are there anyway, and those that the bridge runs.
+    pub fn new(targets: Vec<Target>, slots: Vec<Arc<Slot>>, settings: Settings) -> Self {
+        let spawned = slots.into_iter().map(|slot| (slot.target().clone(), Some(slot)));
+        let all = targets.into_iter().map(|target| (target, None)).chain(spawned).enumerate();
+        let backend = |(place, (target, slot))| Backend {
+            target,
+            slot,
+            place,
+            health: Health::default(),
+            open: Count::default(),
+        };
+        Self { list: all.map(backend).collect(), settings, turn: AtomicUsize::new(0) }
+    }
+
+    /// Connects a visitor by `dial`, to the backend that is its own or, where that fails, to the others in their order. Each
+    /// gets the connect timeout.
+    pub async fn connect<S, F>(
+        &self,
+        visit: Visit<'_>,
+        dial: impl Fn(&Target) -> F,
+    ) -> Result<Connected<S>, ConnectError>
+    where
+        F: Future<Output = io::Result<S>>,
+    {
+        let mut last = None;
+        for backend in self.order(visit) {
+            // Counted before it is there, so that many who come at once do not all choose the same.
+            let held = backend.open.hold();
+            let dialled = timeout(self.settings.connect_timeout, dial(&backend.target)).await;
+            match dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                Ok(stream) => {
+                    backend.works();
+                    return Ok(Connected { stream, target: backend.target.clone(), held });
+                }
+                Err(error) => {
+                    backend.failed(&error, self.settings.disable_time);
+                    last = Some(ConnectError::Failed { target: backend.target.clone(), error });
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| ConnectError::Down { again_in: self.again_in() }))
+    }
+
+    /// Those that may be tried, the visitor's own first.
+    fn order(&self, visit: Visit<'_>) -> Vec<&Backend> {
+        self.grow();
+        let now = Instant::now();
+        let mut candidates: Vec<_> = self.list.iter().filter(|backend| backend.is_up(now)).collect();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        self.settings.balance.sort(&mut candidates, visit, turn, self.list.len());
+        candidates
+    }
+
+    /// Has one more process started if each that runs is busy.
+    fn grow(&self) {
+        let mut slots = self.list.iter().filter_map(|backend| Some((backend, backend.slot.as_ref()?)));
+        if slots.clone().all(|(backend, slot)| !slot.is_running() || backend.open.get() > 0)
+            && let Some((_, slot)) = slots.find(|(_, slot)| !slot.is_wanted())
+        {
+            slot.start();
+        }
+    }
+
+    fn again_in(&self) -> Duration {
+        let now = Instant::now();
+        self.list.iter().map(|backend| backend.health.rest(now)).min().unwrap_or_default()
+    }
+
+    /// What is connected to each backend now, in the order in which they were given.
+    pub fn loads(&self) -> impl Iterator<Item = (&Target, usize)> {
+        self.list.iter().map(|backend| (&backend.target, backend.open.get()))
+    }
+}
+
+impl Backend {
+    fn is_up(&self, now: Instant) -> bool {
+        self.slot.as_ref().is_none_or(|slot| slot.is_running()) && self.health.rest(now).is_zero()
+    }
+
+    fn works(&self) {
+        if let Some(away) = self.health.works(Instant::now()) {
+            tracing::info!(backend = %self.target, away_ms = away.as_millis(), "the backend is back");
+        }
+    }
+
+    fn failed(&self, error: &io::Error, disable_time: Duration) {
+        // Once an outage: whoever comes meanwhile would only say the same.
+        if self.health.failed(Instant::now(), disable_time) {
+            tracing::warn!(backend = %self.target, %error, "the backend takes no connection");
+        }
+    }
+}
