@@ -34,7 +34,8 @@
 //! |---|---|
 //! | `client` | `client`: tunnels, without anything of the relay |
 //! | `relay` | `relay`, `store` and the keys in `auth`: a relay inside another program |
-//! | `cli` (default) | the program `adit`; takes both |
+//! | `bridge` | `bridge`: WebSockets in front of TCP services, without a relay |
+//! | `cli` (default) | the program `adit`; takes all three |
 //!
 //! ```toml
 //! adit = { version = "0.1", default-features = false, features = ["client"] }
@@ -45,6 +46,8 @@
 
 #[cfg(any(feature = "client", feature = "relay"))]
 pub mod auth;
+#[cfg(feature = "bridge")]
+pub mod bridge;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;

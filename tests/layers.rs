@@ -23,7 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tunnel", &["sync", "tally", "proto", "stream", "link", "store", "auth"]),
     ("relay", &["sync", "tally", "random", "proto", "stream", "link", "store", "auth", "tunnel"]),
     ("client", &["sync", "random", "proto", "stream", "auth"]),
-    ("bridge", &["proto", "stream", "link", "store", "auth", "tunnel"]),
+    ("bridge", &["sync", "tally", "random", "proto", "stream", "link", "store", "auth", "tunnel"]),
     ("conform", &["proto", "stream", "link", "store", "auth", "tunnel", "relay", "client", "bridge"]),
     (
         "cli",
@@ -54,7 +54,7 @@ const BELONGS_IN: &[(&str, &[&str])] = &[
     ("clap", &["cli/"]),
     ("crossterm", &["cli/top/"]),
     ("ratatui", &["cli/top/"]),
-    ("prometheus_client", &["relay/observe/metrics/"]),
+    ("prometheus_client", &["relay/observe/metrics/", "bridge/metrics.rs"]),
     ("anyhow", &["cli/", "main.rs"]),
     (
         "dashmap",

@@ -1,5 +1,6 @@
 //! The command line: one definition of all subcommands, from which help, completions and man pages are made.
 
+mod bridge;
 mod dev;
 mod r#gen;
 mod http;
@@ -71,6 +72,10 @@ pub fn command() -> Command {
                 "Registers a worker at a relay that speaks Taskcluster's websocktunnel: adit wst SERVER ID 3000",
             )
             .after_help(wst::HELP),
+            with::<bridge::BridgeArgs>(
+                "bridge",
+                "Lets browsers reach a TCP service over WebSockets, as websockify does: adit bridge 6080 localhost:5900",
+            ),
             with::<dev::DevArgs>(
                 "dev",
                 "Tries it out: relay and client in one process, on this machine only",
@@ -107,6 +112,7 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         "key" => return key::run(matches).await,
         "token" => return token::run(matches),
         "gen" => return r#gen::run(matches),
+        "bridge" => return bridge::run(args(matches)?).await,
         _ => {}
     }
     // The terminal belongs to the tunnels; log records are for who asks for them.

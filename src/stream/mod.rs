@@ -1,8 +1,8 @@
 //! Bytes on their way: WebSockets as byte streams, handshakes, splicing, socket options.
 
-#[cfg(any(feature = "client", feature = "relay"))]
+#[cfg(any(feature = "client", feature = "relay", feature = "bridge"))]
 pub mod any;
-#[cfg(any(feature = "client", feature = "relay"))]
+#[cfg(any(feature = "client", feature = "relay", feature = "bridge"))]
 pub mod call;
 #[cfg(feature = "relay")]
 pub mod courier;
@@ -14,7 +14,7 @@ pub mod messages;
 pub mod read;
 pub mod splice;
 pub mod tcp;
-#[cfg(any(feature = "client", feature = "relay"))]
+#[cfg(any(feature = "client", feature = "relay", feature = "bridge"))]
 pub mod tls;
 pub mod turn;
 pub mod websocket;

@@ -1,0 +1,3 @@
+//! Tests of `adit bridge` over real sockets: one binary, a module per subject.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
