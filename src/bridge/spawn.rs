@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -20,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) use process::{end, signal};
 
 use super::target::Target;
+use crate::proto::limits::spawn::RESTART;
 
 /// Where a process is listened for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -218,6 +218,3 @@ async fn wanted(slot: &Slot, next: Instant) {
     }
     sleep_until(next).await;
 }
-
-/// From one start of a process to the next, at least: one that cannot run must not take the machine.
-const RESTART: Duration = Duration::from_secs(1);

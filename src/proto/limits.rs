@@ -629,6 +629,17 @@ pub mod worker {
     pub const LINE: usize = 16 * 1024;
 }
 
+/// Programs that a bridge runs.
+#[doc(hidden)]
+pub mod spawn {
+    use std::time::Duration;
+
+    /// From the signal that asks a program to end to the one that ends it: as long as a service manager's users would wait.
+    pub const END: Duration = Duration::from_secs(5);
+    /// From one start of a backend to the next, at least: one that cannot run must not take the machine.
+    pub const RESTART: Duration = Duration::from_secs(1);
+}
+
 /// What a client does to notice a dead relay and to come back.
 #[doc(hidden)]
 pub mod client {

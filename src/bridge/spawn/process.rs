@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::{Spawn, SpawnError, listener};
 use crate::bridge::target::Target;
-use crate::proto::limits::bridge::CHILD_END;
+use crate::proto::limits::spawn::END;
 
 /// A process, and the group of those that it has started.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Process {
         if let (Some(group), Some(signal)) = (pid(&self.child), Signal::from_named_raw(signal)) {
             let _ = kill_process_group(group, signal);
         }
-        let _ = timeout(CHILD_END, self.child.wait()).await;
+        let _ = timeout(END, self.child.wait()).await;
         if let Some(group) = self.group {
             let _ = kill_process_group(group, Signal::KILL);
         }
@@ -80,7 +80,7 @@ pub(in crate::bridge) fn signal(child: &Child, signal: Signal) {
 /// Ends a child: SIGTERM, and if that does not do it in time SIGKILL.
 pub(in crate::bridge) async fn end(child: &mut Child) -> Option<ExitStatus> {
     signal(child, Signal::TERM);
-    if let Ok(status) = timeout(CHILD_END, child.wait()).await {
+    if let Ok(status) = timeout(END, child.wait()).await {
         return status.ok();
     }
     let _ = child.start_kill();
