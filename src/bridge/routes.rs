@@ -1,8 +1,11 @@
 //! Which route a request takes: by the beginning or the end of its path, its host, and a map of extensions.
 
 use std::borrow::Cow;
+use std::str::FromStr;
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
+
+use crate::proto::limits::routes::PATTERN_BYTES;
 
 /// What a path must be: a KEY of `wstunnel.server`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,12 +34,32 @@ impl Key {
             Self::Suffix(text) => path.ends_with(text.as_str()),
         }
     }
+}
 
-    /// As it is written.
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Prefix(text) | Self::Suffix(text) => text,
-        }
+/// What a path or a host must fit, somewhere in it.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    regex: Regex,
+    /// It must not fit instead.
+    negated: bool,
+}
+
+impl FromStr for Pattern {
+    type Err = String;
+
+    /// A regular expression; with `!` before it, one that must not fit.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (negated, text) = text.strip_prefix('!').map_or((false, text), |text| (true, text));
+        let regex = RegexBuilder::new(text).size_limit(PATTERN_BYTES).build();
+        let regex = regex
+            .map_err(|error| format!("{text:?} is no regular expression that is known here: {error}"))?;
+        Ok(Self { regex, negated })
+    }
+}
+
+impl Pattern {
+    fn fits(&self, text: &str) -> bool {
+        self.regex.is_match(text) != self.negated
     }
 }
 
@@ -45,46 +68,41 @@ impl Key {
 pub struct Matcher {
     /// Its path.
     pub key: Key,
-    /// What its path must also fit, somewhere in it.
-    pub url: Option<Regex>,
-    /// What its host must fit, somewhere in it; with the port if the request names one.
-    pub host: Option<Regex>,
+    /// Ends of paths that come here too, before all keys: `wstunnel.map-extensions`.
+    pub extensions: Vec<String>,
+    /// What its path must also fit, all of it.
+    pub url: Vec<Pattern>,
+    /// What its host must fit, in lower case, with the port if the request names one.
+    pub host: Vec<Pattern>,
 }
 
 /// Routes in the order in which they are tried, each with what it leads to.
 #[derive(Debug)]
-pub struct Routes<T> {
-    list: Vec<(Matcher, T)>,
-    /// Ends of paths, and the key of the route that takes them.
-    extensions: Vec<(String, String)>,
-}
+pub struct Routes<T>(Vec<(Matcher, T)>);
 
 impl<T> Routes<T> {
-    /// The first of `list` that fits takes a request; before that, the first of `extensions` that a path ends in names the key of
-    /// its route.
-    pub fn new(list: Vec<(Matcher, T)>, extensions: Vec<(String, String)>) -> Self {
-        Self { list, extensions }
+    /// Routes to be tried in this order.
+    pub fn new(list: Vec<(Matcher, T)>) -> Self {
+        Self(list)
     }
 
-    /// The route of a request for `path` (as it came, without the query) at `host`.
+    /// The route of a request for `path` (as it came, without the query) at `host`: the first that has its extension, else the
+    /// first whose key fits.
     pub fn find(&self, path: &str, host: &str) -> Option<&T> {
-        let path = plain(path);
-        let mut fitting = self.list.iter().filter(|(matcher, _)| {
-            matcher.url.as_ref().is_none_or(|url| url.is_match(&path))
-                && matcher.host.as_ref().is_none_or(|pattern| pattern.is_match(host))
+        let (path, host) = (plain(path), host.to_ascii_lowercase());
+        let mut fitting = self.0.iter().filter(|(matcher, _)| {
+            matcher.url.iter().all(|pattern| pattern.fits(&path))
+                && matcher.host.iter().all(|pattern| pattern.fits(&host))
         });
-        let mapped = self.extensions.iter().find(|(end, _)| path.ends_with(end.as_str()));
-        if let Some((_, key)) = mapped
-            && let Some((_, found)) = fitting.clone().find(|(matcher, _)| matcher.key.as_str() == key)
-        {
-            return Some(found);
-        }
-        fitting.find(|(matcher, _)| matcher.key.takes(&path)).map(|(_, found)| found)
+        let has_extension =
+            |(matcher, _): &&(Matcher, T)| matcher.extensions.iter().any(|end| path.ends_with(end.as_str()));
+        let mapped = fitting.clone().find(has_extension);
+        mapped.or_else(|| fitting.find(|(matcher, _)| matcher.key.takes(&path))).map(|(_, found)| found)
     }
 
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &(Matcher, T)> {
-        self.list.iter()
+    /// What they lead to.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|(_, found)| found)
     }
 }
 
@@ -136,18 +154,25 @@ fn decoded(path: &str) -> String {
 mod tests {
     use super::*;
 
-    fn routes(keys: &[(&str, Option<&str>)], extensions: &[(&str, &str)]) -> Routes<usize> {
-        let route = |(place, (key, url)): (usize, &(&str, Option<&str>))| {
-            let url = url.map(|url| Regex::new(url).unwrap());
-            (Matcher { key: Key::from(*key), url, host: None }, place)
-        };
-        let extensions = extensions.iter().map(|(end, key)| (end.to_string(), key.to_string()));
-        Routes::new(keys.iter().enumerate().map(route).collect(), extensions.collect())
+    fn matcher(key: &str, extensions: &[&str], url: &[&str]) -> Matcher {
+        let url = url.iter().map(|pattern| pattern.parse().unwrap()).collect();
+        let extensions = extensions.iter().map(ToString::to_string).collect();
+        Matcher { key: Key::from(key), extensions, url, host: Vec::new() }
+    }
+
+    /// Routes that lead to their numbers.
+    fn routes(matchers: Vec<Matcher>) -> Routes<usize> {
+        Routes::new(matchers.into_iter().enumerate().map(|(number, matcher)| (matcher, number)).collect())
     }
 
     #[test]
     fn the_first_key_that_fits_takes_a_path() {
-        let routes = routes(&[("/rr", None), (".tun", None), ("/a/b", None), ("/a", None)], &[(".alias", ".tun")]);
+        let routes = routes(vec![
+            matcher("/rr", &[], &[]),
+            matcher(".tun", &[".alias"], &[]),
+            matcher("/a/b", &[], &[]),
+            matcher("/a", &[], &[]),
+        ]);
         for (path, route) in [
             ("/rr", Some(0)),
             ("/rrxyz", Some(0)),
@@ -168,8 +193,10 @@ mod tests {
 
     #[test]
     fn one_place_is_one_route_however_it_is_written() {
-        let routes = routes(&[("/admin", None), ("", None)], &[]);
-        for path in ["/admin", "/%61dmin", "//admin", "/./admin", "/x/../admin", "/%2e%2E/admin/", "/x/%2e%2e/admin"] {
+        let routes = routes(vec![matcher("/admin", &[], &[]), matcher("", &[], &[])]);
+        for path in
+            ["/admin", "/%61dmin", "//admin", "/./admin", "/x/../admin", "/%2e%2E/admin/", "/x/%2e%2e/admin"]
+        {
             assert_eq!(routes.find(path, ""), Some(&0), "{path}");
         }
         for path in ["/x", "/", "/admi%", "/admi%6", "/%zz", "/x/..", "/admin/..", "/admin/%2e%2e/x"] {
@@ -181,13 +208,17 @@ mod tests {
 
     #[test]
     fn a_condition_and_a_host_must_fit_too() {
-        let mut routes = routes(&[("", Some("^/websockify")), (".tun", Some("^/(a|b)/"))], &[(".x", ".tun")]);
-        routes.list[1].0.host = Some(Regex::new("^example\\.org(:\\d+)?$").unwrap());
+        let mut second = matcher(".tun", &[".x"], &["^/(a|b)/", "!secret"]);
+        second.host = vec!["^example\\.org(:\\d+)?$".parse().unwrap()];
+        let routes = routes(vec![matcher("", &[], &["^/websockify"]), second]);
         assert_eq!(routes.find("/websockify/x", ""), Some(&0));
         assert_eq!(routes.find("/other", ""), None);
         assert_eq!(routes.find("/a/x.tun", "example.org:80"), Some(&1));
-        assert_eq!(routes.find("/b/y.x", "example.org"), Some(&1));
+        assert_eq!(routes.find("/b/y.x", "Example.org"), Some(&1));
+        assert_eq!(routes.find("/b/secret.x", "example.org"), None);
         assert_eq!(routes.find("/b/y.x", "example.com"), None);
         assert_eq!(routes.find("/c/x.tun", "example.org"), None);
+        assert!("(?=x)".parse::<Pattern>().unwrap_err().contains("(?=x)"));
+        assert!("a{1000}{1000}".parse::<Pattern>().is_err());
     }
 }

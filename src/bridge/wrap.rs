@@ -58,19 +58,27 @@ pub enum WrapError {
     #[error("{0}: {1}")]
     Io(String, std::io::Error),
     /// It is no program of this system.
-    #[error("{0} is not a program for Linux (ELF) nor a script that names one; wrap mode loads a library into the program")]
+    #[error(
+        "{0} is not a program for Linux (ELF) nor a script that names one; wrap mode loads a library into the program"
+    )]
     NoProgram(String),
     /// Nothing can be loaded into it.
-    #[error("{0} is linked statically, so that no library can be loaded into it and its port cannot be moved; let it listen at \
-             another port, such as 127.0.0.1:5901, and give that as the target instead of a command")]
+    #[error(
+        "{0} is linked statically, so that no library can be loaded into it and its port cannot be moved; let it listen at \
+             another port, such as 127.0.0.1:5901, and give that as the target instead of a command"
+    )]
     Static(String),
     /// The loader leaves libraries of the environment out.
-    #[error("{0} runs with the rights of another user ({1}), and libraries are not loaded into such a program; start the bridge as \
-             that user, or give the program a port of its own and that as the target")]
+    #[error(
+        "{0} runs with the rights of another user ({1}), and libraries are not loaded into such a program; start the bridge as \
+             that user, or give the program a port of its own and that as the target"
+    )]
     Privileged(String, &'static str),
     /// The library is for another machine or C library.
-    #[error("{program} is for {is}, and {library} for {ours}; wrap a program of the same kind, or let it listen at a port of its \
-             own and give that as the target")]
+    #[error(
+        "{program} is for {is}, and {library} for {ours}; wrap a program of the same kind, or let it listen at a port of its \
+             own and give that as the target"
+    )]
     Foreign {
         /// The program.
         program: String,
@@ -82,8 +90,10 @@ pub enum WrapError {
         ours: String,
     },
     /// The library is not installed.
-    #[error("{LIBRARY} is neither beside this program nor in ../lib/adit (looked for {0}); `make install` puts it there, \
-             `cargo build` beside the program")]
+    #[error(
+        "{LIBRARY} is neither beside this program nor in ../lib/adit (looked for {0}); `make install` puts it there, \
+             `cargo build` beside the program"
+    )]
     NoLibrary(String),
     /// It cannot be named in LD_PRELOAD.
     #[error("{0}: a path with a space or a colon cannot be preloaded; move the program elsewhere")]
@@ -204,7 +214,9 @@ fn free_port() -> std::io::Result<u16> {
         let port = one.local_addr()?.port();
         match TcpListener::bind((Ipv6Addr::LOCALHOST, port)) {
             // Held meanwhile, so that the next one is another.
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && tried.len() < 16 => tried.push(one),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && tried.len() < 16 => {
+                tried.push(one)
+            }
             _ => return Ok(port),
         }
     }

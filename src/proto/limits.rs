@@ -629,6 +629,13 @@ pub mod worker {
     pub const LINE: usize = 16 * 1024;
 }
 
+/// Routes of a bridge.
+#[doc(hidden)]
+pub mod routes {
+    /// Bytes of one compiled pattern: more than any that somebody has written by hand.
+    pub const PATTERN_BYTES: usize = 1024 * 1024;
+}
+
 /// Programs that a bridge runs.
 #[doc(hidden)]
 pub mod spawn {

@@ -45,7 +45,9 @@ impl Balance {
                 candidates.sort_by_key(|backend| (backend.place + count - first) % count);
             }
             // Each key has an order of its own in which only those change places that come or go (rendezvous hashing).
-            Self::Hash => candidates.sort_by_cached_key(|backend| weight((visit.path, visit.authority), backend)),
+            Self::Hash => {
+                candidates.sort_by_cached_key(|backend| weight((visit.path, visit.authority), backend))
+            }
             Self::Sticky => candidates.sort_by_cached_key(|backend| weight(visit.address, backend)),
         }
     }

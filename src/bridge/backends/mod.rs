@@ -5,13 +5,12 @@ mod health;
 #[cfg(test)]
 mod tests;
 
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 pub use balance::Balance;
 use health::Health;
@@ -36,27 +35,21 @@ pub struct Visit<'a> {
 pub struct Settings {
     /// Which of them gets a visitor.
     pub balance: Balance,
-    /// A backend that has not taken a connection in this time has failed.
-    pub connect_timeout: Duration,
-    /// One that failed is left alone for so long. Zero: it is tried for each visitor.
+    /// A backend that took no connection is left alone for so long. Zero: it is tried for each visitor.
     pub disable_time: Duration,
 }
 
 impl Default for Settings {
     /// As lighttpd has them.
     fn default() -> Self {
-        Self {
-            balance: Balance::default(),
-            connect_timeout: Duration::from_secs(8),
-            disable_time: Duration::from_secs(1),
-        }
+        Self { balance: Balance::default(), disable_time: Duration::from_secs(1) }
     }
 }
 
 /// Why no backend took a visitor.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ConnectError {
+pub enum ConnectError<E: std::error::Error + 'static> {
     /// Each has just failed for others, and is left alone.
     #[error("every backend is down; the next try is in {} ms", .again_in.as_millis())]
     Down {
@@ -64,13 +57,8 @@ pub enum ConnectError {
         again_in: Duration,
     },
     /// Those that were tried failed; this is what the last of them said.
-    #[error("{target}: {error}")]
-    Failed {
-        /// The last one.
-        target: Target,
-        /// Its error.
-        error: io::Error,
-    },
+    #[error(transparent)]
+    Failed(E),
 }
 
 /// The backends of one route.
@@ -94,11 +82,11 @@ struct Backend {
 
 /// A connection to a backend, which counts it for as long as this lives.
 #[derive(Debug)]
-pub struct Connected<S> {
+pub struct Connected<'a, S> {
     /// What the dialling gave.
     pub stream: S,
     /// Where it leads.
-    pub target: Target,
+    pub target: &'a Target,
     /// To be kept with the stream: the backend is busy with it until this is dropped.
     pub held: Held,
 }
@@ -118,29 +106,29 @@ impl Backends {
         Self { list: all.map(backend).collect(), settings, turn: AtomicUsize::new(0) }
     }
 
-    /// Connects a visitor by `dial`, to the backend that is its own or, where that fails, to the others in their order. Each
-    /// gets the connect timeout.
-    pub async fn connect<S, F>(
-        &self,
+    /// Connects a visitor by `dial`, which has a deadline of its own, to the backend that is the visitor's or, where that fails, to
+    /// the others in their order.
+    pub async fn connect<'a, S, E, F>(
+        &'a self,
         visit: Visit<'_>,
-        dial: impl Fn(&Target) -> F,
-    ) -> Result<Connected<S>, ConnectError>
+        dial: impl Fn(&'a Target) -> F,
+    ) -> Result<Connected<'a, S>, ConnectError<E>>
     where
-        F: Future<Output = io::Result<S>>,
+        E: std::error::Error + 'static,
+        F: Future<Output = Result<S, E>>,
     {
         let mut last = None;
         for backend in self.order(visit) {
             // Counted before it is there, so that many who come at once do not all choose the same.
             let held = backend.open.hold();
-            let dialled = timeout(self.settings.connect_timeout, dial(&backend.target)).await;
-            match dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            match dial(&backend.target).await {
                 Ok(stream) => {
                     backend.works();
-                    return Ok(Connected { stream, target: backend.target.clone(), held });
+                    return Ok(Connected { stream, target: &backend.target, held });
                 }
                 Err(error) => {
                     backend.failed(&error, self.settings.disable_time);
-                    last = Some(ConnectError::Failed { target: backend.target.clone(), error });
+                    last = Some(ConnectError::Failed(error));
                 }
             }
         }
@@ -189,7 +177,7 @@ impl Backend {
         }
     }
 
-    fn failed(&self, error: &io::Error, disable_time: Duration) {
+    fn failed(&self, error: &impl std::error::Error, disable_time: Duration) {
         // Once an outage: whoever comes meanwhile would only say the same.
         if self.health.failed(Instant::now(), disable_time) {
             tracing::warn!(backend = %self.target, %error, "the backend takes no connection");

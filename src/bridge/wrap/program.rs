@@ -64,11 +64,13 @@ fn interpreter(path: &Path) -> io::Result<Option<PathBuf>> {
     File::open(path)?.take(FIRST_LINE as u64).read_to_end(&mut head)?;
     let Some(line) = head.strip_prefix(b"#!") else { return Ok(None) };
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).map(OsStr::from_bytes);
+    let mut words =
+        line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).map(OsStr::from_bytes);
     let Some(program) = words.next() else { return Ok(None) };
     let program = PathBuf::from(program);
     if program.file_name() == Some(OsStr::new("env")) {
-        let started = words.find(|word| !word.as_bytes().starts_with(b"-") && !word.as_bytes().contains(&b'='));
+        let started =
+            words.find(|word| !word.as_bytes().starts_with(b"-") && !word.as_bytes().contains(&b'='));
         return Ok(started.and_then(find).or(Some(program)));
     }
     Ok(Some(program))
