@@ -1,5 +1,7 @@
 //! `adit bridge`: a WebSocket server in front of a TCP service, with the options of websockify.
 
+mod lighttpd;
+
 use std::process::ExitCode;
 
 use crate::bridge::Target;

@@ -31,9 +31,8 @@ impl fmt::Display for Word {
 }
 
 /// Longer ones before those that they begin with.
-const SIGNS: [&str; 18] = [
-    "=~", "!~", "==", "!=", "=^", "=$", "=>", "+=", ":=", "?=", "=", "+", "(", ")", "{", "}", ",", "\\",
-];
+const SIGNS: [&str; 18] =
+    ["=~", "!~", "==", "!=", "=^", "=$", "=>", "+=", ":=", "?=", "=", "+", "(", ")", "{", "}", ",", "\\"];
 
 /// All words of `text`, or the line and what is wrong there.
 pub(super) fn words(text: &str) -> Result<Vec<(usize, Word)>, String> {
@@ -55,7 +54,8 @@ pub(super) fn words(text: &str) -> Result<Vec<(usize, Word)>, String> {
                 continue;
             }
             '"' => {
-                let (text, after) = quoted(&rest[1..]).ok_or(format!("line {line}: a text in quotes does not end"))?;
+                let (text, after) =
+                    quoted(&rest[1..]).ok_or(format!("line {line}: a text in quotes does not end"))?;
                 let begin = line;
                 line += text.matches('\n').count();
                 rest = after;
@@ -68,8 +68,12 @@ pub(super) fn words(text: &str) -> Result<Vec<(usize, Word)>, String> {
                 rest = &rest[end + 1..];
                 Word::Subject(subject)
             }
-            first if first.is_ascii_digit() || (first == '-' && rest[1..].starts_with(|c: char| c.is_ascii_digit())) => {
-                let end = rest[1..].find(|c: char| !c.is_ascii_alphanumeric()).map_or(rest.len(), |at| at + 1);
+            first
+                if first.is_ascii_digit()
+                    || (first == '-' && rest[1..].starts_with(|c: char| c.is_ascii_digit())) =>
+            {
+                let end =
+                    rest[1..].find(|c: char| !c.is_ascii_alphanumeric()).map_or(rest.len(), |at| at + 1);
                 let digits = &rest[..end];
                 let number = match digits.strip_prefix("0x") {
                     Some(digits) => i64::from_str_radix(digits, 16),
@@ -142,7 +146,9 @@ mod tests {
 
     #[test]
     fn what_is_no_word_is_told_with_its_line() {
-        for (text, line) in [("a = \"b", 1), ("\n$x", 2), ("a = 'x'", 1), ("\n\n5x", 3), ("99999999999999999999", 1)] {
+        for (text, line) in
+            [("a = \"b", 1), ("\n$x", 2), ("a = 'x'", 1), ("\n\n5x", 3), ("99999999999999999999", 1)]
+        {
             let error = words(text).unwrap_err();
             assert!(error.starts_with(&format!("line {line}: ")), "{error}");
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::lex::{Word, words};
-use super::value::Value;
+use super::value::{LONGEST, TOO_LONG, Value};
 
 /// Blocks and lists within each other, at most: nobody writes more, and each is a call of its own here.
 const DEPTH: usize = 32;
@@ -151,7 +151,12 @@ impl<'a> Parser<'a> {
         let mut before: Vec<Condition> = Vec::new();
         loop {
             let mut conditions = self.file.blocks[parent].conditions.clone();
-            conditions.extend(before.iter().cloned().map(|condition| Condition { negated: !condition.negated, ..condition }));
+            conditions.extend(
+                before
+                    .iter()
+                    .cloned()
+                    .map(|condition| Condition { negated: !condition.negated, ..condition }),
+            );
             let own = match self.peek() {
                 Some(Word::Subject(_)) => Some(self.condition()?),
                 _ => None,
@@ -195,7 +200,9 @@ impl<'a> Parser<'a> {
             "else" => return Err(self.wrong("else stands behind no condition")),
             _ if name == "include" || name.starts_with("include_") => {
                 let what = self.value()?.shown();
-                let why = format!("{name} \"{what}\": no other file is read; put its text in the place of this line");
+                let why = format!(
+                    "{name} \"{what}\": no other file is read; put its text in the place of this line"
+                );
                 self.file.passed.push((line, why));
                 return Ok(());
             }
@@ -299,7 +306,8 @@ impl<'a> Parser<'a> {
             }
         }
         self.depth -= 1;
-        Ok(Value::List(list))
+        let list = Value::List(list);
+        if list.size() > LONGEST { Err(self.wrong(TOO_LONG)) } else { Ok(list) }
     }
 }
 

@@ -1,5 +1,9 @@
 //! Values of lighttpd's configuration, and how they are added.
 
+/// Bytes of one value: a variable that is added to itself doubles with each line.
+pub(super) const LONGEST: usize = 64 * 1024;
+pub(super) const TOO_LONG: &str = "the value gets too long";
+
 /// A value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value {
@@ -12,6 +16,9 @@ pub(super) enum Value {
 impl Value {
     /// What `+` makes of two.
     pub(super) fn plus(self, other: Self) -> Result<Self, &'static str> {
+        if self.size() + other.size() > LONGEST {
+            return Err(TOO_LONG);
+        }
         Ok(match (self, other) {
             (Self::Number(a), Self::Number(b)) => Self::Number(a.wrapping_add(b)),
             (Self::List(mut a), Self::List(b)) => {
@@ -21,6 +28,17 @@ impl Value {
             (Self::List(_), _) | (_, Self::List(_)) => return Err("a list and something else are not added"),
             (a, b) => Self::Text(a.shown() + &b.shown()),
         })
+    }
+
+    /// About how many bytes it takes.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Number(_) => 1,
+            Self::List(list) => {
+                list.iter().map(|(key, value)| 1 + key.as_ref().map_or(0, String::len) + value.size()).sum()
+            }
+        }
     }
 
     /// A text, or a number as one; of a list nothing.
@@ -43,7 +61,8 @@ impl Value {
 
     /// Whether it is lighttpd's yes.
     pub(super) fn is_on(&self) -> bool {
-        matches!(self, Self::Text(text) if text == "enable" || text == "true") || matches!(self, Self::Number(1..))
+        matches!(self, Self::Text(text) if text == "enable" || text == "true")
+            || matches!(self, Self::Number(1..))
     }
 
     /// The elements of a list; of anything else none.
