@@ -6,7 +6,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::Target;
+use super::backends::Balancing;
 use super::coded::{FrameType, TextMessages};
+use super::routes::Matcher;
+use super::spawn::Spawn;
 use crate::proto::api::ProxyProtocol;
 use crate::proto::limits::bridge;
 use crate::stream::server_tls::Pair;
@@ -17,6 +20,8 @@ use crate::stream::server_tls::Pair;
 pub struct BridgeConfig {
     /// Where WebSockets lead to, and how they are treated.
     pub service: Service,
+    /// Tried in their order before `service`, which is for all that fits none of them.
+    pub routes: Vec<Route>,
     /// TLS on the listening sockets, told from plain HTTP by the first byte; `None`: only plain.
     pub tls: Option<ServerTls>,
     /// From the accept to the end of a request's head, and between two requests of a connection.
@@ -40,6 +45,7 @@ impl BridgeConfig {
     pub fn to(target: Target) -> Self {
         Self {
             service: Service { target: Some(target), ..Service::default() },
+            routes: Vec::new(),
             tls: None,
             handshake_wait: bridge::HANDSHAKE,
             trusted_proxies: Vec::new(),
@@ -77,6 +83,10 @@ pub struct Service {
     pub heartbeat: Option<Duration>,
     /// A session in which nothing moves for so long is ended.
     pub idle: Option<Duration>,
+    /// One in which nothing comes from the viewer for so long, not even a pong: lighttpd's `server.max-read-idle`.
+    pub read_idle: Option<Duration>,
+    /// One in which the viewer takes nothing of what waits for it for so long: lighttpd's `server.max-write-idle`.
+    pub write_idle: Option<Duration>,
 }
 
 impl Default for Service {
@@ -92,8 +102,25 @@ impl Default for Service {
             half_close: Some(bridge::HALF_CLOSE),
             heartbeat: None,
             idle: None,
+            read_idle: None,
+            write_idle: None,
         }
     }
+}
+
+/// WebSockets of some requests, with backends of their own.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Which requests these are.
+    pub matcher: Matcher,
+    /// Where they lead to.
+    pub backends: Vec<Target>,
+    /// Backends that the bridge runs itself.
+    pub spawned: Vec<Spawn>,
+    /// Which backend gets whom, and how long one that failed is left alone.
+    pub balancing: Balancing,
+    /// How the WebSockets are treated; its `target` is none.
+    pub service: Service,
 }
 
 /// How a target is dialled.

@@ -13,14 +13,15 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
+use super::Target;
 use super::begun::Begun;
 use super::coded::Coding;
 use super::handshake::{self, Asked};
+use super::reach::{Reached, Way, unreached};
 use super::refusal::{Body, Refusal};
 use super::session;
 use super::shared::{Present, Served, Shared};
 use super::story::Story;
-use super::{DialError, Target};
 use crate::proto::forwarded;
 use crate::proto::limits::bridge::LAST_GOODBYES;
 use crate::proto::proxy_header::Ends;
@@ -62,10 +63,10 @@ pub(super) struct Agreed {
 
 /// The way to the target.
 pub(super) enum Onward {
-    /// It is to be dialled, and told of the viewer.
-    Dial(Target, Option<Ends>),
-    /// It was dialled.
-    Connected(AnyStream),
+    /// It is to be gone.
+    Dial(Way),
+    /// It was gone.
+    Connected(Reached),
 }
 
 /// HTTP/1 on a connection of which `first` was read, and the session that comes of it, to its end.
@@ -187,29 +188,37 @@ async fn agree(
     request: &Request<Incoming>,
     asked: Asked,
 ) -> Result<(Response<Body>, Agreed), Refusal> {
-    let served = Arc::clone(&shared.served);
+    let authority = authority(request);
+    let served = shared.served(request.uri().path(), authority);
     let (response, coding) = handshake::accept(request, asked, &served.config)?;
-    let nowhere = || Refusal::new(StatusCode::NOT_FOUND, "nothing is served here");
-    let target = served.config.target.clone().ok_or_else(nowhere)?;
+    if !served.leads_somewhere() {
+        return Err(Refusal::new(StatusCode::NOT_FOUND, "nothing is served here"));
+    }
+    let target = served.config.target.clone();
     let present = shared
         .enter()
         .ok_or_else(|| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "no more sessions are begun here"))?;
     let ends = visitor.reached.map(|destination| Ends { source: viewer, destination });
-    let shown = target.to_string();
-    let onward = match served.config.connect_first {
-        false => Onward::Dial(target, ends),
-        true => Onward::Connected(served.dialer.dial(&target, ends).await.map_err(|error| unreached(&error))?),
-    };
+    let mut shown = target.as_ref().map_or_else(String::new, Target::to_string);
     let path = request.uri().path().to_owned();
+    let way = Way { target, ends, path: path.clone(), authority: authority.to_owned(), address: viewer.ip() };
+    let onward = match served.config.connect_first {
+        false => Onward::Dial(way),
+        true => {
+            let reached = served.reach(&way).await.map_err(|error| {
+                tracing::warn!(%viewer, path, %error, "no connection to the target");
+                unreached(&error)
+            })?;
+            shown = reached.backend.clone().unwrap_or(shown);
+            Onward::Connected(reached)
+        }
+    };
     let story = Story::begin(&shared.counts, viewer.to_string(), path, shown, visitor.secure);
     Ok((response, Agreed { served, coding, onward, story, present }))
 }
 
-/// Which target it was, and why it failed, is for the log alone.
-fn unreached(error: &DialError) -> Refusal {
-    tracing::warn!(%error, "no connection to the target");
-    match error {
-        DialError::Late { .. } => Refusal::new(StatusCode::GATEWAY_TIMEOUT, "the target does not answer in time"),
-        _ => Refusal::new(StatusCode::BAD_GATEWAY, "the target cannot be reached"),
-    }
+/// The host that a request names, with its port if it names one.
+fn authority<B>(request: &Request<B>) -> &str {
+    let host = || request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    request.uri().authority().map(http::uri::Authority::as_str).or_else(host).unwrap_or_default()
 }

@@ -21,6 +21,7 @@ mod front;
 mod handshake;
 mod listen;
 mod metrics;
+mod reach;
 mod refusal;
 mod routes;
 mod session;
@@ -32,12 +33,16 @@ mod target;
 mod tls;
 mod wrap;
 
+pub use backends::{Balance, Balancing};
 pub use coded::{FrameType, TextMessages};
-pub use config::{Authorities, BridgeConfig, Dialling, ServerTls, Service, TargetTls};
+pub use config::{Authorities, BridgeConfig, Dialling, Route, ServerTls, Service, TargetTls};
 pub use dial::{DialError, DiallingError};
 pub use listen::{Accepted, Listener};
+pub use routes::{Key, Matcher, Pattern};
+pub use spawn::{Place, Spawn, SpawnError};
 pub use target::{Target, TargetError};
 pub use tls::TlsError;
+pub use wrap::{Wrap, WrapError, WrapMode};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +54,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::proto::limits::bridge::{LAST_BYTES, LAST_GOODBYES};
 pub use crate::stream::server_tls::Pair;
 use shared::Shared;
+use spawn::Processes;
 
 /// Why there is no bridge with these settings.
 #[derive(Debug, thiserror::Error)]
@@ -66,12 +72,13 @@ pub enum BridgeError {
 pub struct Bridge {
     shared: Arc<Shared>,
     metrics: Option<TcpListener>,
+    processes: Option<Processes>,
 }
 
 impl Bridge {
     /// Reads the files that `config` names; nothing is dialled or listened at.
     pub fn new(config: BridgeConfig) -> Result<Self, BridgeError> {
-        Ok(Self { shared: Arc::new(Shared::new(config)?), metrics: None })
+        Ok(Self { shared: Arc::new(Shared::new(config)?), metrics: None, processes: None })
     }
 
     /// The same, with a page of metrics for scrapers at `listener`.
@@ -80,10 +87,22 @@ impl Bridge {
         Self { metrics: Some(listener), ..self }
     }
 
+    /// Starts the backends that the settings have the bridge run, and tells if one cannot be; otherwise they are started by
+    /// [`Bridge::run`], which tries again until they are. To be called within a tokio runtime.
+    pub async fn spawn(&mut self) -> Result<(), SpawnError> {
+        self.processes = Some(Processes::start(&self.shared.slots).await?);
+        Ok(())
+    }
+
     /// Serves viewers at `listeners` until `shutdown` is ready or, as far as the settings have it so, nobody is there any more. What
     /// goes on then is closed as they say. To be called within a tokio runtime.
-    pub async fn run(self, listeners: impl IntoIterator<Item = Listener>, shutdown: impl Future<Output = ()>) {
-        let Self { shared, metrics } = self;
+    pub async fn run(
+        self,
+        listeners: impl IntoIterator<Item = Listener>,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let Self { shared, metrics, processes } = self;
+        let processes = processes.unwrap_or_else(|| Processes::keep(&shared.slots));
         let _metrics = metrics
             .map(|listener| metrics::serve(listener, Arc::clone(&shared.counts)))
             .map(|serving| AbortOnDropHandle::new(tokio::spawn(serving)));
@@ -96,11 +115,13 @@ impl Bridge {
         };
         tracing::info!(sessions = *shared.sessions().borrow(), asked, "the bridge ends");
         end(&shared).await;
+        processes.end().await;
     }
 
     /// Serves the one connection that was accepted elsewhere, to its end or that of `shutdown`.
     pub async fn serve(self, connection: Accepted, shutdown: impl Future<Output = ()>) {
-        let shared = self.shared;
+        let Self { shared, processes, .. } = self;
+        let processes = processes.unwrap_or_else(|| Processes::keep(&shared.slots));
         let serving = Arc::clone(&shared);
         let task = shared.tasks.spawn(async move { listen::serve(&serving, connection).await });
         tokio::select! {
@@ -108,6 +129,7 @@ impl Bridge {
             _ = task => {}
         }
         end(&shared).await;
+        processes.end().await;
     }
 }
 

@@ -99,11 +99,6 @@ impl<T> Routes<T> {
         let mapped = fitting.clone().find(has_extension);
         mapped.or_else(|| fitting.find(|(matcher, _)| matcher.key.takes(&path))).map(|(_, found)| found)
     }
-
-    /// What they lead to.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().map(|(_, found)| found)
-    }
 }
 
 /// A path as it is compared: without escapes, empty segments, `.` and `..`, so that two ways to write one place take one route.

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::config::Service;
 use super::front::{Agreed, Onward};
+use super::reach::Reached;
 use super::shared::Shared;
 use super::socket::{End, Socket};
 use super::story::{By, Story};
@@ -31,29 +32,38 @@ where
     let Agreed { served, coding, onward, mut story, present: _present } = agreed;
     let mut socket = Socket::new(io, already, coding, served.config.max_frame);
     let dialled = match onward {
-        Onward::Connected(stream) => Ok(stream),
-        Onward::Dial(target, ends) => tokio::select! {
-            dialled = served.dialer.dial(&target, ends) => dialled.map_err(Some),
+        Onward::Connected(reached) => Ok(reached),
+        Onward::Dial(way) => tokio::select! {
+            // Boxed, so that a session holds no room for it.
+            reached = Box::pin(served.reach(&way)) => reached.map_err(Some),
             () = shared.ending.closing.cancelled() => Err(None),
         },
     };
-    let mut target = match dialled {
-        Ok(target) => target,
+    let Reached { stream: mut target, backend, held } = match dialled {
+        Ok(reached) => reached,
         Err(Some(error)) => {
             story.not_connected(&error);
-            return goodbye(&mut socket, &mut story, close::INTERNAL, "Failed to connect to downstream server")
-                .await;
+            return goodbye(
+                &mut socket,
+                &mut story,
+                close::INTERNAL,
+                "Failed to connect to downstream server",
+            )
+            .await;
         }
         Err(None) => {
             story.ended_by(By::Bridge);
             return goodbye(&mut socket, &mut story, close::GOING_AWAY, GOING).await;
         }
     };
+    if let Some(backend) = backend {
+        story.leads_to(backend);
+    }
     let mut splice = Splice::new(HalfClose::Kept);
     let verdict = Carrying::new(&served.config).carry(shared, &mut splice, &mut target, &mut socket).await;
     story.moved(splice.moved);
     // The target need not wait for the goodbyes.
-    drop(target);
+    drop((target, held));
     conclude(socket, story, splice.inward_ended(), verdict).await;
 }
 
@@ -140,7 +150,12 @@ struct Carrying<'a> {
     moved_at: Instant,
     next_ping: Option<Instant>,
     seen_at_ping: Moved,
+    heard_at_ping: u64,
     missed: u32,
+    /// What was heard of the viewer, and when last.
+    heard: (u64, Instant),
+    /// What the viewer had taken, and when something was last taken or nothing waited.
+    taken: (u64, Instant),
     /// One side has ended: until when the other may go on.
     last: Option<Instant>,
 }
@@ -148,7 +163,8 @@ struct Carrying<'a> {
 impl<'a> Carrying<'a> {
     fn new(config: &'a Service) -> Self {
         let now = Instant::now();
-        let look_every = config.idle.unwrap_or(REST_AFTER).min(REST_AFTER);
+        let limits = [config.idle, config.read_idle, config.write_idle];
+        let look_every = limits.into_iter().flatten().fold(REST_AFTER, Duration::min);
         Self {
             config,
             look: now + look_every,
@@ -157,7 +173,10 @@ impl<'a> Carrying<'a> {
             moved_at: now,
             next_ping: config.heartbeat.map(|every| now + every),
             seen_at_ping: Moved::default(),
+            heard_at_ping: 0,
             missed: 0,
+            heard: (0, now),
+            taken: (0, now),
             last: None,
         }
     }
@@ -254,7 +273,9 @@ impl<'a> Carrying<'a> {
                 socket.rest();
             }
             let still = now.duration_since(self.moved_at);
-            if self.config.idle.is_some_and(|idle| still >= idle) {
+            if self.config.idle.is_some_and(|idle| still >= idle)
+                || self.one_side_stands_still(splice, socket, now)
+            {
                 return Some(Verdict::Idle);
             }
         }
@@ -265,15 +286,33 @@ impl<'a> Carrying<'a> {
         None
     }
 
+    /// Whether the viewer says nothing, or takes nothing, for longer than it may.
+    fn one_side_stands_still<S>(&mut self, splice: &Splice, socket: &Socket<S>, now: Instant) -> bool
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin,
+    {
+        // Whom the target keeps waiting is not heard.
+        if socket.heard != self.heard.0 || splice.outward_waits() {
+            self.heard = (socket.heard, now);
+        }
+        if splice.moved.inward != self.taken.0 || !socket.is_stuck() {
+            self.taken = (splice.moved.inward, now);
+        }
+        let over =
+            |limit: Option<Duration>, since| limit.is_some_and(|limit| now.duration_since(since) >= limit);
+        over(self.config.read_idle, self.heard.1) || over(self.config.write_idle, self.taken.1)
+    }
+
     async fn ping<S>(&mut self, splice: &Splice, socket: &mut Socket<S>) -> Option<Verdict>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin,
     {
         // Whoever is kept waiting by the target is not heard, and who still takes what was sent before has not got the ping.
-        let excused = splice.outward_waits()
-            || (socket.is_stuck() && splice.moved.inward != self.seen_at_ping.inward);
+        let excused =
+            splice.outward_waits() || (socket.is_stuck() && splice.moved.inward != self.seen_at_ping.inward);
         self.seen_at_ping = splice.moved;
-        if std::mem::take(&mut socket.heard) || excused {
+        let heard = std::mem::replace(&mut self.heard_at_ping, socket.heard) != socket.heard;
+        if heard || excused {
             self.missed = 0;
         } else {
             self.missed += 1;

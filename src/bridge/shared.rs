@@ -10,9 +10,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::BridgeError;
-use super::config::{BridgeConfig, Service};
+use super::backends::Backends;
+use super::config::{BridgeConfig, Route, Service};
 use super::dial::Dialer;
 use super::metrics::Counts;
+use super::routes::Routes;
+use super::spawn::{Slot, Spawn};
 use super::tls::Tls;
 use crate::proto::limits::{bridge, viewer};
 use crate::stream::descriptors;
@@ -21,13 +24,29 @@ use crate::stream::descriptors;
 pub(super) struct Served {
     pub(super) config: Service,
     pub(super) dialer: Dialer,
+    /// Those of a route.
+    pub(super) backends: Option<Backends>,
 }
 
 impl Served {
     pub(super) fn new(config: Service) -> Result<Self, BridgeError> {
         let dialer = Dialer::new(&config.dialling)?;
-        Ok(Self { config, dialer })
+        Ok(Self { config, dialer, backends: None })
     }
+}
+
+/// All routes, and the processes to be of their backends.
+fn routes(routes: &[Route]) -> Result<(Routes<Arc<Served>>, Vec<Arc<Slot>>), BridgeError> {
+    let mut list = Vec::with_capacity(routes.len());
+    let mut all_slots = Vec::new();
+    for route in routes {
+        let slots: Vec<_> = route.spawned.iter().cloned().flat_map(Spawn::slots).collect();
+        all_slots.extend(slots.iter().cloned());
+        let backends = Backends::new(route.backends.clone(), slots, route.balancing.clone());
+        let served = Served { backends: Some(backends), ..Served::new(route.service.clone())? };
+        list.push((route.matcher.clone(), Arc::new(served)));
+    }
+    Ok((Routes::new(list), all_slots))
 }
 
 /// How a bridge ends.
@@ -42,7 +61,10 @@ pub(super) struct Ending {
 /// See above.
 pub(super) struct Shared {
     pub(super) config: BridgeConfig,
-    pub(super) served: Arc<Served>,
+    served: Arc<Served>,
+    routes: Routes<Arc<Served>>,
+    /// Processes to be.
+    pub(super) slots: Vec<Arc<Slot>>,
     pub(super) tls: Option<Tls>,
     pub(super) counts: Arc<Counts>,
     pub(super) ending: Ending,
@@ -60,6 +82,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(config: BridgeConfig) -> Result<Self, BridgeError> {
         let served = Arc::new(Served::new(config.service.clone())?);
+        let (routes, slots) = routes(&config.routes)?;
         let tls = config.tls.as_ref().map(Tls::new).transpose()?;
         // What a session takes; the rest is for listeners, logs and the runtime.
         let most = descriptors::limit().unwrap_or(usize::MAX) / bridge::DESCRIPTORS;
@@ -82,6 +105,8 @@ impl Shared {
             .keep_alive_timeout(bridge::H2_PONG_WAIT);
         Ok(Self {
             served,
+            routes,
+            slots,
             tls,
             counts: Arc::new(Counts::new()),
             ending: Ending::default(),
@@ -93,6 +118,11 @@ impl Shared {
             http2,
             config,
         })
+    }
+
+    /// What serves a request for `path` at `host`.
+    pub(super) fn served(&self, path: &str, host: &str) -> Arc<Served> {
+        Arc::clone(self.routes.find(path, host).unwrap_or(&self.served))
     }
 
     /// A session may begin, and counts until the guard is dropped; `None`: there was one, and only one is wanted, or the end

@@ -57,8 +57,8 @@ pub(super) struct Socket<S> {
     /// How the viewer's side ended, once it has.
     pub(super) end: Option<End>,
     close_sent: bool,
-    /// Something came from the viewer since this was last set to false.
-    pub(super) heard: bool,
+    /// How often something came from the viewer.
+    pub(super) heard: u64,
     pub(super) tap: Option<Box<dyn Tap>>,
 }
 
@@ -78,7 +78,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket<S> {
             pong_due: None,
             end: None,
             close_sent: false,
-            heard: false,
+            heard: 0,
             tap: None,
         }
     }
@@ -222,7 +222,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for Socket<S> {
                     }
                     match ready!(read) {
                         Ok(0) => self.end = Some(End::Left),
-                        Ok(_) => self.heard = true,
+                        Ok(_) => self.heard = self.heard.wrapping_add(1),
                         Err(error) => return Poll::Ready(Err(self.failed(error))),
                     }
                 }

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-pub(super) use process::{end, signal};
+pub(super) use process::end;
 
 use super::target::Target;
 use crate::proto::limits::spawn::RESTART;
@@ -172,6 +172,15 @@ impl Processes {
             processes.keepers.spawn(keep(Arc::clone(slot), first, processes.ending.clone()));
         }
         Ok(processes)
+    }
+
+    /// Has all of them started as soon as they can be.
+    pub fn keep(slots: &[Arc<Slot>]) -> Self {
+        let mut processes = Self { keepers: JoinSet::new(), ending: CancellationToken::new() };
+        for slot in slots {
+            processes.keepers.spawn(keep(Arc::clone(slot), None, processes.ending.clone()));
+        }
+        processes
     }
 
     /// Ends all of them, with what they have started.

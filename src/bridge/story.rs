@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::dial::DialError;
 use super::metrics::Counts;
+use super::reach::Unreached;
 use crate::stream::splice::Moved;
 
 /// Who has ended a session.
@@ -29,15 +29,8 @@ pub(super) enum By {
 
 impl By {
     /// As logs and metrics name it.
-    pub(super) const ALL: [Self; 7] = [
-        Self::Viewer,
-        Self::Target,
-        Self::Bridge,
-        Self::Idle,
-        Self::Heartbeat,
-        Self::Dial,
-        Self::Cut,
-    ];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Viewer, Self::Target, Self::Bridge, Self::Idle, Self::Heartbeat, Self::Dial, Self::Cut];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -68,7 +61,13 @@ pub(super) struct Story {
 
 impl Story {
     /// A session of `viewer` begins.
-    pub(super) fn begin(counts: &Arc<Counts>, viewer: String, path: String, target: String, secure: bool) -> Self {
+    pub(super) fn begin(
+        counts: &Arc<Counts>,
+        viewer: String,
+        path: String,
+        target: String,
+        secure: bool,
+    ) -> Self {
         counts.begin();
         tracing::debug!(viewer, path, target, secure, "session begins");
         let (by, code, reason) = (By::Cut, None, String::new());
@@ -76,7 +75,12 @@ impl Story {
         Self { counts, began, viewer, path, target, secure, by, code, reason, moved: Moved::default() }
     }
 
-    pub(super) fn not_connected(&mut self, error: &DialError) {
+    /// Which of several backends it is.
+    pub(super) fn leads_to(&mut self, backend: String) {
+        self.target = backend;
+    }
+
+    pub(super) fn not_connected(&mut self, error: &Unreached) {
         tracing::warn!(viewer = self.viewer, path = self.path, %error, "no connection to the target");
         self.by = By::Dial;
     }

@@ -32,14 +32,14 @@ pub struct Visit<'a> {
 
 /// How a route deals with its backends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct Balancing {
     /// Which of them gets a visitor.
     pub balance: Balance,
     /// A backend that took no connection is left alone for so long. Zero: it is tried for each visitor.
     pub disable_time: Duration,
 }
 
-impl Default for Settings {
+impl Default for Balancing {
     /// As lighttpd has them.
     fn default() -> Self {
         Self { balance: Balance::default(), disable_time: Duration::from_secs(1) }
@@ -65,7 +65,7 @@ pub enum ConnectError<E: std::error::Error + 'static> {
 #[derive(Debug)]
 pub struct Backends {
     list: Vec<Backend>,
-    settings: Settings,
+    balancing: Balancing,
     turn: AtomicUsize,
 }
 
@@ -93,7 +93,7 @@ pub struct Connected<'a, S> {
 
 impl Backends {
     /// Backends that are there anyway, and those that the bridge runs.
-    pub fn new(targets: Vec<Target>, slots: Vec<Arc<Slot>>, settings: Settings) -> Self {
+    pub fn new(targets: Vec<Target>, slots: Vec<Arc<Slot>>, balancing: Balancing) -> Self {
         let spawned = slots.into_iter().map(|slot| (slot.target().clone(), Some(slot)));
         let all = targets.into_iter().map(|target| (target, None)).chain(spawned).enumerate();
         let backend = |(place, (target, slot))| Backend {
@@ -103,7 +103,7 @@ impl Backends {
             health: Health::default(),
             open: Count::default(),
         };
-        Self { list: all.map(backend).collect(), settings, turn: AtomicUsize::new(0) }
+        Self { list: all.map(backend).collect(), balancing, turn: AtomicUsize::new(0) }
     }
 
     /// Connects a visitor by `dial`, which has a deadline of its own, to the backend that is the visitor's or, where that fails, to
@@ -127,7 +127,7 @@ impl Backends {
                     return Ok(Connected { stream, target: &backend.target, held });
                 }
                 Err(error) => {
-                    backend.failed(&error, self.settings.disable_time);
+                    backend.failed(&error, self.balancing.disable_time);
                     last = Some(ConnectError::Failed(error));
                 }
             }
@@ -141,7 +141,7 @@ impl Backends {
         let now = Instant::now();
         let mut candidates: Vec<_> = self.list.iter().filter(|backend| backend.is_up(now)).collect();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        self.settings.balance.sort(&mut candidates, visit, turn, self.list.len());
+        self.balancing.balance.sort(&mut candidates, visit, turn, self.list.len());
         candidates
     }
 

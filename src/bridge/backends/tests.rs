@@ -13,7 +13,7 @@ fn target(name: &str) -> Target {
 
 fn backends(names: &[&str], balance: Balance) -> Backends {
     let targets = names.iter().map(|name| target(name)).collect();
-    Backends::new(targets, Vec::new(), Settings { balance, ..Settings::default() })
+    Backends::new(targets, Vec::new(), Balancing { balance, ..Balancing::default() })
 }
 
 fn visit<'a>(path: &'a str, address: &str) -> Visit<'a> {
@@ -115,8 +115,8 @@ async fn who_finds_all_down_is_told_when_they_are_tried_again_and_nobody_is_dial
 
 #[tokio::test(start_paused = true)]
 async fn without_a_disable_time_every_visitor_tries() {
-    let settings = Settings { disable_time: Duration::ZERO, ..Settings::default() };
-    let backends = Backends::new(vec![target("a")], Vec::new(), settings);
+    let balancing = Balancing { disable_time: Duration::ZERO, ..Balancing::default() };
+    let backends = Backends::new(vec![target("a")], Vec::new(), balancing);
     for _ in 0..3 {
         let (result, dialled) = connect(&backends, visit("/", "192.0.2.1"), &["a"]).await;
         assert!(matches!(result, Err(ConnectError::Failed(_))) && dialled.len() == 1);
