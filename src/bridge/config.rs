@@ -87,6 +87,9 @@ pub struct Service {
     pub read_idle: Option<Duration>,
     /// One in which the viewer takes nothing of what waits for it for so long: lighttpd's `server.max-write-idle`.
     pub write_idle: Option<Duration>,
+    /// What the log gets of the sessions, as lighttpd's `wstunnel.debug`: below 3 no record of each, from 4 on one also of its
+    /// beginning. `None`: as the log's own filter has it.
+    pub debug: Option<u8>,
 }
 
 impl Default for Service {
@@ -104,6 +107,7 @@ impl Default for Service {
             idle: None,
             read_idle: None,
             write_idle: None,
+            debug: None,
         }
     }
 }

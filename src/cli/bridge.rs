@@ -1,5 +1,6 @@
 //! `adit bridge`: a WebSocket server in front of a TCP service, with the options of websockify.
 
+mod file;
 mod lighttpd;
 
 use std::process::ExitCode;

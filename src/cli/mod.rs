@@ -6,6 +6,7 @@ mod r#gen;
 mod http;
 pub mod key;
 pub mod log;
+mod nearest;
 pub mod options;
 mod policy;
 pub mod relay;

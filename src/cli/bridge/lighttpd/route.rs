@@ -86,6 +86,7 @@ fn settings(file: &File, block: usize, set: &mut impl FnMut(&str, Toml), note: &
     let get = |key: &str| file.get(block, key).map(|(_, value)| value);
     let binary = get("wstunnel.frame-type").is_some_and(|value| value.shown().eq_ignore_ascii_case("binary"));
     set("frame-type", if binary { "binary" } else { "text" }.into());
+    set("text", "pass".into());
     match get("wstunnel.balance").map(Value::shown).as_deref() {
         None | Some("fair" | "least-connection") => {}
         Some(known @ ("round-robin" | "hash" | "sticky")) => set("balance", known.into()),

@@ -29,7 +29,7 @@ fn the_example_of_the_documentation_is_brought_over_without_a_word() {
     assert_eq!(
         body,
         "listen = \"80\"\nweb = \"/usr/share/novnc\"\nfile-only = true\n\n[[route]]\npath = \"/websockify\"\n\
-         target = \"127.0.0.1:5900\"\nframe-type = \"binary\"\n"
+         target = \"127.0.0.1:5900\"\nframe-type = \"binary\"\ntext = \"pass\"\n"
     );
 }
 
@@ -70,6 +70,7 @@ host = ['^vnc\.example\.org(:[0-9]+)?$']
 allow = ["192.0.2.0/24"]
 target = "vnc:1"
 frame-type = "text"
+text = "pass"
 balance = "round-robin"
 origins = ["https://example.org", "*.example.org"]
 ping-interval = "20s"
@@ -78,6 +79,7 @@ debug = 4
 path = "/rr"
 targets = ["10.0.0.1:5900", "unix_socket:/run/two.sock"]
 frame-type = "text"
+text = "pass"
 balance = "round-robin"
 connect-timeout = "3s"
 disable-time = "5s"
@@ -85,6 +87,7 @@ disable-time = "5s"
 path = ".tun"
 extensions = [".alias"]
 frame-type = "text"
+text = "pass"
 balance = "round-robin"
 [[route.spawn]]
 command = ["/usr/bin/x", "-v"]
