@@ -150,7 +150,10 @@ mod tests {
             assert_eq!(limiter.look(one), Ok(()));
         }
         assert_eq!((limiter.take(one), limiter.take(one)), (Ok(()), Ok(())));
-        assert_eq!((limiter.look(one), limiter.take(one)), (Err(Duration::from_secs(6)), Err(Duration::from_secs(6))));
+        assert_eq!(
+            (limiter.look(one), limiter.take(one)),
+            (Err(Duration::from_secs(6)), Err(Duration::from_secs(6)))
+        );
         assert_eq!(limiter.look(None), Ok(()));
     }
 

@@ -64,8 +64,8 @@ const BELONGS_IN: &[(&str, &[&str])] = &[
     (
         "tokio",
         &[
-            "rate.rs", "stream/", "link/", "store/", "auth/", "tunnel/", "relay/", "client/", "bridge/", "conform/",
-            "cli/", "main.rs",
+            "rate.rs", "stream/", "link/", "store/", "auth/", "tunnel/", "relay/", "client/", "bridge/",
+            "conform/", "cli/", "main.rs",
         ],
     ),
 ];

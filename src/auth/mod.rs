@@ -27,7 +27,7 @@ pub use {
 };
 
 pub(crate) use base64::unbase64;
+#[cfg(feature = "bridge")]
+pub(crate) use bytes::same;
 #[cfg(feature = "relay")]
-pub(crate) use bytes::{hex, random, unhex};
-#[cfg(any(feature = "relay", feature = "bridge"))]
-pub(crate) use bytes::{same, sha256};
+pub(crate) use bytes::{hex, random, sha256, unhex};

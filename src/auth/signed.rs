@@ -31,7 +31,9 @@ pub enum KeyError {
     #[error("it is no PEM of a public key or a certificate")]
     Pem,
     /// Keys of that kind are not taken.
-    #[error("its kind of key is not taken: use RSA of at least 2048 bits, or an elliptic curve P-256, P-384 or Ed25519")]
+    #[error(
+        "its kind of key is not taken: use RSA of at least 2048 bits, or an elliptic curve P-256, P-384 or Ed25519"
+    )]
     Kind,
 }
 
@@ -43,7 +45,9 @@ pub enum SignedError {
     #[error("the token is longer than 8 KiB")]
     TooLong,
     /// It has five parts (RFC 7516).
-    #[error("the token is encrypted (JWE): only signed ones (JWS) are read here, so sign it without encrypting it, and keep it secret by TLS")]
+    #[error(
+        "the token is encrypted (JWE): only signed ones (JWS) are read here, so sign it without encrypting it, and keep it secret by TLS"
+    )]
     Encrypted,
     /// Not three parts of base64url of which the first two are JSON objects.
     #[error("the token is no JSON Web Token")]
@@ -116,7 +120,8 @@ impl Key {
             return Self::of(&info);
         }
         let certificate = CertificateDer::from_pem_slice(pem).map_err(|_| KeyError::Pem)?;
-        let (_, certificate) = x509_parser::parse_x509_certificate(&certificate).map_err(|_| KeyError::Pem)?;
+        let (_, certificate) =
+            x509_parser::parse_x509_certificate(&certificate).map_err(|_| KeyError::Pem)?;
         Self::of(certificate.public_key())
     }
 
@@ -239,7 +244,10 @@ mod tests {
         let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
         let key = Key::read(pair.public_key_pem().as_bytes()).unwrap();
         assert_eq!(key.claims("e30.e30.", NOW), Err(SignedError::Algorithm));
-        assert_eq!(Key::read(b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----").err(), Some(KeyError::Pem));
+        assert_eq!(
+            Key::read(b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----").err(),
+            Some(KeyError::Pem)
+        );
     }
 
     #[test]
@@ -247,7 +255,7 @@ mod tests {
         let key = Key::read(b"secret").unwrap();
         for (claims, said) in [
             (json!({"exp": NOW - 3600}), Some(SignedError::Expired)),
-            (json!({"exp": NOW + 3600.5}), None),
+            (json!({"exp": NOW as f64 + 3600.5}), None),
             (json!({"nbf": NOW + 3600}), Some(SignedError::NotYetValid)),
             (json!({"nbf": NOW - 3600}), None),
             (json!({"exp": "soon"}), Some(SignedError::Time)),

@@ -1,5 +1,9 @@
 //! The bridge: a server of WebSockets in front of services that speak TCP, as websockify and mod_wstunnel are.
 
+pub mod admit;
+pub mod record;
 mod target;
+pub mod tokens;
+pub mod traffic;
 
 pub use target::{Target, TargetError};
