@@ -5,5 +5,6 @@ pub mod record;
 mod target;
 pub mod tokens;
 pub mod traffic;
+pub mod web;
 
 pub use target::{Target, TargetError};

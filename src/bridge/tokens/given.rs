@@ -5,13 +5,11 @@ use http::request::Parts;
 
 /// The first `token` of the query that is not empty. A line's end behind it is cut off, as people paste one.
 pub(super) fn by_query(request: &Parts) -> Option<String> {
-    let query = request.uri.query()?.as_bytes();
-    let mut tokens = form_urlencoded::parse(query).filter(|(name, _)| name == "token");
-    let token = tokens.find_map(|(_, value)| {
+    let query = form_urlencoded::parse(request.uri.query()?.as_bytes());
+    query.filter(|(name, _)| name == "token").find_map(|(_, value)| {
         let value = value.trim_end_matches(['\r', '\n']);
         (!value.is_empty()).then(|| value.to_owned())
-    });
-    token
+    })
 }
 
 /// The host without its port, as the visitor wrote it.
