@@ -713,3 +713,43 @@ pub mod client {
     /// No number of a relay makes us wait for longer than this: sums of times must not overflow.
     pub const LONGEST: Duration = Duration::from_secs(24 * 3600);
 }
+
+/// The bridge from WebSockets to TCP.
+#[doc(hidden)]
+pub mod bridge {
+    use std::time::Duration;
+
+    /// Buffers of one direction of a session grow to this.
+    pub const BUFFER: usize = 256 * 1024;
+    /// Payload bytes of one message to a viewer.
+    pub const MESSAGE: usize = 256 * 1024;
+    /// Bytes that wait to be sent beyond which only the newest ping is answered.
+    pub const PONGS: usize = 4 * 1024;
+    /// From the accept to the end of the request's head, of TLS and of a PROXY header; and between two requests.
+    pub const HANDSHAKE: Duration = Duration::from_secs(10);
+    /// To be connected to a target.
+    pub const CONNECT: Duration = Duration::from_secs(10);
+    /// Bytes of a data frame when nothing else is said. Frames are never held whole, so this is no matter of memory: no honest
+    /// viewer sends more.
+    pub const FRAME: u64 = 1 << 40;
+    /// After the end of the target's direction, the viewer's still flows so long.
+    pub const HALF_CLOSE: Duration = Duration::from_secs(2);
+    /// For the viewer to answer our close frame, after which what it was sent may be lost in a reset.
+    pub const GOODBYE: Duration = Duration::from_secs(2);
+    /// For the last bytes to be taken by a viewer or a target that goes.
+    pub const LAST_BYTES: Duration = Duration::from_secs(30);
+    /// A session in which nothing moves for so long gives its buffers back.
+    pub const REST_AFTER: Duration = Duration::from_secs(5);
+    /// Pings of a heartbeat that may go unanswered: the next one ends the session.
+    pub const PONGS_MISSED: u32 = 2;
+    /// Bytes of a request's head.
+    pub const HEAD: usize = 64 * 1024;
+    /// Descriptors that one session takes: the viewer's and the target's.
+    pub const DESCRIPTORS: usize = 2;
+    /// Between two pings of a connection of HTTP/2.
+    pub const H2_PING_EVERY: Duration = Duration::from_secs(30);
+    /// For their answer.
+    pub const H2_PONG_WAIT: Duration = Duration::from_secs(10);
+    /// After the end of all sessions was asked for: for them to say goodbye.
+    pub const LAST_GOODBYES: Duration = Duration::from_secs(5);
+}

@@ -7,6 +7,9 @@ pub mod close;
 pub mod control;
 #[doc(hidden)]
 pub mod duration;
+#[cfg(any(feature = "relay", feature = "bridge"))]
+#[doc(hidden)]
+pub mod forwarded;
 #[doc(hidden)]
 pub mod frame;
 #[doc(hidden)]

@@ -49,7 +49,6 @@ pub mod spans;
 mod taskcluster;
 mod tcp;
 pub mod tls;
-mod unix;
 mod upgrade;
 mod viewer;
 
@@ -82,6 +81,7 @@ use crate::proto::limits::descriptors;
 use crate::store::{Store, StoreError};
 use crate::stream::courier::Courier;
 use crate::stream::tcp as sockets;
+use crate::stream::unix;
 use crate::tunnel::Registry;
 use acme::{Acme, AcmeError};
 use admin::Door;

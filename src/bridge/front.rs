@@ -1,0 +1,215 @@
+//! Each request: whether it asks for a WebSocket, whether it gets one, and what it is told otherwise.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+
+use super::begun::Begun;
+use super::coded::Coding;
+use super::handshake::{self, Asked};
+use super::refusal::{Body, Refusal};
+use super::session;
+use super::shared::{Present, Served, Shared};
+use super::story::Story;
+use super::{DialError, Target};
+use crate::proto::forwarded;
+use crate::proto::limits::bridge::LAST_GOODBYES;
+use crate::proto::proxy_header::Ends;
+use crate::stream::any::AnyStream;
+use crate::stream::handshake::left_over;
+use crate::sync::lock;
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+pub(super) struct Visitor {
+    /// The peer, or whom a trusted proxy announced; at a Unix socket, this machine.
+    pub(super) address: SocketAddr,
+    /// What it has connected to.
+    pub(super) reached: Option<SocketAddr>,
+    /// It speaks TLS.
+    pub(super) secure: bool,
+    /// The common name in the certificate that it has shown.
+    pub(super) client_cn: Option<String>,
+}
+
+impl Visitor {
+    /// The viewer itself, where a trusted proxy says in a header for whom a request is.
+    fn viewer<B>(&self, request: &Request<B>, shared: &Shared) -> SocketAddr {
+        let peer = self.address.ip().to_canonical();
+        let viewer = forwarded::viewer(peer, request.headers(), &shared.config.trusted_proxies);
+        // Its port is known to the proxy alone.
+        SocketAddr::new(viewer, if viewer == peer { self.address.port() } else { 0 })
+    }
+}
+
+/// A session that was promised to the viewer.
+pub(super) struct Agreed {
+    pub(super) served: Arc<Served>,
+    pub(super) coding: Coding,
+    pub(super) onward: Onward,
+    pub(super) story: Story,
+    pub(super) present: Present,
+}
+
+/// The way to the target.
+pub(super) enum Onward {
+    /// It is to be dialled, and told of the viewer.
+    Dial(Target, Option<Ends>),
+    /// It was dialled.
+    Connected(AnyStream),
+}
+
+/// HTTP/1 on a connection of which `first` was read, and the session that comes of it, to its end.
+pub(super) async fn converse(shared: &Arc<Shared>, stream: AnyStream, visitor: Visitor, first: Bytes) {
+    // Boxed, so that a session holds no room for it.
+    if let Some((stream, already, agreed)) = Box::pin(requests(shared, stream, visitor, first)).await {
+        session::run(shared, stream, already, agreed).await;
+    }
+}
+
+/// Answers requests until one becomes a session: the stream, and what was read behind the request.
+async fn requests(
+    shared: &Arc<Shared>,
+    stream: AnyStream,
+    visitor: Visitor,
+    first: Bytes,
+) -> Option<(AnyStream, BytesMut, Agreed)> {
+    let slot = Mutex::new(None);
+    let (slot_of, visitor_of) = (&slot, &visitor);
+    let service = service_fn(|request| {
+        Box::pin(async move {
+            let (response, agreed) = answer(shared, visitor_of, &request).await;
+            *lock(slot_of) = agreed;
+            Ok::<_, Infallible>(response)
+        })
+    });
+    let io = TokioIo::new(Begun::new(first, stream));
+    let mut connection = shared.http1.serve_connection(io, service);
+    let served = tokio::select! {
+        served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
+        () = shared.ending.closing.cancelled() => {
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
+            let last = timeout(LAST_GOODBYES, poll_fn(|cx| connection.poll_without_shutdown(cx)));
+            last.await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = &served {
+        tracing::debug!(viewer = %visitor.address, %error, "a connection that came to nothing");
+    }
+    let parts = connection.into_parts();
+    let mut stream = parts.io.into_inner().stream;
+    let agreed = lock(&slot).take();
+    match agreed {
+        Some(agreed) if served.is_ok() => Some((stream, left_over(&parts.read_buf), agreed)),
+        _ => {
+            let _ = timeout(LAST_GOODBYES, stream.shutdown()).await;
+            None
+        }
+    }
+}
+
+/// HTTP/2 on a connection of which `first` was read, to its end. Sessions are streams of it, and tasks of their own.
+pub(super) async fn converse_http2(shared: &Arc<Shared>, stream: AnyStream, visitor: Visitor, first: Bytes) {
+    let service = service_fn(|mut request: Request<Incoming>| {
+        let (shared, visitor) = (Arc::clone(shared), visitor.clone());
+        async move {
+            let (response, agreed) = answer(&shared, &visitor, &request).await;
+            if let Some(agreed) = agreed {
+                let upgrade = hyper::upgrade::on(&mut request);
+                let tasks = shared.tasks.clone();
+                tasks.spawn(async move {
+                    if let Ok(upgraded) = upgrade.await {
+                        session::run(&shared, TokioIo::new(upgraded), BytesMut::new(), agreed).await;
+                    }
+                });
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let io = TokioIo::new(Begun::new(first, stream));
+    let mut connection = std::pin::pin!(shared.http2.serve_connection(io, service));
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = shared.ending.closing.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            timeout(2 * LAST_GOODBYES, connection.as_mut()).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(viewer = %visitor.address, %error, "a connection of HTTP/2 that broke off");
+    }
+}
+
+/// The answer to a request, and the session that it begins if it does.
+async fn answer(
+    shared: &Arc<Shared>,
+    visitor: &Visitor,
+    request: &Request<Incoming>,
+) -> (Response<Body>, Option<Agreed>) {
+    let viewer = visitor.viewer(request, shared);
+    let Some(asked) = handshake::asked(request) else { return (plain(request).answer(), None) };
+    match agree(shared, visitor, viewer, request, asked).await {
+        Ok((response, agreed)) => (response, Some(agreed)),
+        Err(refusal) => {
+            let (path, status) = (request.uri().path(), refusal.status.as_u16());
+            tracing::warn!(%viewer, path, status, reason = %refusal.text, "no WebSocket");
+            shared.counts.refuse();
+            (refusal.answer(), None)
+        }
+    }
+}
+
+/// What a request gets that asks for no WebSocket.
+fn plain(request: &Request<Incoming>) -> Refusal {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Refusal::new(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint")
+            .with(header::UPGRADE, HeaderValue::from_static("websocket"))
+            .with(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this is a WebSocket endpoint: send GET")
+        .with(header::ALLOW, HeaderValue::from_static("GET"))
+}
+
+/// The checks in their order: the handshake, the target, the place, and, if it is to be, the connection.
+async fn agree(
+    shared: &Arc<Shared>,
+    visitor: &Visitor,
+    viewer: SocketAddr,
+    request: &Request<Incoming>,
+    asked: Asked,
+) -> Result<(Response<Body>, Agreed), Refusal> {
+    let served = Arc::clone(&shared.served);
+    let (response, coding) = handshake::accept(request, asked, &served.config)?;
+    let nowhere = || Refusal::new(StatusCode::NOT_FOUND, "nothing is served here");
+    let target = served.config.target.clone().ok_or_else(nowhere)?;
+    let present = shared
+        .enter()
+        .ok_or_else(|| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "no more sessions are begun here"))?;
+    let ends = visitor.reached.map(|destination| Ends { source: viewer, destination });
+    let shown = target.to_string();
+    let onward = match served.config.connect_first {
+        false => Onward::Dial(target, ends),
+        true => Onward::Connected(served.dialer.dial(&target, ends).await.map_err(|error| unreached(&error))?),
+    };
+    let path = request.uri().path().to_owned();
+    let story = Story::begin(&shared.counts, viewer.to_string(), path, shown, visitor.secure);
+    Ok((response, Agreed { served, coding, onward, story, present }))
+}
+
+/// Which target it was, and why it failed, is for the log alone.
+fn unreached(error: &DialError) -> Refusal {
+    tracing::warn!(%error, "no connection to the target");
+    match error {
+        DialError::Late { .. } => Refusal::new(StatusCode::GATEWAY_TIMEOUT, "the target does not answer in time"),
+        _ => Refusal::new(StatusCode::BAD_GATEWAY, "the target cannot be reached"),
+    }
+}
