@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
@@ -13,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
+use super::admit;
 use super::begun::Begun;
 use super::coded::Coding;
 use super::handshake::{self, Asked};
@@ -20,6 +22,7 @@ use super::refusal::{Body, Refusal};
 use super::session;
 use super::shared::{Present, Served, Shared};
 use super::story::Story;
+use super::tokens::{TokenError, Tokens, shown};
 use super::{DialError, Target};
 use crate::proto::forwarded;
 use crate::proto::limits::bridge::LAST_GOODBYES;
@@ -49,6 +52,12 @@ impl Visitor {
         // Its port is known to the proxy alone.
         SocketAddr::new(viewer, if viewer == peer { self.address.port() } else { 0 })
     }
+
+    /// What it shows of itself with a request.
+    fn asks<'a, B>(&'a self, viewer: SocketAddr, request: &'a Request<B>) -> admit::Visitor<'a> {
+        let client_cn = self.client_cn.as_deref();
+        admit::Visitor { headers: request.headers(), address: viewer.ip(), client_cn }
+    }
 }
 
 /// A session that was promised to the viewer.
@@ -58,7 +67,12 @@ pub(super) struct Agreed {
     pub(super) onward: Onward,
     pub(super) story: Story,
     pub(super) present: Present,
+    /// Ready when the session's token is revoked.
+    pub(super) revoked: Option<Revoked>,
 }
+
+/// See [`Tokens::revoked`].
+pub(super) type Revoked = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The way to the target.
 pub(super) enum Onward {
@@ -156,16 +170,43 @@ async fn answer(
     request: &Request<Incoming>,
 ) -> (Response<Body>, Option<Agreed>) {
     let viewer = visitor.viewer(request, shared);
-    let Some(asked) = handshake::asked(request) else { return (plain(request).answer(), None) };
-    match agree(shared, visitor, viewer, request, asked).await {
-        Ok((response, agreed)) => (response, Some(agreed)),
-        Err(refusal) => {
-            let (path, status) = (request.uri().path(), refusal.status.as_u16());
-            tracing::warn!(%viewer, path, status, reason = %refusal.text, "no WebSocket");
-            shared.counts.refuse();
-            (refusal.answer(), None)
-        }
-    }
+    let (mut response, agreed) = match handshake::asked(request) {
+        None => (file(shared, visitor, viewer, request).await, None),
+        Some(asked) => match agree(shared, visitor, viewer, request, asked).await {
+            Ok((response, agreed)) => (response, Some(agreed)),
+            Err(refusal) => {
+                let (path, status) = (request.uri().path(), refusal.status.as_u16());
+                tracing::warn!(%viewer, path, status, reason = %refusal.text, "no WebSocket");
+                shared.counts.refuse();
+                (refusal.answer(), None)
+            }
+        },
+    };
+    let headers = &shared.config.headers;
+    response.headers_mut().extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+    (response, agreed)
+}
+
+/// The answer to a request that asks for no WebSocket.
+async fn file(
+    shared: &Arc<Shared>,
+    visitor: &Visitor,
+    viewer: SocketAddr,
+    request: &Request<Incoming>,
+) -> Response<Body> {
+    let Some(web) = &shared.config.web else { return plain(request).answer() };
+    let asks = visitor.asks(viewer, request);
+    let admitted = shared.served.config.admit.as_ref().map_or(Ok(()), |admit| match shared.config.web_auth {
+        true => admit.check_file(&asks),
+        false => admit.check_address(asks.address),
+    });
+    let response = match admitted {
+        Ok(()) => web.answer(request).await,
+        Err(refusal) => refusal.answer(),
+    };
+    let (method, path, status) = (request.method(), request.uri().path(), response.status().as_u16());
+    tracing::debug!(%viewer, %method, path, status, "request");
+    response
 }
 
 /// What a request gets that asks for no WebSocket.
@@ -179,7 +220,7 @@ fn plain(request: &Request<Incoming>) -> Refusal {
         .with(header::ALLOW, HeaderValue::from_static("GET"))
 }
 
-/// The checks in their order: the handshake, the target, the place, and, if it is to be, the connection.
+/// The checks in their order: who it is, the handshake, the target, the place, and, if it is to be, the connection.
 async fn agree(
     shared: &Arc<Shared>,
     visitor: &Visitor,
@@ -188,9 +229,17 @@ async fn agree(
     asked: Asked,
 ) -> Result<(Response<Body>, Agreed), Refusal> {
     let served = Arc::clone(&shared.served);
+    if let Some(admit) = &served.config.admit {
+        admit.check(&visitor.asks(viewer, request))?;
+    }
     let (response, coding) = handshake::accept(request, asked, &served.config)?;
-    let nowhere = || Refusal::new(StatusCode::NOT_FOUND, "nothing is served here");
-    let target = served.config.target.clone().ok_or_else(nowhere)?;
+    let (target, revoked) = match &served.config.tokens {
+        Some(tokens) => by_token(tokens, request).await?,
+        None => {
+            let nowhere = || Refusal::new(StatusCode::NOT_FOUND, "nothing is served here");
+            (served.config.target.clone().ok_or_else(nowhere)?, None)
+        }
+    };
     let present = shared
         .enter()
         .ok_or_else(|| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "no more sessions are begun here"))?;
@@ -198,18 +247,48 @@ async fn agree(
     let shown = target.to_string();
     let onward = match served.config.connect_first {
         false => Onward::Dial(target, ends),
-        true => Onward::Connected(served.dialer.dial(&target, ends).await.map_err(|error| unreached(&error))?),
+        true => {
+            Onward::Connected(served.dialer.dial(&target, ends).await.map_err(|error| unreached(&error))?)
+        }
     };
     let path = request.uri().path().to_owned();
     let story = Story::begin(&shared.counts, viewer.to_string(), path, shown, visitor.secure);
-    Ok((response, Agreed { served, coding, onward, story, present }))
+    Ok((response, Agreed { served, coding, onward, story, present, revoked }))
+}
+
+/// Where the request's token leads to, and what tells that it does so no more.
+async fn by_token(
+    tokens: &Arc<Tokens>,
+    request: &Request<Incoming>,
+) -> Result<(Target, Option<Revoked>), Refusal> {
+    let told = |token: &str, error: TokenError| {
+        let status = match &error {
+            TokenError::Missing => StatusCode::FORBIDDEN,
+            TokenError::Unknown => StatusCode::NOT_FOUND,
+            TokenError::Source(reason) => {
+                tracing::error!(plugin = tokens.plugin(), %reason, "no token can be looked up");
+                StatusCode::BAD_GATEWAY
+            }
+        };
+        tracing::info!(token = shown(token), %error, "a token leads nowhere");
+        Refusal::new(status, error.to_string())
+    };
+    let token = tokens.of(request).map_err(|error| told("", error))?;
+    let target = tokens.target(&token).await.map_err(|error| told(&token, error))?;
+    let revoked = tokens.is_revoking().then(|| {
+        let (tokens, target) = (Arc::clone(tokens), target.clone());
+        Box::pin(async move { tokens.revoked(&token, &target).await }) as Revoked
+    });
+    Ok((target, revoked))
 }
 
 /// Which target it was, and why it failed, is for the log alone.
 fn unreached(error: &DialError) -> Refusal {
     tracing::warn!(%error, "no connection to the target");
     match error {
-        DialError::Late { .. } => Refusal::new(StatusCode::GATEWAY_TIMEOUT, "the target does not answer in time"),
+        DialError::Late { .. } => {
+            Refusal::new(StatusCode::GATEWAY_TIMEOUT, "the target does not answer in time")
+        }
         _ => Refusal::new(StatusCode::BAD_GATEWAY, "the target cannot be reached"),
     }
 }

@@ -12,7 +12,7 @@
 //! # }
 //! ```
 
-pub mod admit;
+mod admit;
 mod begun;
 mod coded;
 mod config;
@@ -21,7 +21,7 @@ mod front;
 mod handshake;
 mod listen;
 mod metrics;
-pub mod record;
+mod record;
 mod refusal;
 mod session;
 mod shared;
@@ -29,16 +29,20 @@ mod socket;
 mod story;
 mod target;
 mod tls;
-pub mod tokens;
-pub mod traffic;
-pub mod web;
+mod tokens;
+mod traffic;
+mod web;
 
+pub use admit::{Admit, AdmitError};
 pub use coded::{FrameType, TextMessages};
 pub use config::{Authorities, BridgeConfig, Dialling, ServerTls, Service, TargetTls};
 pub use dial::{DialError, DiallingError};
 pub use listen::{Accepted, Listener};
+pub use record::Recorder;
 pub use target::{Target, TargetError};
 pub use tls::TlsError;
+pub use tokens::{TokenSetupError, Tokens};
+pub use web::{Web, WebConfig, WebError, extra_headers};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,11 +87,16 @@ impl Bridge {
 
     /// Serves viewers at `listeners` until `shutdown` is ready or, as far as the settings have it so, nobody is there any more. What
     /// goes on then is closed as they say. To be called within a tokio runtime.
-    pub async fn run(self, listeners: impl IntoIterator<Item = Listener>, shutdown: impl Future<Output = ()>) {
+    pub async fn run(
+        self,
+        listeners: impl IntoIterator<Item = Listener>,
+        shutdown: impl Future<Output = ()>,
+    ) {
         let Self { shared, metrics } = self;
         let _metrics = metrics
             .map(|listener| metrics::serve(listener, Arc::clone(&shared.counts)))
             .map(|serving| AbortOnDropHandle::new(tokio::spawn(serving)));
+        let _looks = looks(&shared);
         for listener in listeners {
             shared.tasks.spawn(listen::accept(Arc::clone(&shared), listener));
         }
@@ -103,6 +112,7 @@ impl Bridge {
     pub async fn serve(self, connection: Accepted, shutdown: impl Future<Output = ()>) {
         let shared = self.shared;
         let serving = Arc::clone(&shared);
+        let _looks = looks(&shared);
         let task = shared.tasks.spawn(async move { listen::serve(&serving, connection).await });
         tokio::select! {
             () = shutdown => {}
@@ -110,6 +120,12 @@ impl Bridge {
         }
         end(&shared).await;
     }
+}
+
+/// Looks for revoked tokens, for as long as what is returned is kept.
+fn looks(shared: &Shared) -> Option<AbortOnDropHandle<()>> {
+    let tokens = Arc::clone(shared.served.config.tokens.as_ref()?);
+    tokens.is_revoking().then(|| AbortOnDropHandle::new(tokio::spawn(async move { tokens.watch().await })))
 }
 
 /// Nothing is accepted any more, sessions get their time, then their 1001, and what is left is cut.

@@ -3,15 +3,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::time::Instant;
 
-use crate::sync::lock;
-
 /// Where recordings go: `PATH.1`, `PATH.2` and so on, one for each session.
+#[derive(Debug)]
 pub struct Recorder {
     path: PathBuf,
     last: AtomicU64,
@@ -25,7 +23,7 @@ impl Recorder {
 
     /// A new file with the next number that is free: what an earlier run recorded stays. Only its owner may read it, as
     /// everything that is typed is in it.
-    pub fn start(&self) -> io::Result<Recording> {
+    pub(super) fn start(&self) -> io::Result<Recording> {
         loop {
             let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
             let mut path = self.path.clone().into_os_string();
@@ -41,7 +39,7 @@ impl Recorder {
                 Ok(file) => {
                     let mut file = BufWriter::new(file);
                     file.write_all(b"var VNC_frame_data = [\n")?;
-                    return Ok(Recording { path, began: Instant::now(), file: Mutex::new(Some(file)) });
+                    return Ok(Recording { path, began: Instant::now(), file: Some(file) });
                 }
             }
         }
@@ -50,48 +48,46 @@ impl Recorder {
 
 /// One session's file. What is written goes to the system's memory first; a disk that is full ends the recording, and not
 /// the session.
-pub struct Recording {
+pub(super) struct Recording {
     path: PathBuf,
     began: Instant,
     /// `None` after a failure.
-    file: Mutex<Option<BufWriter<File>>>,
+    file: Option<BufWriter<File>>,
 }
 
 impl Recording {
     /// The file.
-    pub fn path(&self) -> &std::path::Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Bytes from the visitor to the target.
-    pub fn received(&self, bytes: &[u8]) {
+    pub(super) fn received(&mut self, bytes: &[u8]) {
         self.element(b'}', bytes);
     }
 
     /// Bytes from the target to the visitor.
-    pub fn sent(&self, bytes: &[u8]) {
+    pub(super) fn sent(&mut self, bytes: &[u8]) {
         self.element(b'{', bytes);
     }
 
-    fn element(&self, direction: u8, bytes: &[u8]) {
+    fn element(&mut self, direction: u8, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
-        let direction = char::from(direction);
+        let (direction, time) = (char::from(direction), self.began.elapsed().as_millis());
         self.write(|file| {
-            // Under the lock, or times would go back.
-            write!(file, "'{direction}{}{direction}", self.began.elapsed().as_millis())?;
+            write!(file, "'{direction}{time}{direction}")?;
             escape(file, bytes)?;
             file.write_all(b"',\n")
         });
     }
 
-    fn write(&self, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) {
-        let mut kept = lock(&self.file);
-        let Some(file) = kept.as_mut() else { return };
+    fn write(&mut self, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) {
+        let Some(file) = &mut self.file else { return };
         if let Err(error) = write(file) {
             tracing::error!(file = %self.path.display(), %error, "the recording ends here; its session goes on");
-            *kept = None;
+            self.file = None;
         }
     }
 }
@@ -134,7 +130,7 @@ mod tests {
     async fn a_recording_is_written_as_websockify_does() {
         let dir = tempfile::tempdir().unwrap();
         let recorder = Recorder::new(dir.path().join("rec"));
-        let recording = recorder.start().unwrap();
+        let mut recording = recorder.start().unwrap();
         recording.sent(b"RFB 003.008\n");
         tokio::time::advance(Duration::from_millis(12)).await;
         recording.received(b"it's\\\t\r\x00\x7f\xff");

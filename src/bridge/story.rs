@@ -21,6 +21,8 @@ pub(super) enum By {
     Idle,
     /// The viewer answered no pings.
     Heartbeat,
+    /// Its token was revoked.
+    Token,
     /// The target was not reached.
     Dial,
     /// The session was dropped under way.
@@ -29,12 +31,13 @@ pub(super) enum By {
 
 impl By {
     /// As logs and metrics name it.
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Viewer,
         Self::Target,
         Self::Bridge,
         Self::Idle,
         Self::Heartbeat,
+        Self::Token,
         Self::Dial,
         Self::Cut,
     ];
@@ -46,6 +49,7 @@ impl By {
             Self::Bridge => "bridge",
             Self::Idle => "idle",
             Self::Heartbeat => "heartbeat",
+            Self::Token => "token",
             Self::Dial => "dial",
             Self::Cut => "cut",
         }
@@ -68,7 +72,13 @@ pub(super) struct Story {
 
 impl Story {
     /// A session of `viewer` begins.
-    pub(super) fn begin(counts: &Arc<Counts>, viewer: String, path: String, target: String, secure: bool) -> Self {
+    pub(super) fn begin(
+        counts: &Arc<Counts>,
+        viewer: String,
+        path: String,
+        target: String,
+        secure: bool,
+    ) -> Self {
         counts.begin();
         tracing::debug!(viewer, path, target, secure, "session begins");
         let (by, code, reason) = (By::Cut, None, String::new());

@@ -1,53 +1,58 @@
-//! One or two characters for each thing that moves (`--traffic`), as websockify prints them.
+//! What looks at the bytes of a session: its recording, and a character for each thing that moves (`--traffic`), as
+//! websockify prints them.
 
 use std::io::{self, Write};
 
-/// What moved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
-    /// A whole message, or the end of one, came from the visitor.
-    FromClient,
-    /// Part of a message came from the visitor.
-    FromClientPart,
-    /// Bytes came from the target.
-    FromTarget,
-    /// All that there was went to the target.
-    ToTarget,
-    /// Some of it went to the target.
-    ToTargetPart,
-    /// All that there was went to the visitor.
-    ToClient,
-    /// Some of it went to the visitor.
-    ToClientPart,
-}
-
-impl Mark {
-    /// Its characters.
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::FromClient => "}",
-            Self::FromClientPart => "}.",
-            Self::FromTarget => "{",
-            Self::ToTarget => ">",
-            Self::ToTargetPart => ">.",
-            Self::ToClient => "<",
-            Self::ToClientPart => "<.",
-        }
-    }
-}
+use super::config::BridgeConfig;
+use super::record::Recording;
+use super::socket::Tap;
 
 /// What the characters mean, once for each session.
-const LEGEND: &str = "\nTraffic: } from the client   > to the target    ( . behind one: in part )\
-                      \n         < to the client     { from the target\n";
+const LEGEND: &str = "\nTraffic: } from the client, > to the target, { from the target, < to the client\n";
 
-/// Prints the legend.
-pub fn begin() {
-    print(LEGEND);
+/// See above.
+pub(super) struct Watching {
+    recording: Option<Recording>,
+    traffic: bool,
 }
 
-/// Prints a mark.
-pub fn mark(mark: Mark) {
-    print(mark.text());
+/// What looks at the bytes of a new session; nothing, if nothing is asked for.
+pub(super) fn tap(config: &BridgeConfig) -> Option<Box<dyn Tap>> {
+    let recording = config.record.as_ref().and_then(|recorder| match recorder.start() {
+        Ok(recording) => {
+            tracing::info!(file = %recording.path().display(), "the session is recorded");
+            Some(recording)
+        }
+        Err(error) => {
+            tracing::error!(%error, "the session cannot be recorded");
+            None
+        }
+    });
+    if config.traffic {
+        print(LEGEND);
+    }
+    let watching = Watching { recording, traffic: config.traffic };
+    (watching.traffic || watching.recording.is_some()).then(|| Box::new(watching) as Box<dyn Tap>)
+}
+
+impl Tap for Watching {
+    fn from_viewer(&mut self, data: &[u8]) {
+        if let Some(recording) = &mut self.recording {
+            recording.received(data);
+        }
+        if self.traffic {
+            print("}>");
+        }
+    }
+
+    fn from_target(&mut self, data: &[u8]) {
+        if let Some(recording) = &mut self.recording {
+            recording.sent(data);
+        }
+        if self.traffic {
+            print("{<");
+        }
+    }
 }
 
 /// At once, as somebody looks on. Whoever looks on no more ends no session.

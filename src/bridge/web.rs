@@ -7,17 +7,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 use tokio::time::timeout;
 use tower_http::services::ServeFile;
 
+use super::refusal::Body;
 use crate::proto::limits::web::OPEN_WAIT;
-
-/// What a file is sent as.
-pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// What is served, and how.
 #[derive(Debug, Clone, Default)]
@@ -89,7 +85,7 @@ impl Web {
     }
 
     /// The answer to a request that wants no WebSocket.
-    pub async fn answer(&self, request: &Parts) -> Response<Body> {
+    pub(super) async fn answer<B: Sync>(&self, request: &Request<B>) -> Response<Body> {
         let answer = timeout(OPEN_WAIT, self.file(request)).await;
         let mut answer = answer.unwrap_or_else(|_| {
             tracing::error!(root = %self.config.root.display(), "the files of the web directory cannot be read in time");
@@ -97,17 +93,17 @@ impl Web {
         });
         let headers = answer.headers_mut();
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        self.share(&request.headers, headers);
+        self.share(request.headers(), headers);
         answer
     }
 
-    async fn file(&self, request: &Parts) -> Response<Body> {
-        match request.method {
+    async fn file<B: Sync>(&self, request: &Request<B>) -> Response<Body> {
+        match *request.method() {
             Method::GET | Method::HEAD => {}
             Method::OPTIONS if !self.cors.is_empty() => return preflight(),
             _ => return not_allowed(),
         }
-        let asked = request.uri.path();
+        let asked = request.uri().path();
         let below = asked.strip_prefix(self.config.prefix.as_deref().unwrap_or_default());
         let Some(below) = below.filter(|below| below.starts_with('/') || below.is_empty()) else {
             return not_found();
@@ -121,7 +117,7 @@ impl Web {
             return if whole { send(&full, request).await } else { not_found() };
         }
         if !asked.ends_with('/') {
-            return moved(&format!("{asked}/"), request.uri.query());
+            return moved(&format!("{asked}/"), request.uri().query());
         }
         let index = full.join(self.config.index.as_deref().unwrap_or("index.html"));
         if tokio::fs::metadata(&index).await.is_ok_and(|found| found.is_file()) {
@@ -153,7 +149,7 @@ impl Web {
 }
 
 /// Reads headers that all answers get (`--header 'Name: value'`). What HTTP itself goes by is not theirs to say.
-pub fn headers<T: AsRef<str>>(texts: &[T]) -> Result<HeaderMap, WebError> {
+pub fn extra_headers<T: AsRef<str>>(texts: &[T]) -> Result<HeaderMap, WebError> {
     const OURS: [HeaderName; 5] = [
         header::CONTENT_LENGTH,
         header::TRANSFER_ENCODING,
@@ -177,10 +173,10 @@ pub fn headers<T: AsRef<str>>(texts: &[T]) -> Result<HeaderMap, WebError> {
 }
 
 /// A file, or the part of it that was asked for.
-async fn send(path: &Path, request: &Parts) -> Response<Body> {
+async fn send<B: Sync>(path: &Path, request: &Request<B>) -> Response<Body> {
     let mut asked = Request::new(Empty::<Bytes>::new());
-    *asked.method_mut() = request.method.clone();
-    asked.headers_mut().clone_from(&request.headers);
+    *asked.method_mut() = request.method().clone();
+    asked.headers_mut().clone_from(request.headers());
     // A part is sent only of what the asker has the rest of, and that is not looked at: all of it is never wrong.
     if asked.headers_mut().remove(header::IF_RANGE).is_some() {
         asked.headers_mut().remove(header::RANGE);

@@ -25,15 +25,15 @@ impl Basic {
     }
 
     pub(super) fn check(&self, visitor: &Visitor<'_>) -> Result<(), Refusal> {
-        let Some(given) = visitor.parts.headers.get(header::AUTHORIZATION).and_then(credentials) else {
+        let Some(given) = visitor.headers.get(header::AUTHORIZATION).and_then(credentials) else {
             return Err(unknown("a user and a password are needed here"));
         };
         // Before the look: an answer to a guess too many would be one.
-        self.guesses.look(visitor.peer).map_err(too_many)?;
+        self.guesses.look(Some(visitor.address)).map_err(too_many)?;
         if same(&given, self.credentials.expose().as_bytes()) {
             return Ok(());
         }
-        self.guesses.take(visitor.peer).map_err(too_many)?;
+        self.guesses.take(Some(visitor.address)).map_err(too_many)?;
         Err(unknown("the user or the password is wrong"))
     }
 }
@@ -58,18 +58,14 @@ fn credentials(value: &HeaderValue) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use http::request::Parts;
+    use http::HeaderMap;
 
     use super::*;
 
-    fn with(authorization: &str) -> Parts {
-        let request = http::Request::get("/").header("authorization", authorization);
-        request.body(()).unwrap().into_parts().0
-    }
-
     fn status(basic: &Basic, authorization: &str, host: u8) -> u16 {
-        let parts = with(authorization);
-        let visitor = Visitor { parts: &parts, peer: Some([192, 0, 2, host].into()), client_cn: None };
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, authorization.parse().unwrap());
+        let visitor = Visitor { headers: &headers, address: [192, 0, 2, host].into(), client_cn: None };
         basic.check(&visitor).err().map_or(200, |refusal| refusal.status.as_u16())
     }
 

@@ -3,13 +3,14 @@
 mod basic;
 mod origin;
 
+use std::fmt;
 use std::net::IpAddr;
 
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 
 use self::basic::Basic;
 use self::origin::Origins;
+use super::refusal::Refusal;
 use crate::proto::networks::{Networks, network};
 
 /// The plugins, by the names of websockify's classes.
@@ -37,39 +38,17 @@ pub enum AdmitError {
 
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
-pub struct Visitor<'a> {
-    /// What was asked.
-    pub parts: &'a Parts,
-    /// Where from; `None` on a Unix socket.
-    pub peer: Option<IpAddr>,
+pub(super) struct Visitor<'a> {
+    /// What came with the request.
+    pub(super) headers: &'a HeaderMap,
+    /// Where from; whoever comes to a Unix socket is of this machine.
+    pub(super) address: IpAddr,
     /// The common name in the client's certificate, which was verified.
-    pub client_cn: Option<&'a str>,
+    pub(super) client_cn: Option<&'a str>,
 }
 
-/// Why a visitor is turned away, as the visitor is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// 401, 403 or 429.
-    pub status: StatusCode,
-    /// What goes with the status.
-    pub headers: HeaderMap,
-    /// A sentence.
-    pub text: &'static str,
-}
-
-impl Refusal {
-    fn new(status: StatusCode, text: &'static str) -> Self {
-        Self { status, headers: HeaderMap::new(), text }
-    }
-
-    fn forbidden(text: &'static str) -> Self {
-        Self::new(StatusCode::FORBIDDEN, text)
-    }
-
-    fn with(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
-        self
-    }
+fn forbidden(text: &'static str) -> Refusal {
+    Refusal::new(StatusCode::FORBIDDEN, text)
 }
 
 /// What everybody has to show. Without any, everybody is let in.
@@ -126,24 +105,42 @@ impl Admit {
         self.gates.iter().any(|gate| matches!(gate, Gate::Names(_)))
     }
 
-    /// Whether an address is let in. On a Unix socket there is none, and its file has the say.
-    pub fn check_address(&self, peer: Option<IpAddr>) -> Result<(), Refusal> {
-        let admitted = peer.is_none_or(|peer| self.networks.admit(peer));
-        if admitted { Ok(()) } else { Err(Refusal::forbidden("this address is not let in")) }
+    /// Whether an address is let in.
+    pub(super) fn check_address(&self, address: IpAddr) -> Result<(), Refusal> {
+        if self.networks.admit(address) { Ok(()) } else { Err(forbidden("this address is not let in")) }
     }
 
-    /// Whether somebody is let in: the address, and then every plugin in its order.
-    pub fn check(&self, visitor: &Visitor<'_>) -> Result<(), Refusal> {
-        self.check_address(visitor.peer)?;
-        self.gates.iter().try_for_each(|gate| match gate {
-            Gate::Basic(basic) => basic.check(visitor),
-            Gate::Origins(origins) => origins.check(&visitor.parts.headers),
-            Gate::Names(names) => match visitor.client_cn {
+    /// Whether somebody may have a WebSocket: the address, and then every plugin in its order.
+    pub(super) fn check(&self, visitor: &Visitor<'_>) -> Result<(), Refusal> {
+        self.check_address(visitor.address)?;
+        self.gates.iter().try_for_each(|gate| gate.check(visitor))
+    }
+
+    /// Whether somebody may have a file. A browser that is told an address says no origin.
+    pub(super) fn check_file(&self, visitor: &Visitor<'_>) -> Result<(), Refusal> {
+        self.check_address(visitor.address)?;
+        let mut gates = self.gates.iter().filter(|gate| !matches!(gate, Gate::Origins(_)));
+        gates.try_for_each(|gate| gate.check(visitor))
+    }
+}
+
+impl Gate {
+    fn check(&self, visitor: &Visitor<'_>) -> Result<(), Refusal> {
+        match self {
+            Self::Basic(basic) => basic.check(visitor),
+            Self::Origins(origins) => origins.check(visitor.headers),
+            Self::Names(names) => match visitor.client_cn {
                 Some(name) if names.iter().any(|known| known == name) => Ok(()),
-                Some(_) => Err(Refusal::forbidden("the name in the client certificate is not let in")),
-                None => Err(Refusal::forbidden("a client certificate is needed here, over TLS")),
+                Some(_) => Err(forbidden("the name in the client certificate is not let in")),
+                None => Err(forbidden("a client certificate is needed here, over TLS")),
             },
-        })
+        }
+    }
+}
+
+impl fmt::Debug for Admit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admit").field("networks", &self.networks).field("gates", &self.gates.len()).finish()
     }
 }
 
@@ -155,12 +152,8 @@ fn read<T: AsRef<str>>(texts: &[T]) -> Result<Vec<ipnet::IpNet>, AdmitError> {
 mod tests {
     use super::*;
 
-    fn request(headers: &[(&'static str, &str)]) -> Parts {
-        let mut request = http::Request::get("/");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        request.body(()).unwrap().into_parts().0
+    fn request(headers: &[(&'static str, &str)]) -> HeaderMap {
+        headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
     }
 
     fn admit(plugins: &[(&str, &str)]) -> Admit {
@@ -171,8 +164,8 @@ mod tests {
         admit
     }
 
-    fn status(admit: &Admit, parts: &Parts, peer: &str, client_cn: Option<&str>) -> u16 {
-        let visitor = Visitor { parts, peer: Some(peer.parse().unwrap()), client_cn };
+    fn status(admit: &Admit, headers: &HeaderMap, address: &str, client_cn: Option<&str>) -> u16 {
+        let visitor = Visitor { headers, address: address.parse().unwrap(), client_cn };
         admit.check(&visitor).err().map_or(200, |refusal| refusal.status.as_u16())
     }
 
@@ -204,10 +197,18 @@ mod tests {
         assert_eq!(status(&admit, &all, "192.0.2.1", None), 403);
         assert_eq!(status(&admit, &request(&[password]), "192.0.2.1", Some("two")), 403);
         assert_eq!(status(&admit, &request(&[origin]), "192.0.2.1", Some("two")), 401);
+        let file = |headers: &HeaderMap| {
+            let visitor = Visitor { headers, address: [192, 0, 2, 1].into(), client_cn: Some("two") };
+            admit.check_file(&visitor).is_ok()
+        };
+        assert!(
+            file(&request(&[password])) && !file(&request(&[origin])),
+            "no browser says where a page comes from"
+        );
     }
 
     #[test]
-    fn who_is_denied_is_not_asked_anything_and_a_unix_socket_has_no_address() {
+    fn who_is_denied_is_not_asked_anything() {
         let mut admit = admit(&[("BasicHTTPAuth", "ann:secret")]);
         admit.allow(&["10.0.0.0/8"]).unwrap();
         admit.deny(&["10.1.0.0/16"]).unwrap();
@@ -217,7 +218,6 @@ mod tests {
         {
             assert_eq!(status(&admit, &nobody, peer, None), said, "{peer}");
         }
-        assert!(admit.check_address(None).is_ok());
         assert!(matches!(admit.deny(&["10.0.0.0/8"]), Err(AdmitError::Network(_))));
         assert!(matches!(admit.allow(&["here"]), Err(AdmitError::Network(_))));
     }

@@ -4,7 +4,7 @@
 use http::uri::Authority;
 use http::{HeaderMap, header};
 
-use super::Refusal;
+use super::{Refusal, forbidden};
 
 /// The list of those that may.
 pub(super) struct Origins(Vec<Entry>);
@@ -42,7 +42,7 @@ impl Origins {
     pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let mut given = headers.get_all(header::ORIGIN).iter();
         let (Some(origin), None) = (given.next(), given.next()) else {
-            return Err(Refusal::forbidden(
+            return Err(forbidden(
                 "a browser says which page it comes from (Origin), and this request does not",
             ));
         };
@@ -50,7 +50,7 @@ impl Origins {
         if read.is_some_and(|origin| self.0.iter().any(|entry| entry.fits(&origin))) {
             return Ok(());
         }
-        Err(Refusal::forbidden("the page that this request comes from is not among those that are let in"))
+        Err(forbidden("the page that this request comes from is not among those that are let in"))
     }
 }
 

@@ -1,11 +1,11 @@
 //! The token out of a request: from its query, or from the host that it is for.
 
+use http::Request;
 use http::header::HOST;
-use http::request::Parts;
 
 /// The first `token` of the query that is not empty. A line's end behind it is cut off, as people paste one.
-pub(super) fn by_query(request: &Parts) -> Option<String> {
-    let query = form_urlencoded::parse(request.uri.query()?.as_bytes());
+pub(super) fn by_query<B>(request: &Request<B>) -> Option<String> {
+    let query = form_urlencoded::parse(request.uri().query()?.as_bytes());
     query.filter(|(name, _)| name == "token").find_map(|(_, value)| {
         let value = value.trim_end_matches(['\r', '\n']);
         (!value.is_empty()).then(|| value.to_owned())
@@ -13,10 +13,10 @@ pub(super) fn by_query(request: &Parts) -> Option<String> {
 }
 
 /// The host without its port, as the visitor wrote it.
-pub(super) fn by_host(request: &Parts) -> Option<String> {
+pub(super) fn by_host<B>(request: &Request<B>) -> Option<String> {
     // HTTP/2 has it in the address.
-    let header = request.headers.get(HOST).and_then(|value| value.to_str().ok());
-    let host = header.or_else(|| request.uri.authority().map(http::uri::Authority::as_str))?;
+    let header = request.headers().get(HOST).and_then(|value| value.to_str().ok());
+    let host = header.or_else(|| request.uri().authority().map(http::uri::Authority::as_str))?;
     let host = match host.strip_prefix('[') {
         Some(address) => address.split(']').next()?,
         None => host.split(':').next()?,
@@ -28,12 +28,12 @@ pub(super) fn by_host(request: &Parts) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn request(uri: &str, host: Option<&str>) -> Parts {
-        let mut request = http::Request::get(uri);
+    fn request(uri: &str, host: Option<&str>) -> Request<()> {
+        let mut request = Request::get(uri);
         if let Some(host) = host {
             request = request.header(HOST, host);
         }
-        request.body(()).unwrap().into_parts().0
+        request.body(()).unwrap()
     }
 
     #[test]

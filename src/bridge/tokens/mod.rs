@@ -9,10 +9,11 @@ mod redis;
 mod signed;
 mod stamp;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use http::request::Parts;
+use http::Request;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -141,9 +142,14 @@ impl Tokens {
     }
 
     /// The token of a request.
-    pub fn of(&self, request: &Parts) -> Result<String, TokenError> {
+    pub fn of<B>(&self, request: &Request<B>) -> Result<String, TokenError> {
         let given = if self.by_host { given::by_host(request) } else { given::by_query(request) };
         given.ok_or(TokenError::Missing)
+    }
+
+    /// Whether sessions end with their tokens.
+    pub fn is_revoking(&self) -> bool {
+        self.changes.is_some()
     }
 
     /// Where a token leads to. Takes 10 seconds at most.
@@ -218,6 +224,12 @@ impl Tokens {
                 return std::future::pending().await;
             }
         }
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Tokens").field(&self.name).finish()
     }
 }
 

@@ -27,8 +27,7 @@ async fn ask(web: &Web, method: &str, path: &str, headers: &[(&str, &str)]) -> (
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let (parts, ()) = request.body(()).unwrap().into_parts();
-    let (answer, body) = web.answer(&parts).await.into_parts();
+    let (answer, body) = web.answer(&request.body(()).unwrap()).await.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     (answer.status.as_u16(), answer.headers, String::from_utf8(body.to_vec()).unwrap())
 }
@@ -176,9 +175,9 @@ fn what_cannot_be_served_is_told_at_the_start() {
     assert!(matches!(with(|config| config.prefix = Some("vnc/".into())), Err(WebError::Prefix(_))));
     assert!(matches!(with(|config| config.index = Some("../x".into())), Err(WebError::Index(_))));
     assert!(matches!(with(|config| config.cors = vec!["a.test".into()]), Err(WebError::Cors(_))));
-    let read = headers(&["X-Frame-Options: DENY", "a:b", "A: c:d"]).unwrap();
+    let read = extra_headers(&["X-Frame-Options: DENY", "a:b", "A: c:d"]).unwrap();
     assert_eq!((read.len(), read["x-frame-options"].to_str().unwrap()), (3, "DENY"));
     for bad in ["none", "a b: c", "Content-Length: 5", "Sec-WebSocket-Accept: x", "x: \u{1}"] {
-        assert!(matches!(headers(&[bad]), Err(WebError::Header(_))), "{bad}");
+        assert!(matches!(extra_headers(&[bad]), Err(WebError::Header(_))), "{bad}");
     }
 }
