@@ -44,7 +44,7 @@
 //! Without any feature there are the JSON of the REST API, [`proto::api`], and [`wsmux`]: many streams in one WebSocket. What is not in these pages may change in any
 //! version.
 
-#[cfg(any(feature = "client", feature = "relay"))]
+#[cfg(any(feature = "client", feature = "relay", feature = "bridge"))]
 pub mod auth;
 #[cfg(feature = "bridge")]
 pub mod bridge;
@@ -59,6 +59,8 @@ pub mod link;
 pub mod proto;
 #[cfg(any(feature = "client", feature = "relay"))]
 mod random;
+#[cfg(any(feature = "relay", feature = "bridge"))]
+mod rate;
 #[cfg(feature = "relay")]
 pub mod relay;
 #[cfg(feature = "relay")]

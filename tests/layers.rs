@@ -15,15 +15,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("sync", &[]),
     ("random", &[]),
+    ("rate", &["sync", "proto"]),
     ("tally", &[]),
     ("stream", &["sync", "proto"]),
     ("link", &["sync", "tally", "proto", "stream"]),
     ("store", &["sync", "tally", "proto"]),
     ("auth", &["sync", "proto", "store"]),
-    ("tunnel", &["sync", "tally", "proto", "stream", "link", "store", "auth"]),
-    ("relay", &["sync", "tally", "random", "proto", "stream", "link", "store", "auth", "tunnel"]),
+    ("tunnel", &["sync", "rate", "tally", "proto", "stream", "link", "store", "auth"]),
+    ("relay", &["sync", "rate", "tally", "random", "proto", "stream", "link", "store", "auth", "tunnel"]),
     ("client", &["sync", "random", "proto", "stream", "auth"]),
-    ("bridge", &["sync", "tally", "random", "proto", "stream", "link", "store", "auth", "tunnel"]),
+    ("bridge", &["sync", "rate", "tally", "random", "proto", "stream", "link", "store", "auth", "tunnel"]),
     ("conform", &["proto", "stream", "link", "store", "auth", "tunnel", "relay", "client", "bridge"]),
     (
         "cli",
@@ -63,8 +64,8 @@ const BELONGS_IN: &[(&str, &[&str])] = &[
     (
         "tokio",
         &[
-            "stream/", "link/", "store/", "auth/", "tunnel/", "relay/", "client/", "bridge/", "conform/",
-            "cli/", "main.rs",
+            "rate.rs", "stream/", "link/", "store/", "auth/", "tunnel/", "relay/", "client/", "bridge/",
+            "conform/", "cli/", "main.rs",
         ],
     ),
 ];

@@ -1,15 +1,21 @@
 //! What a bridge is to do, resolved: the settings that flags, files and programs fill in.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use ipnet::IpNet;
 
 use super::Target;
+use super::admit::Admit;
 use super::backends::Balancing;
 use super::coded::{FrameType, TextMessages};
+use super::record::Recorder;
 use super::routes::Matcher;
 use super::spawn::Spawn;
+use super::tokens::Tokens;
+use super::web::Web;
 use crate::proto::api::ProxyProtocol;
 use crate::proto::limits::bridge;
 use crate::stream::server_tls::Pair;
@@ -30,6 +36,16 @@ pub struct BridgeConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// Connections of trusted proxies begin with a PROXY header, version 1 or 2.
     pub accept_proxy_protocol: bool,
+    /// Files for requests that want no WebSocket; without them, these are refused.
+    pub web: Option<Arc<Web>>,
+    /// Files are only for those who show what WebSockets ask for, but their origin.
+    pub web_auth: bool,
+    /// What every answer says, be it a file, an error or a handshake.
+    pub headers: HeaderMap,
+    /// Every session is recorded.
+    pub record: Option<Arc<Recorder>>,
+    /// A character for each thing that moves goes to the standard output.
+    pub traffic: bool,
     /// Ends after the first session.
     pub run_once: bool,
     /// Ends once there was no session for so long in all.
@@ -50,6 +66,11 @@ impl BridgeConfig {
             handshake_wait: bridge::HANDSHAKE,
             trusted_proxies: Vec::new(),
             accept_proxy_protocol: false,
+            web: None,
+            web_auth: false,
+            headers: HeaderMap::new(),
+            record: None,
+            traffic: false,
             run_once: false,
             timeout: None,
             idle_timeout: None,
@@ -62,6 +83,10 @@ impl BridgeConfig {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Service {
+    /// Who may have one; `None`: everybody.
+    pub admit: Option<Arc<Admit>>,
+    /// Where they lead to, for each by its token. Goes before `target`.
+    pub tokens: Option<Arc<Tokens>>,
     /// Where they lead to; `None`: something else says so.
     pub target: Option<Target>,
     /// How it is dialled.
@@ -95,6 +120,8 @@ pub struct Service {
 impl Default for Service {
     fn default() -> Self {
         Self {
+            admit: None,
+            tokens: None,
             target: None,
             dialling: Dialling::default(),
             connect_first: false,
@@ -123,7 +150,9 @@ pub struct Route {
     pub spawned: Vec<Spawn>,
     /// Which backend gets whom, and how long one that failed is left alone.
     pub balancing: Balancing,
-    /// How the WebSockets are treated; its `target` is none.
+    /// Who may use it, besides what `service` asks.
+    pub admit: Option<Arc<Admit>>,
+    /// How the WebSockets are treated; its `target` and its `tokens` are none.
     pub service: Service,
 }
 

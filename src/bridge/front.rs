@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
@@ -14,6 +15,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use super::Target;
+use super::admit;
 use super::begun::Begun;
 use super::coded::Coding;
 use super::handshake::{self, Asked};
@@ -22,6 +24,7 @@ use super::refusal::{Body, Refusal};
 use super::session;
 use super::shared::{Present, Served, Shared};
 use super::story::Story;
+use super::tokens::{TokenError, Tokens, shown};
 use crate::proto::forwarded;
 use crate::proto::limits::bridge::LAST_GOODBYES;
 use crate::proto::proxy_header::Ends;
@@ -50,6 +53,12 @@ impl Visitor {
         // Its port is known to the proxy alone.
         SocketAddr::new(viewer, if viewer == peer { self.address.port() } else { 0 })
     }
+
+    /// What it shows of itself with a request.
+    fn asks<'a, B>(&'a self, viewer: SocketAddr, request: &'a Request<B>) -> admit::Visitor<'a> {
+        let client_cn = self.client_cn.as_deref();
+        admit::Visitor { headers: request.headers(), address: viewer.ip(), client_cn }
+    }
 }
 
 /// A session that was promised to the viewer.
@@ -59,7 +68,12 @@ pub(super) struct Agreed {
     pub(super) onward: Onward,
     pub(super) story: Story,
     pub(super) present: Present,
+    /// Ready when the session's token is revoked.
+    pub(super) revoked: Option<Revoked>,
 }
+
+/// See [`Tokens::revoked`].
+pub(super) type Revoked = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The way to the target.
 pub(super) enum Onward {
@@ -157,16 +171,43 @@ async fn answer(
     request: &Request<Incoming>,
 ) -> (Response<Body>, Option<Agreed>) {
     let viewer = visitor.viewer(request, shared);
-    let Some(asked) = handshake::asked(request) else { return (plain(request).answer(), None) };
-    match agree(shared, visitor, viewer, request, asked).await {
-        Ok((response, agreed)) => (response, Some(agreed)),
-        Err(refusal) => {
-            let (path, status) = (request.uri().path(), refusal.status.as_u16());
-            tracing::warn!(%viewer, path, status, reason = %refusal.text, "no WebSocket");
-            shared.counts.refuse();
-            (refusal.answer(), None)
-        }
-    }
+    let (mut response, agreed) = match handshake::asked(request) {
+        None => (file(shared, visitor, viewer, request).await, None),
+        Some(asked) => match agree(shared, visitor, viewer, request, asked).await {
+            Ok((response, agreed)) => (response, Some(agreed)),
+            Err(refusal) => {
+                let (path, status) = (request.uri().path(), refusal.status.as_u16());
+                tracing::warn!(%viewer, path, status, reason = %refusal.text, "no WebSocket");
+                shared.counts.refuse();
+                (refusal.answer(), None)
+            }
+        },
+    };
+    let headers = &shared.config.headers;
+    response.headers_mut().extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+    (response, agreed)
+}
+
+/// The answer to a request that asks for no WebSocket.
+async fn file(
+    shared: &Arc<Shared>,
+    visitor: &Visitor,
+    viewer: SocketAddr,
+    request: &Request<Incoming>,
+) -> Response<Body> {
+    let Some(web) = &shared.config.web else { return plain(request).answer() };
+    let asks = visitor.asks(viewer, request);
+    let admitted = shared.served.config.admit.as_ref().map_or(Ok(()), |admit| match shared.config.web_auth {
+        true => admit.check_file(&asks),
+        false => admit.check_address(asks.address),
+    });
+    let response = match admitted {
+        Ok(()) => web.answer(request).await,
+        Err(refusal) => refusal.answer(),
+    };
+    let (method, path, status) = (request.method(), request.uri().path(), response.status().as_u16());
+    tracing::debug!(%viewer, %method, path, status, "request");
+    response
 }
 
 /// What a request gets that asks for no WebSocket.
@@ -180,7 +221,7 @@ fn plain(request: &Request<Incoming>) -> Refusal {
         .with(header::ALLOW, HeaderValue::from_static("GET"))
 }
 
-/// The checks in their order: the handshake, the target, the place, and, if it is to be, the connection.
+/// The checks in their order: who it is, the handshake, the target, the place, and, if it is to be, the connection.
 async fn agree(
     shared: &Arc<Shared>,
     visitor: &Visitor,
@@ -190,11 +231,15 @@ async fn agree(
 ) -> Result<(Response<Body>, Agreed), Refusal> {
     let authority = authority(request);
     let served = shared.served(request.uri().path(), authority);
-    let (response, coding) = handshake::accept(request, asked, &served.config)?;
-    if !served.leads_somewhere() {
-        return Err(Refusal::new(StatusCode::NOT_FOUND, "nothing is served here"));
+    for admit in served.admits() {
+        admit.check(&visitor.asks(viewer, request))?;
     }
-    let target = served.config.target.clone();
+    let (response, coding) = handshake::accept(request, asked, &served.config)?;
+    let (target, revoked) = match &served.config.tokens {
+        Some(tokens) => by_token(tokens, request).await.map(|(target, revoked)| (Some(target), revoked))?,
+        None if served.leads_somewhere() => (served.config.target.clone(), None),
+        None => return Err(Refusal::new(StatusCode::NOT_FOUND, "nothing is served here")),
+    };
     let present = shared
         .enter()
         .ok_or_else(|| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "no more sessions are begun here"))?;
@@ -213,8 +258,35 @@ async fn agree(
             Onward::Connected(reached)
         }
     };
-    let story = Story::begin(&shared.counts, viewer.to_string(), path, shown, visitor.secure);
-    Ok((response, Agreed { served, coding, onward, story, present }))
+    let (secure, debug) = (visitor.secure, served.config.debug);
+    let story = Story::begin(&shared.counts, viewer.to_string(), path, shown, secure, debug);
+    Ok((response, Agreed { served, coding, onward, story, present, revoked }))
+}
+
+/// Where the request's token leads to, and what tells that it does so no more.
+async fn by_token(
+    tokens: &Arc<Tokens>,
+    request: &Request<Incoming>,
+) -> Result<(Target, Option<Revoked>), Refusal> {
+    let told = |token: &str, error: TokenError| {
+        let status = match &error {
+            TokenError::Missing => StatusCode::FORBIDDEN,
+            TokenError::Unknown => StatusCode::NOT_FOUND,
+            TokenError::Source(reason) => {
+                tracing::error!(plugin = tokens.plugin(), %reason, "no token can be looked up");
+                StatusCode::BAD_GATEWAY
+            }
+        };
+        tracing::info!(token = shown(token), %error, "a token leads nowhere");
+        Refusal::new(status, error.to_string())
+    };
+    let token = tokens.of(request).map_err(|error| told("", error))?;
+    let target = tokens.target(&token).await.map_err(|error| told(&token, error))?;
+    let revoked = tokens.is_revoking().then(|| {
+        let (tokens, target) = (Arc::clone(tokens), target.clone());
+        Box::pin(async move { tokens.revoked(&token, &target).await }) as Revoked
+    });
+    Ok((target, revoked))
 }
 
 /// The host that a request names, with its port if it names one.

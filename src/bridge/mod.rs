@@ -12,6 +12,7 @@
 //! # }
 //! ```
 
+mod admit;
 mod backends;
 mod begun;
 mod coded;
@@ -22,6 +23,7 @@ mod handshake;
 mod listen;
 mod metrics;
 mod reach;
+mod record;
 mod refusal;
 mod routes;
 mod session;
@@ -31,17 +33,24 @@ mod spawn;
 mod story;
 mod target;
 mod tls;
+mod tokens;
+mod traffic;
+mod web;
 mod wrap;
 
+pub use admit::{Admit, AdmitError};
 pub use backends::{Balance, Balancing};
 pub use coded::{FrameType, TextMessages};
 pub use config::{Authorities, BridgeConfig, Dialling, Route, ServerTls, Service, TargetTls};
 pub use dial::{DialError, DiallingError};
 pub use listen::{Accepted, Listener};
+pub use record::Recorder;
 pub use routes::{Key, Matcher, Pattern};
 pub use spawn::{Place, Spawn, SpawnError};
 pub use target::{Target, TargetError};
 pub use tls::TlsError;
+pub use tokens::{TokenSetupError, Tokens};
+pub use web::{Web, WebConfig, WebError, extra_headers};
 pub use wrap::{Wrap, WrapError, WrapMode};
 
 use std::sync::Arc;
@@ -106,6 +115,7 @@ impl Bridge {
         let _metrics = metrics
             .map(|listener| metrics::serve(listener, Arc::clone(&shared.counts)))
             .map(|serving| AbortOnDropHandle::new(tokio::spawn(serving)));
+        let _looks = looks(&shared);
         for listener in listeners {
             shared.tasks.spawn(listen::accept(Arc::clone(&shared), listener));
         }
@@ -123,6 +133,7 @@ impl Bridge {
         let Self { shared, processes, .. } = self;
         let processes = processes.unwrap_or_else(|| Processes::keep(&shared.slots));
         let serving = Arc::clone(&shared);
+        let _looks = looks(&shared);
         let task = shared.tasks.spawn(async move { listen::serve(&serving, connection).await });
         tokio::select! {
             () = shutdown => {}
@@ -131,6 +142,12 @@ impl Bridge {
         end(&shared).await;
         processes.end().await;
     }
+}
+
+/// Looks for revoked tokens, for as long as what is returned is kept.
+fn looks(shared: &Shared) -> Option<AbortOnDropHandle<()>> {
+    let tokens = Arc::clone(shared.served.config.tokens.as_ref()?);
+    tokens.is_revoking().then(|| AbortOnDropHandle::new(tokio::spawn(async move { tokens.watch().await })))
 }
 
 /// Nothing is accepted any more, sessions get their time, then their 1001, and what is left is cut.

@@ -1,6 +1,6 @@
 //! One session: bytes both ways between a viewer's WebSocket and its target, and an end that both are told of.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::Poll;
@@ -11,11 +11,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::config::Service;
-use super::front::{Agreed, Onward};
+use super::front::{Agreed, Onward, Revoked};
 use super::reach::Reached;
 use super::shared::Shared;
 use super::socket::{End, Socket};
 use super::story::{By, Story};
+use super::traffic;
 use crate::proto::close;
 use crate::proto::limits::bridge::{
     GOODBYE, HALF_CLOSE, LAST_BYTES, LAST_GOODBYES, PONGS_MISSED, REST_AFTER,
@@ -29,8 +30,9 @@ pub(super) async fn run<S>(shared: &Shared, io: S, already: BytesMut, agreed: Ag
 where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
-    let Agreed { served, coding, onward, mut story, present: _present } = agreed;
+    let Agreed { served, coding, onward, mut story, present: _present, revoked } = agreed;
     let mut socket = Socket::new(io, already, coding, served.config.max_frame);
+    socket.tap = traffic::tap(&shared.config);
     let dialled = match onward {
         Onward::Connected(reached) => Ok(reached),
         Onward::Dial(way) => tokio::select! {
@@ -60,7 +62,8 @@ where
         story.leads_to(backend);
     }
     let mut splice = Splice::new(HalfClose::Kept);
-    let verdict = Carrying::new(&served.config).carry(shared, &mut splice, &mut target, &mut socket).await;
+    let carrying = Carrying::new(&served.config, revoked.unwrap_or_else(|| Box::pin(pending())));
+    let verdict = carrying.carry(shared, &mut splice, &mut target, &mut socket).await;
     story.moved(splice.moved);
     // The target need not wait for the goodbyes.
     drop((target, held));
@@ -83,6 +86,8 @@ enum Verdict {
     Silent,
     /// The bridge ends.
     Going,
+    /// The token leads to the target no more.
+    Revoked,
 }
 
 async fn conclude<S>(mut socket: Socket<S>, mut story: Story, target_ended: bool, verdict: Verdict)
@@ -94,6 +99,7 @@ where
             story.ended_by(By::Heartbeat);
             return story.closed(None, "no pong");
         }
+        (_, Verdict::Revoked) => (By::Token, Some(close::POLICY), "the token was revoked".to_owned()),
         (_, Verdict::Going) => (By::Bridge, Some(close::GOING_AWAY), GOING.to_owned()),
         (Some(End::Closed(code)), _) => (By::Viewer, *code, String::new()),
         (Some(End::Broke(code, reason)), _) => (By::Viewer, Some(*code), reason.clone()),
@@ -158,10 +164,11 @@ struct Carrying<'a> {
     taken: (u64, Instant),
     /// One side has ended: until when the other may go on.
     last: Option<Instant>,
+    revoked: Revoked,
 }
 
 impl<'a> Carrying<'a> {
-    fn new(config: &'a Service) -> Self {
+    fn new(config: &'a Service, revoked: Revoked) -> Self {
         let now = Instant::now();
         let limits = [config.idle, config.read_idle, config.write_idle];
         let look_every = limits.into_iter().flatten().fold(REST_AFTER, Duration::min);
@@ -178,6 +185,7 @@ impl<'a> Carrying<'a> {
             heard: (0, now),
             taken: (0, now),
             last: None,
+            revoked,
         }
     }
 
@@ -223,6 +231,7 @@ impl<'a> Carrying<'a> {
                     let _ = flush(socket).await;
                     self.last = Some(Instant::now() + LAST_GOODBYES);
                 }
+                () = &mut self.revoked => return Verdict::Revoked,
                 () = timer.as_mut() => {
                     if let Some(verdict) = self.look(splice, socket, going).await {
                         return verdict;

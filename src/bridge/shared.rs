@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::BridgeError;
+use super::admit::Admit;
 use super::backends::Backends;
 use super::config::{BridgeConfig, Route, Service};
 use super::dial::Dialer;
@@ -26,12 +27,19 @@ pub(super) struct Served {
     pub(super) dialer: Dialer,
     /// Those of a route.
     pub(super) backends: Option<Backends>,
+    /// What a route asks of visitors, besides what everybody is asked.
+    admit: Option<Arc<Admit>>,
 }
 
 impl Served {
     pub(super) fn new(config: Service) -> Result<Self, BridgeError> {
         let dialer = Dialer::new(&config.dialling)?;
-        Ok(Self { config, dialer, backends: None })
+        Ok(Self { config, dialer, backends: None, admit: None })
+    }
+
+    /// All that must let a visitor in.
+    pub(super) fn admits(&self) -> impl Iterator<Item = &Arc<Admit>> {
+        self.config.admit.iter().chain(&self.admit)
     }
 }
 
@@ -43,7 +51,8 @@ fn routes(routes: &[Route]) -> Result<(Routes<Arc<Served>>, Vec<Arc<Slot>>), Bri
         let slots: Vec<_> = route.spawned.iter().cloned().flat_map(Spawn::slots).collect();
         all_slots.extend(slots.iter().cloned());
         let backends = Backends::new(route.backends.clone(), slots, route.balancing.clone());
-        let served = Served { backends: Some(backends), ..Served::new(route.service.clone())? };
+        let (backends, admit) = (Some(backends), route.admit.clone());
+        let served = Served { backends, admit, ..Served::new(route.service.clone())? };
         list.push((route.matcher.clone(), Arc::new(served)));
     }
     Ok((Routes::new(list), all_slots))
@@ -61,7 +70,7 @@ pub(super) struct Ending {
 /// See above.
 pub(super) struct Shared {
     pub(super) config: BridgeConfig,
-    served: Arc<Served>,
+    pub(super) served: Arc<Served>,
     routes: Routes<Arc<Served>>,
     /// Processes to be.
     pub(super) slots: Vec<Arc<Slot>>,

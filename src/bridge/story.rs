@@ -21,6 +21,8 @@ pub(super) enum By {
     Idle,
     /// The viewer answered no pings.
     Heartbeat,
+    /// Its token was revoked.
+    Token,
     /// The target was not reached.
     Dial,
     /// The session was dropped under way.
@@ -29,8 +31,16 @@ pub(super) enum By {
 
 impl By {
     /// As logs and metrics name it.
-    pub(super) const ALL: [Self; 7] =
-        [Self::Viewer, Self::Target, Self::Bridge, Self::Idle, Self::Heartbeat, Self::Dial, Self::Cut];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Viewer,
+        Self::Target,
+        Self::Bridge,
+        Self::Idle,
+        Self::Heartbeat,
+        Self::Token,
+        Self::Dial,
+        Self::Cut,
+    ];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -39,11 +49,17 @@ impl By {
             Self::Bridge => "bridge",
             Self::Idle => "idle",
             Self::Heartbeat => "heartbeat",
+            Self::Token => "token",
             Self::Dial => "dial",
             Self::Cut => "cut",
         }
     }
 }
+
+/// The debug level from which on there are warnings.
+const WARNINGS: u8 = 2;
+/// That from which on there are records of sessions that end; above it, of those that begin.
+const ENDS: u8 = 3;
 
 /// What is known of a session; written when it is dropped.
 pub(super) struct Story {
@@ -57,22 +73,29 @@ pub(super) struct Story {
     code: Option<u16>,
     reason: String,
     moved: Moved,
+    /// See [`super::Service::debug`].
+    debug: u8,
 }
 
 impl Story {
-    /// A session of `viewer` begins.
+    /// A session of `viewer` begins, whose debug level is that of its service.
     pub(super) fn begin(
         counts: &Arc<Counts>,
         viewer: String,
         path: String,
         target: String,
         secure: bool,
+        debug: Option<u8>,
     ) -> Self {
         counts.begin();
-        tracing::debug!(viewer, path, target, secure, "session begins");
+        let debug = debug.unwrap_or(ENDS);
+        match debug > ENDS {
+            true => tracing::info!(viewer, path, target, secure, "session begins"),
+            false => tracing::debug!(viewer, path, target, secure, "session begins"),
+        }
         let (by, code, reason) = (By::Cut, None, String::new());
         let (counts, began) = (Arc::clone(counts), Instant::now());
-        Self { counts, began, viewer, path, target, secure, by, code, reason, moved: Moved::default() }
+        Self { counts, began, viewer, path, target, secure, by, code, reason, moved: Moved::default(), debug }
     }
 
     /// Which of several backends it is.
@@ -81,7 +104,9 @@ impl Story {
     }
 
     pub(super) fn not_connected(&mut self, error: &Unreached) {
-        tracing::warn!(viewer = self.viewer, path = self.path, %error, "no connection to the target");
+        if self.debug >= WARNINGS {
+            tracing::warn!(viewer = self.viewer, path = self.path, %error, "no connection to the target");
+        }
         self.by = By::Dial;
     }
 
@@ -104,6 +129,9 @@ impl Drop for Story {
     fn drop(&mut self) {
         let Self { viewer, path, target, secure, code, reason, moved, .. } = self;
         self.counts.end(self.by, *moved);
+        if self.debug < ENDS {
+            return;
+        }
         tracing::info!(
             viewer,
             path,

@@ -603,6 +603,47 @@ pub mod policy {
     pub const ASKED: Duration = Duration::from_secs(3600);
 }
 
+/// Tokens that lead a bridge to its targets.
+#[doc(hidden)]
+pub mod tokens {
+    use std::time::Duration;
+
+    /// A look-up, wherever the tokens are: longer than that no browser's user waits.
+    pub const LOOK_UP_WAIT: Duration = Duration::from_secs(10);
+    /// Bytes of one file with tokens: some 300,000 of them.
+    pub const FILE_BYTES: u64 = 16 * 1024 * 1024;
+    /// Files of one directory with tokens.
+    pub const FILES: usize = 4096;
+    /// Bad lines of one reading that are told one by one.
+    pub const COMPLAINTS: usize = 10;
+    /// Bytes of what a server answers that is asked for a target.
+    pub const ANSWER_BYTES: usize = 64 * 1024;
+    /// Between two looks at the files, where sessions end with their tokens.
+    pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+}
+
+/// Who may use a bridge.
+#[doc(hidden)]
+pub mod admit {
+    use std::time::Duration;
+
+    /// Wrong passwords that one address may send at once: a page with an old one in its address asks for all its files.
+    pub const GUESSES: u64 = 20;
+    /// After these it has one more in so much time: at best 17,280 guesses a day.
+    pub const GUESS_EVERY: Duration = Duration::from_secs(5);
+}
+
+/// Files that a bridge serves.
+#[doc(hidden)]
+pub mod web {
+    use std::time::Duration;
+
+    /// Entries of a directory that are listed.
+    pub const LISTED: usize = 10_000;
+    /// A file system that does not answer for so long (a network's, a tape's) gives its visitor a 503.
+    pub const OPEN_WAIT: Duration = Duration::from_secs(30);
+}
+
 /// Workers, which are reached by streams in one WebSocket.
 #[doc(hidden)]
 pub mod worker {

@@ -19,6 +19,9 @@ pub mod limits;
 #[doc(hidden)]
 pub mod message;
 pub mod name;
+#[cfg(any(feature = "relay", feature = "bridge"))]
+#[doc(hidden)]
+pub mod networks;
 #[doc(hidden)]
 pub mod pace;
 #[doc(hidden)]

@@ -161,7 +161,8 @@ impl Backends {
     }
 
     /// What is connected to each backend now, in the order in which they were given.
-    pub fn loads(&self) -> impl Iterator<Item = (&Target, usize)> {
+    #[cfg(test)]
+    fn loads(&self) -> impl Iterator<Item = (&Target, usize)> {
         self.list.iter().map(|backend| (&backend.target, backend.open.get()))
     }
 }

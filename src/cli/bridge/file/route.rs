@@ -1,13 +1,12 @@
 //! `[[route]]`: which requests it takes, its backends, and how their WebSockets are treated.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
-
-use ipnet::IpNet;
 
 use super::reader::{Entry, Reader};
 use crate::bridge::{
-    Balancing, FrameType, Key, Matcher, Pattern, Place, Route, Service, Spawn, Target, TextMessages,
+    Admit, Balancing, FrameType, Key, Matcher, Pattern, Place, Route, Service, Spawn, Target, TextMessages,
 };
 
 /// From lighttpd.
@@ -25,9 +24,7 @@ pub(in crate::cli::bridge) struct RouteFile {
     backends: Vec<Target>,
     spawned: Vec<Spawn>,
     balancing: Balancing,
-    pub(in crate::cli::bridge) allow: Vec<String>,
-    pub(in crate::cli::bridge) deny: Vec<String>,
-    pub(in crate::cli::bridge) origins: Vec<String>,
+    admit: Option<Arc<Admit>>,
     frame_type: Option<FrameType>,
     text: Option<TextMessages>,
     ping_interval: Option<Duration>,
@@ -43,7 +40,7 @@ impl RouteFile {
     /// The route, with what it does not say itself from `usual`.
     pub(in crate::cli::bridge) fn into_route(self, usual: &Service) -> Route {
         let mut service = usual.clone();
-        service.target = None;
+        (service.target, service.tokens) = (None, None);
         service.connect_first = self.connect_first;
         service.dialling.wait = self.connect_timeout;
         service.frame_type = self.frame_type.unwrap_or(usual.frame_type);
@@ -53,8 +50,8 @@ impl RouteFile {
         service.read_idle = some_time(self.read_idle, usual.read_idle);
         service.write_idle = some_time(self.write_idle, usual.write_idle);
         service.debug = self.debug.or(usual.debug);
-        let Self { matcher, backends, spawned, balancing, .. } = self;
-        Route { matcher, backends, spawned, balancing, service }
+        let Self { matcher, backends, spawned, balancing, admit, .. } = self;
+        Route { matcher, backends, spawned, balancing, admit, service }
     }
 }
 
@@ -93,9 +90,7 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, line: usize, entries: Vec<Entry<
         backends: Vec::new(),
         spawned: Vec::new(),
         balancing: Balancing::default(),
-        allow: Vec::new(),
-        deny: Vec::new(),
-        origins: Vec::new(),
+        admit: None,
         frame_type: None,
         text: None,
         ping_interval: None,
@@ -106,8 +101,10 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, line: usize, entries: Vec<Entry<
         connect_first: true,
         debug: None,
     };
+    let mut admit = Admit::default();
     let mut has_path = false;
     let mut has_backends = false;
+    let mut asks = false;
     for entry in &entries {
         match entry.key {
             "path" => {
@@ -143,9 +140,18 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, line: usize, entries: Vec<Entry<
             "read-timeout" => route.read_idle = reader.time(entry),
             "write-timeout" => route.write_idle = reader.time(entry),
             "debug" => route.debug = reader.number(entry, 0, 4).and_then(|level| u8::try_from(level).ok()),
-            "allow" => route.allow = reader.all_parsed(entry, network),
-            "deny" => route.deny = reader.all_parsed(entry, network),
-            "origins" => route.origins = reader.texts(entry).unwrap_or_default(),
+            "allow" | "deny" | "origins" => {
+                let texts = reader.texts(entry).unwrap_or_default();
+                let added = match entry.key {
+                    "allow" => admit.allow(&texts),
+                    "deny" => admit.deny(&texts),
+                    _ => admit.plugin("ExpectOrigin", &texts.join(" ")),
+                };
+                if let Err(error) = added {
+                    reader.wrong(entry.line, format_args!("{}: {error}", entry.key));
+                }
+                asks = true;
+            }
             _ => reader.unknown(
                 entry,
                 KEYS.into_iter().chain(["debug"]),
@@ -153,6 +159,7 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, line: usize, entries: Vec<Entry<
             ),
         }
     }
+    route.admit = asks.then(|| Arc::new(admit));
     if !has_path {
         reader.wrong(line, "the route has no path; write path = \"\" if it is for all");
     }
@@ -244,10 +251,4 @@ fn text_messages(text: &str) -> Result<TextMessages, String> {
         "pass" => Ok(TextMessages::Pass),
         _ => Err(format!("{text:?}: expected refuse or pass")),
     }
-}
-
-fn network(text: &str) -> Result<String, String> {
-    let good = text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok();
-    let wrong = || format!("{text:?}: expected an address or a network, such as 10.0.0.1 or 10.0.0.0/8");
-    good.then(|| text.to_owned()).ok_or_else(wrong)
 }
