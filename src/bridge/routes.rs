@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
+use percent_encoding::percent_decode_str;
 use regex::{Regex, RegexBuilder};
 
 use crate::proto::limits::routes::PATTERN_BYTES;
@@ -106,7 +107,7 @@ fn plain(path: &str) -> Cow<'_, str> {
     if !path.contains('%') && !path.contains("//") && !path.contains("/.") {
         return Cow::Borrowed(path);
     }
-    let decoded = decoded(path);
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
     let mut segments: Vec<&str> = Vec::new();
     let mut rest = decoded.split('/').peekable();
     let mut ends_open = false;
@@ -123,26 +124,6 @@ fn plain(path: &str) -> Cow<'_, str> {
         plain.push('/');
     }
     Cow::Owned(plain)
-}
-
-/// `%2F` and the like undone; what is no escape stays.
-fn decoded(path: &str) -> String {
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let [first, after @ ..] = rest {
-        let hex = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        match (first, after) {
-            (b'%', [high, low, after @ ..]) if hex(*high).is_some() && hex(*low).is_some() => {
-                bytes.extend(hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low));
-                rest = after;
-            }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

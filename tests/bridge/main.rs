@@ -6,3 +6,6 @@
 mod frame_bytes;
 mod frames;
 mod rig;
+mod routes;
+mod spawn;
+mod wrap;
