@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
+mod doors;
 #[path = "../it/frame_bytes.rs"]
 mod frame_bytes;
 mod frames;
