@@ -42,7 +42,7 @@ pub use record::Recorder;
 pub use target::{Target, TargetError};
 pub use tls::TlsError;
 pub use tokens::{TokenSetupError, Tokens};
-pub use web::{Web, WebConfig, WebError, extra_headers};
+pub use web::{Page, Web, WebConfig, WebError, extra_headers};
 
 use std::sync::Arc;
 use std::time::Duration;

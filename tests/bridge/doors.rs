@@ -115,7 +115,7 @@ async fn a_password_and_an_origin_are_asked_for_before_the_target_is_dialled() {
 async fn an_address_that_is_denied_gets_no_socket_and_no_file() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("a.html"), "a").unwrap();
-    let web = || Web::new(WebConfig { root: dir.path().to_owned(), ..WebConfig::default() }).unwrap();
+    let web = || Web::new(WebConfig { root: Some(dir.path().to_owned()), ..WebConfig::default() }).unwrap();
     let proxied = |config: &mut BridgeConfig| {
         let mut admit = Admit::default();
         admit.allow(&["10.0.0.0/8", "::1"]).unwrap();
@@ -142,7 +142,7 @@ async fn files_are_served_beside_sockets_and_with_a_password_if_that_is_asked_fo
     fs::write(dir.path().parent().unwrap().join("outside.html"), "x").unwrap();
     for web_auth in [false, true] {
         let rig = Rig::with(echo().await, |config| {
-            let web = WebConfig { root: dir.path().to_owned(), ..WebConfig::default() };
+            let web = WebConfig { root: Some(dir.path().to_owned()), ..WebConfig::default() };
             config.web = Some(Arc::new(Web::new(web).unwrap()));
             config.web_auth = web_auth;
             config.service.admit =
