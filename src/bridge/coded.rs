@@ -171,7 +171,9 @@ mod tests {
         let text = Coding::Plain(FrameType::Text, TextMessages::Pass);
         let good = "aä€😀\u{10ffff}z".as_bytes();
         assert!(cut(text, good).iter().all(|taken| taken.as_deref() == Ok(good)));
-        for bad in [&b"a\xff"[..], b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"a\xf0\x9f\x98"] {
+        for bad in
+            [&b"a\xff"[..], b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"a\xf0\x9f\x98"]
+        {
             assert!(cut(text, bad).iter().all(|taken| *taken == Err(NOT_UTF8)), "{bad:?}");
         }
         assert_eq!(take(Coding::Plain(FrameType::Binary, TextMessages::Refuse), &[b"a"]), Err(TEXT));

@@ -46,7 +46,9 @@ pub enum DialError {
         wait: Duration,
     },
     /// It has no TLS, or no certificate that is trusted.
-    #[error("no TLS with {target} ({error}): give its authority by --ssl-target-ca FILE, if it has one of its own")]
+    #[error(
+        "no TLS with {target} ({error}): give its authority by --ssl-target-ca FILE, if it has one of its own"
+    )]
     Tls {
         /// The target.
         target: String,

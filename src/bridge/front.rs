@@ -198,7 +198,9 @@ async fn agree(
     let shown = target.to_string();
     let onward = match served.config.connect_first {
         false => Onward::Dial(target, ends),
-        true => Onward::Connected(served.dialer.dial(&target, ends).await.map_err(|error| unreached(&error))?),
+        true => {
+            Onward::Connected(served.dialer.dial(&target, ends).await.map_err(|error| unreached(&error))?)
+        }
     };
     let path = request.uri().path().to_owned();
     let story = Story::begin(&shared.counts, viewer.to_string(), path, shown, visitor.secure);
@@ -209,7 +211,9 @@ async fn agree(
 fn unreached(error: &DialError) -> Refusal {
     tracing::warn!(%error, "no connection to the target");
     match error {
-        DialError::Late { .. } => Refusal::new(StatusCode::GATEWAY_TIMEOUT, "the target does not answer in time"),
+        DialError::Late { .. } => {
+            Refusal::new(StatusCode::GATEWAY_TIMEOUT, "the target does not answer in time")
+        }
         _ => Refusal::new(StatusCode::BAD_GATEWAY, "the target cannot be reached"),
     }
 }

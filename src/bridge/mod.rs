@@ -78,7 +78,11 @@ impl Bridge {
 
     /// Serves viewers at `listeners` until `shutdown` is ready or, as far as the settings have it so, nobody is there any more. What
     /// goes on then is closed as they say. To be called within a tokio runtime.
-    pub async fn run(self, listeners: impl IntoIterator<Item = Listener>, shutdown: impl Future<Output = ()>) {
+    pub async fn run(
+        self,
+        listeners: impl IntoIterator<Item = Listener>,
+        shutdown: impl Future<Output = ()>,
+    ) {
         let Self { shared, metrics } = self;
         let _metrics = metrics
             .map(|listener| metrics::serve(listener, Arc::clone(&shared.counts)))

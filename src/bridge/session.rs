@@ -41,8 +41,13 @@ where
         Ok(target) => target,
         Err(Some(error)) => {
             story.not_connected(&error);
-            return goodbye(&mut socket, &mut story, close::INTERNAL, "Failed to connect to downstream server")
-                .await;
+            return goodbye(
+                &mut socket,
+                &mut story,
+                close::INTERNAL,
+                "Failed to connect to downstream server",
+            )
+            .await;
         }
         Err(None) => {
             story.ended_by(By::Bridge);
@@ -270,8 +275,8 @@ impl<'a> Carrying<'a> {
         S: AsyncRead + AsyncWrite + Send + Unpin,
     {
         // Whoever is kept waiting by the target is not heard, and who still takes what was sent before has not got the ping.
-        let excused = splice.outward_waits()
-            || (socket.is_stuck() && splice.moved.inward != self.seen_at_ping.inward);
+        let excused =
+            splice.outward_waits() || (socket.is_stuck() && splice.moved.inward != self.seen_at_ping.inward);
         self.seen_at_ping = splice.moved;
         if std::mem::take(&mut socket.heard) || excused {
             self.missed = 0;

@@ -29,15 +29,8 @@ pub(super) enum By {
 
 impl By {
     /// As logs and metrics name it.
-    pub(super) const ALL: [Self; 7] = [
-        Self::Viewer,
-        Self::Target,
-        Self::Bridge,
-        Self::Idle,
-        Self::Heartbeat,
-        Self::Dial,
-        Self::Cut,
-    ];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Viewer, Self::Target, Self::Bridge, Self::Idle, Self::Heartbeat, Self::Dial, Self::Cut];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -68,7 +61,13 @@ pub(super) struct Story {
 
 impl Story {
     /// A session of `viewer` begins.
-    pub(super) fn begin(counts: &Arc<Counts>, viewer: String, path: String, target: String, secure: bool) -> Self {
+    pub(super) fn begin(
+        counts: &Arc<Counts>,
+        viewer: String,
+        path: String,
+        target: String,
+        secure: bool,
+    ) -> Self {
         counts.begin();
         tracing::debug!(viewer, path, target, secure, "session begins");
         let (by, code, reason) = (By::Cut, None, String::new());

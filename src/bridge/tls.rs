@@ -111,7 +111,8 @@ fn provider(names: &[String]) -> Result<CryptoProvider, TlsError> {
     }
     let all = std::mem::take(&mut provider.cipher_suites);
     for name in names {
-        let same = |suite: &&rustls::SupportedCipherSuite| plain(&format!("{:?}", suite.suite())) == plain(name);
+        let same =
+            |suite: &&rustls::SupportedCipherSuite| plain(&format!("{:?}", suite.suite())) == plain(name);
         let Some(found) = all.iter().find(same) else {
             let known: Vec<_> = all.iter().map(|suite| format!("{:?}", suite.suite())).collect();
             return Err(TlsError::Suite { name: name.clone(), known: known.join(", ") });
@@ -138,7 +139,8 @@ fn roots(authorities: &Authorities) -> Result<RootCertStore, TlsError> {
         }
         Authorities::File(path) => {
             let failed = |error: String| TlsError::Authorities { path: path.display().to_string(), error };
-            let certificates = CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
+            let certificates =
+                CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
             for certificate in certificates {
                 let certificate = certificate.map_err(|error| failed(error.to_string()))?;
                 roots.add(certificate).map_err(|error| failed(error.to_string()))?;

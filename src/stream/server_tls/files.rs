@@ -31,10 +31,7 @@ type Stamp = [(u64, u64, Option<SystemTime>); 2];
 
 impl Files {
     /// Reads all pairs; every one must be good. All certificates are those and `given`.
-    pub fn open(
-        pairs: &[Pair],
-        given: &[Certificate],
-    ) -> Result<(Self, Vec<Certificate>), CertificateError> {
+    pub fn open(pairs: &[Pair], given: &[Certificate]) -> Result<(Self, Vec<Certificate>), CertificateError> {
         let mut read = Vec::with_capacity(pairs.len());
         for pair in pairs {
             let stamp = stamp(pair);
