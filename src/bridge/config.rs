@@ -54,8 +54,14 @@ pub struct BridgeConfig {
 impl BridgeConfig {
     /// A bridge to `target` with the usual settings.
     pub fn to(target: Target) -> Self {
+        Self { service: Service { target: Some(target), ..Service::default() }, ..Self::default() }
+    }
+}
+
+impl Default for BridgeConfig {
+    fn default() -> Self {
         Self {
-            service: Service { target: Some(target), ..Service::default() },
+            service: Service::default(),
             tls: None,
             handshake_wait: bridge::HANDSHAKE,
             trusted_proxies: Vec::new(),
