@@ -1,6 +1,7 @@
 //! `adit bridge`: a WebSocket server in front of a TCP service, with the options of websockify.
 
 mod daemon;
+mod doors;
 mod flags;
 mod settings;
 mod sockets;
@@ -134,24 +135,19 @@ async fn serve(flags: &Flags) -> anyhow::Result<ExitCode> {
 
 /// What is read and has nothing behind it yet.
 fn unwired(flags: &Flags) -> Result<(), Usage> {
-    let asked = [
-        (flags.traffic, "--traffic"),
-        (flags.record.is_some(), "--record"),
-        (flags.web.is_some(), "--web"),
-        (flags.target_config.is_some(), "--target-config"),
-        (flags.token_plugin.is_some(), "--token-plugin"),
-        (flags.auth_plugin.is_some(), "--auth-plugin"),
-        (!flags.command.is_empty(), "-- COMMAND"),
-    ];
-    match asked.iter().find(|(asked, _)| *asked) {
-        Some((_, name)) => Err(Usage(format!("{name} is not there yet"))),
-        None => Ok(()),
+    match flags.command.is_empty() {
+        true => Ok(()),
+        false => Err(Usage("-- COMMAND is not there yet".to_owned())),
     }
 }
 
 /// The settings that count, as the first records of the log.
 fn tell(config: &BridgeConfig, sockets: &Sockets, metrics: Option<&TcpListener>) {
-    let target = config.service.target.as_ref().map(ToString::to_string);
+    let service = &config.service;
+    let target = match &service.tokens {
+        Some(tokens) => Some(format!("by {}", tokens.plugin())),
+        None => service.target.as_ref().map(ToString::to_string),
+    };
     let tls = match &config.tls {
         None => "none",
         Some(tls) if tls.only || tls.verify.is_some() => "only",

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
+use super::doors::DoorFlags;
 use crate::bridge::{FrameType, TextMessages};
 use crate::proto::duration;
 
@@ -85,10 +86,10 @@ pub(super) struct Flags {
     #[arg(long, value_name = "DIR")]
     pub web: Option<PathBuf>,
     /// Ask for a login for these as well
-    #[arg(long, requires = "web")]
+    #[arg(long)]
     pub web_auth: bool,
     /// No lists of directories
-    #[arg(long, requires = "web")]
+    #[arg(long)]
     pub file_only: bool,
     /// What the end of COMMAND means
     #[arg(long, value_name = "MODE", value_enum, default_value = "exit")]
@@ -102,21 +103,34 @@ pub(super) struct Flags {
     /// The older name of --token-plugin TokenFile --token-source FILE
     #[arg(long, value_name = "FILE", conflicts_with_all = ["token_plugin", "token_source"])]
     pub target_config: Option<String>,
-    /// How a token leads to a target
+    /// How a token leads to a target: TokenFile, ReadOnlyTokenFile, TokenFileName, UnixDomainSocketDirectory, BaseTokenAPI,
+    /// JSONTokenApi, JWTTokenApi or TokenRedis
     #[arg(long, value_name = "NAME")]
     pub token_plugin: Option<String>,
     /// Where the plugin reads
-    #[arg(long, value_name = "SOURCE", requires = "token_plugin")]
+    #[arg(
+        long,
+        value_name = "SOURCE",
+        env = "ADIT_TOKEN_SOURCE",
+        hide_env_values = true,
+        requires = "token_plugin"
+    )]
     pub token_source: Option<String>,
     /// The token is the host that was asked for
-    #[arg(long, requires = "token_plugin")]
+    #[arg(long)]
     pub host_token: bool,
-    /// Who is let in
+    /// Who is let in: BasicHTTPAuth, ExpectOrigin or ClientCertCNAuth; several of them must agree
     #[arg(long, value_name = "NAME")]
-    pub auth_plugin: Option<String>,
+    pub auth_plugin: Vec<String>,
     /// What the plugin compares with
-    #[arg(long, value_name = "SOURCE", requires = "auth_plugin")]
-    pub auth_source: Option<String>,
+    #[arg(
+        long,
+        value_name = "SOURCE",
+        env = "ADIT_AUTH_SOURCE",
+        hide_env_values = true,
+        requires = "auth_plugin"
+    )]
+    pub auth_source: Vec<String>,
     /// A ping each so many seconds; who answers none of three is gone
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub heartbeat: Option<Duration>,
@@ -130,6 +144,8 @@ pub(super) struct Flags {
     #[arg(long, requires = "syslog")]
     pub legacy_syslog: bool,
 
+    #[command(flatten)]
+    pub doors: DoorFlags,
     #[command(flatten)]
     pub ours: Ours,
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::doors;
 use super::flags::{Flags, LogForm};
 use crate::bridge::{Authorities, BridgeConfig, Pair, ServerTls, Target, TargetTls};
 use crate::proto::api::ProxyProtocol;
@@ -86,6 +87,7 @@ pub(super) fn config(flags: &Flags, target: Option<Target>) -> Result<BridgeConf
         None if ours.ssl_target_insecure => Some(TargetTls::Unverified),
         None => flags.ssl_target.then_some(TargetTls::System),
     };
+    doors::settle(flags, &mut config)?;
     Ok(config)
 }
 
