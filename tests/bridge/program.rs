@@ -27,7 +27,9 @@ async fn output(arguments: &str) -> Output {
 }
 
 /// A running bridge, and what its log says until it listens.
-async fn started(mut command: Command) -> (Child, Vec<String>, tokio::io::Lines<BufReader<tokio::process::ChildStderr>>) {
+async fn started(
+    mut command: Command,
+) -> (Child, Vec<String>, tokio::io::Lines<BufReader<tokio::process::ChildStderr>>) {
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut seen = Vec::new();
@@ -55,8 +57,7 @@ async fn terminate(child: &mut Child) -> Option<i32> {
 }
 
 async fn open(address: SocketAddr) -> Viewer<TcpStream> {
-    let (head, viewer) =
-        ask(TcpStream::connect(address).await.unwrap(), handshake("/", "").as_bytes()).await;
+    let (head, viewer) = ask(TcpStream::connect(address).await.unwrap(), handshake("/", "").as_bytes()).await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     viewer
 }
@@ -120,11 +121,8 @@ async fn it_listens_at_a_path_and_leads_to_one() {
     let dir = TempDir::new().unwrap();
     let (front, back) = (dir.path().join("front.sock"), dir.path().join("back.sock"));
     let behind = UnixListener::bind(&back).unwrap();
-    let flags = format!(
-        "--unix-listen={} --unix-listen-mode=0660 --unix-target={}",
-        front.display(),
-        back.display()
-    );
+    let flags =
+        format!("--unix-listen={} --unix-listen-mode=0660 --unix-target={}", front.display(), back.display());
     let (mut child, ..) = started(bridge(&flags)).await;
     assert_eq!(fs::metadata(&front).unwrap().permissions().mode() & 0o777, 0o660);
     let stream = UnixStream::connect(&front).await.unwrap();
@@ -220,7 +218,8 @@ async fn in_the_background_it_serves_what_was_listened_at_before_and_logs_to_its
 async fn figures_are_told_to_scrapers() {
     let free = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (listener, target) = target().await;
-    let (_child, seen, _log) = started(bridge(&format!("--metrics-listen {free} 127.0.0.1:0 {target}"))).await;
+    let (_child, seen, _log) =
+        started(bridge(&format!("--metrics-listen {free} 127.0.0.1:0 {target}"))).await;
     let mut viewer = open(address(&seen)).await;
     let behind = accepted(&listener).await;
     viewer.send(CLOSE, "").await;
@@ -236,7 +235,8 @@ async fn figures_are_told_to_scrapers() {
             stream.read_to_string(&mut page).await.unwrap();
             let has = |line: &str| page.contains(line);
             assert!(has("adit_bridge_sessions_begun_total 2"), "{page}");
-            if has("adit_bridge_sessions_open 1") && has("adit_bridge_sessions_ended_total{by=\"viewer\"} 1") {
+            if has("adit_bridge_sessions_open 1") && has("adit_bridge_sessions_ended_total{by=\"viewer\"} 1")
+            {
                 break;
             }
         }

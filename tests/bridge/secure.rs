@@ -71,7 +71,8 @@ async fn viewers_show_a_certificate_where_that_is_wanted_and_plain_ones_cannot()
     let (chain, key) = authority.issue(&["viewer"]);
     let chain = vec![CertificateDer::from_pem_slice(chain.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-    let resolver = rustls::sign::CertifiedKey::from_der(chain, key, &rustls::crypto::aws_lc_rs::default_provider());
+    let resolver =
+        rustls::sign::CertifiedKey::from_der(chain, key, &rustls::crypto::aws_lc_rs::default_provider());
     for shows in [false, true] {
         let mut config = authority.client(&[]);
         if shows {
@@ -94,7 +95,8 @@ async fn a_target_with_tls_is_believed_by_its_authority_or_not_at_all() {
     let chain = vec![CertificateDer::from_pem_slice(chain.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let server = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let server =
+        rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let server = server.with_no_client_auth().with_single_cert(chain, key).unwrap();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
     for (trust, good) in [

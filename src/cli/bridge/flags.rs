@@ -117,7 +117,7 @@ pub(super) struct Flags {
     /// What the plugin compares with
     #[arg(long, value_name = "SOURCE", requires = "auth_plugin")]
     pub auth_source: Option<String>,
-    /// A ping each so many seconds; who answers none of three is gone
+    /// A ping each so many seconds; who leaves two unanswered is gone at the third
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub heartbeat: Option<Duration>,
     /// Write the log to this file, too
