@@ -104,7 +104,7 @@ pub struct Service {
     pub max_frame: u64,
     /// After the target's end, the viewer's direction goes on for so long; `None`: the first end is that of the session.
     pub half_close: Option<Duration>,
-    /// Between two pings; a viewer that answers none of three is gone. `None`: no pings.
+    /// Between two pings; a viewer that leaves two unanswered is gone at the third. `None`: no pings.
     pub heartbeat: Option<Duration>,
     /// A session in which nothing moves for so long is ended.
     pub idle: Option<Duration>,

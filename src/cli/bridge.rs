@@ -5,6 +5,7 @@ mod doors;
 mod flags;
 mod settings;
 mod sockets;
+mod through;
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -27,7 +28,8 @@ const HELP: &str = "Forms:\n  \
     adit bridge [ADDRESS:]PORT HOST:PORT\n  \
     adit bridge [ADDRESS:]PORT --unix-target PATH\n  \
     adit bridge [ADDRESS:]PORT --token-plugin NAME --token-source SOURCE\n  \
-    adit bridge [ADDRESS:]PORT -- COMMAND\n\n\
+    adit bridge [ADDRESS:]PORT -- COMMAND\n  \
+    adit bridge --through RELAY --name NAME PORT\n\n\
     Exit codes:\n  \
     0   ended by a signal, --run-once, --timeout or --idle-timeout\n  \
     1   failed, for example because the port is in use\n  \
@@ -65,6 +67,17 @@ async fn serve(flags: &Flags) -> anyhow::Result<ExitCode> {
     let config = settings::config(flags, target)?;
     unwired(flags)?;
     let (format, syslog) = settings::log(flags)?;
+    if let Some(connector) = through::connector(flags)? {
+        let file = flags.log_file.as_deref();
+        let _log = log::begin(log::Settings {
+            out: Out::Stderr,
+            format,
+            syslog: &syslog,
+            verbose: flags.verbose,
+            file,
+        })?;
+        return through::run(flags, connector, config).await;
+    }
     let unix_listen = flags.unix_listen.as_deref().map(settings::absolute).transpose()?;
     // Before anything is begun: what is wrong with the settings is told at the terminal.
     let mut bridge = Bridge::new(config.clone())?;

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
 use super::doors::DoorFlags;
+use super::through::ThroughFlags;
 use crate::bridge::{FrameType, TextMessages};
 use crate::proto::duration;
 
@@ -131,7 +132,7 @@ pub(super) struct Flags {
         requires = "auth_plugin"
     )]
     pub auth_source: Vec<String>,
-    /// A ping each so many seconds; who answers none of three is gone
+    /// A ping each so many seconds; who leaves two unanswered is gone at the third
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub heartbeat: Option<Duration>,
     /// Write the log to this file, too
@@ -146,6 +147,8 @@ pub(super) struct Flags {
 
     #[command(flatten)]
     pub doors: DoorFlags,
+    #[command(flatten)]
+    pub through: ThroughFlags,
     #[command(flatten)]
     pub ours: Ours,
 }

@@ -29,7 +29,8 @@ pub(super) struct Words {
 /// Sorts the words. `given`: listening sockets come from a supervisor.
 pub(super) fn words(flags: &Flags, given: bool) -> Result<Words, Usage> {
     let usage = |text: &str| Usage(text.to_owned());
-    let without_source = flags.inetd || flags.unix_listen.is_some();
+    let through = flags.through.through.is_some();
+    let without_source = flags.inetd || flags.unix_listen.is_some() || through;
     // Something other than a word says where WebSockets lead to.
     let elsewhere = flags.unix_target.is_some()
         || flags.token_plugin.is_some()
@@ -46,6 +47,10 @@ pub(super) fn words(flags: &Flags, given: bool) -> Result<Words, Usage> {
         _ => return Err(usage("too many arguments: [ADDRESS:]PORT HOST:PORT")),
     };
     let target = match (target, &flags.unix_target) {
+        // What is behind a tunnel is mostly this machine.
+        (Some(port), _) if through && port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some(format!("localhost:{port}").parse().map_err(|error| Usage(format!("{error}")))?)
+        }
         (Some(target), _) => Some(target.parse().map_err(|error| Usage(format!("{error}")))?),
         (None, Some(path)) => Some(Target::Unix(absolute(path)?)),
         (None, None) => None,
@@ -196,6 +201,7 @@ mod tests {
             ("--token-plugin TokenFile --token-source t 6080", false, (source("6080"), None)),
             ("--target-config=t 127.0.0.1:6080", false, (source("127.0.0.1:6080"), None)),
             ("6080 --wrap-mode=respawn -- program --its-option 1", false, (source("6080"), None)),
+            ("--through https://relay.test --name desk 5900", false, (None, target("localhost:5900"))),
             ("h:1", true, (None, target("h:1"))),
             ("6080 h:1", true, (source("6080"), target("h:1"))),
         ] {

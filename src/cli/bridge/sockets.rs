@@ -48,15 +48,15 @@ pub(super) async fn bind(flags: &Flags, source: Option<&str>) -> anyhow::Result<
     }
     let source = source.unwrap_or_default();
     let (host, port) = parse(source)?;
-    let bind = |address: SocketAddr, only_ipv6: bool| {
-        tcp::listen(address, only_ipv6).with_context(|| format!("cannot listen on {address}"))
+    let bind = |address: SocketAddr| {
+        tcp::listen(address, address.is_ipv6()).with_context(|| format!("cannot listen on {address}"))
     };
     if host.is_empty() {
         // One socket for both families; a system without IPv6 has only the other one.
         let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         let listener = match tcp::listen(both, false) {
             Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-                bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), false)
+                bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))
             }
             listener => listener.with_context(|| format!("cannot listen on port {port}")),
         };
@@ -68,7 +68,7 @@ pub(super) async fn bind(flags: &Flags, source: Option<&str>) -> anyhow::Result<
     addresses.dedup();
     let (mut listeners, mut failed) = (Vec::new(), None);
     for address in addresses {
-        match bind(address, true) {
+        match bind(address) {
             Ok(listener) => listeners.push(listener.into()),
             // A name may have an address that this machine does not.
             Err(error) => failed = Some(error),
