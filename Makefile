@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 # What the tests need beyond the Rust toolchain; installed where missing.
-PACKAGES := chromium curl nginx-light nodejs npm python3-venv faketime slowhttptest nghttp2-client openssl rsyslog prometheus tmux
+PACKAGES := chromium curl nginx-light nodejs npm python3-venv faketime slowhttptest nghttp2-client openssl rsyslog prometheus tmux tigervnc-standalone-server xterm
 BENCH_PACKAGES := nginx-light wrk
 
 # Expose the built-in sample site (or TARGET=3000) through a relay on this machine.

@@ -44,7 +44,13 @@ const BELONGS_IN: &[(&str, &[&str])] = &[
     ("rusqlite", &["store/"]),
     (
         "rustix",
-        &["stream/courier.rs", "stream/descriptors.rs", "relay/observe/process.rs", "cli/log/syslog.rs"],
+        &[
+            "stream/courier.rs",
+            "stream/descriptors.rs",
+            "relay/observe/process.rs",
+            "cli/log/syslog.rs",
+            "cli/bridge/",
+        ],
     ),
     ("async_nats", &["store/"]),
     ("opentelemetry", &["relay/spans/"]),

@@ -59,8 +59,14 @@ pub struct BridgeConfig {
 impl BridgeConfig {
     /// A bridge to `target` with the usual settings.
     pub fn to(target: Target) -> Self {
+        Self { service: Service { target: Some(target), ..Service::default() }, ..Self::default() }
+    }
+}
+
+impl Default for BridgeConfig {
+    fn default() -> Self {
         Self {
-            service: Service { target: Some(target), ..Service::default() },
+            service: Service::default(),
             routes: Vec::new(),
             tls: None,
             handshake_wait: bridge::HANDSHAKE,
@@ -104,7 +110,7 @@ pub struct Service {
     pub max_frame: u64,
     /// After the target's end, the viewer's direction goes on for so long; `None`: the first end is that of the session.
     pub half_close: Option<Duration>,
-    /// Between two pings; a viewer that answers none of three is gone. `None`: no pings.
+    /// Between two pings; a viewer that leaves two unanswered is gone at the third. `None`: no pings.
     pub heartbeat: Option<Duration>,
     /// A session in which nothing moves for so long is ended.
     pub idle: Option<Duration>,

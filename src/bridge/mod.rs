@@ -50,7 +50,7 @@ pub use spawn::{Place, Spawn, SpawnError};
 pub use target::{Target, TargetError};
 pub use tls::TlsError;
 pub use tokens::{TokenSetupError, Tokens};
-pub use web::{Web, WebConfig, WebError, extra_headers};
+pub use web::{Page, Web, WebConfig, WebError, extra_headers};
 pub use wrap::{Wrap, WrapError, WrapMode};
 
 use std::sync::Arc;

@@ -1,7 +1,10 @@
 //! Files beside the WebSockets (`--web`): what a browser needs before it can speak to a target.
 
 mod listing;
+mod page;
 mod path;
+
+pub use page::Page;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,9 +21,11 @@ use crate::proto::limits::web::OPEN_WAIT;
 /// What is served, and how.
 #[derive(Debug, Clone, Default)]
 pub struct WebConfig {
+    /// The page at the root; what else there is comes from the directory.
+    pub page: Option<Page>,
     /// The directory. Links in it are followed, wherever they lead; names that begin with a dot are not there, but for
     /// `.well-known`.
-    pub root: PathBuf,
+    pub root: Option<PathBuf>,
     /// Directories without an index are not listed.
     pub file_only: bool,
     /// The file that stands for a directory; without it, `index.html`.
@@ -62,8 +67,8 @@ pub struct Web {
 impl Web {
     /// Checks what was asked for.
     pub fn new(config: WebConfig) -> Result<Self, WebError> {
-        if std::fs::read_dir(&config.root).is_err() {
-            return Err(WebError::Root(config.root));
+        if let Some(root) = config.root.as_ref().filter(|root| std::fs::read_dir(root).is_err()) {
+            return Err(WebError::Root(root.clone()));
         }
         let odd =
             |prefix: &&String| !prefix.starts_with('/') || prefix.ends_with('/') || prefix.contains("//");
@@ -88,7 +93,7 @@ impl Web {
     pub(super) async fn answer<B: Sync>(&self, request: &Request<B>) -> Response<Body> {
         let answer = timeout(OPEN_WAIT, self.file(request)).await;
         let mut answer = answer.unwrap_or_else(|_| {
-            tracing::error!(root = %self.config.root.display(), "the files of the web directory cannot be read in time");
+            tracing::error!(root = ?self.config.root, "the files of the web directory cannot be read in time");
             plain(StatusCode::SERVICE_UNAVAILABLE, "the file cannot be read now")
         });
         let headers = answer.headers_mut();
@@ -109,7 +114,15 @@ impl Web {
             return not_found();
         };
         let Some(below) = path::inside(below) else { return not_found() };
-        let full = self.config.root.join(&below);
+        if let Some(page) = self.config.page.filter(|_| below.as_os_str().is_empty()) {
+            // Without the slash, what the page names would be looked for beside the prefix.
+            return match asked.ends_with('/') {
+                true => with_type(StatusCode::OK, "text/html; charset=utf-8", page.html()),
+                false => moved(&format!("{asked}/"), request.uri().query()),
+            };
+        }
+        let Some(root) = &self.config.root else { return not_found() };
+        let full = root.join(&below);
         let Ok(found) = tokio::fs::metadata(&full).await else { return not_found() };
         if !found.is_dir() {
             // A file is no directory, and to open a pipe may take for ever.

@@ -73,15 +73,12 @@ pub fn command() -> Command {
                 "Registers a worker at a relay that speaks Taskcluster's websocktunnel: adit wst SERVER ID 3000",
             )
             .after_help(wst::HELP),
-            with::<bridge::BridgeArgs>(
-                "bridge",
-                "Lets browsers reach a TCP service over WebSockets, as websockify does: adit bridge 6080 localhost:5900",
-            ),
             with::<dev::DevArgs>(
                 "dev",
                 "Tries it out: relay and client in one process, on this machine only",
             ),
         ])
+        .subcommand(bridge::command())
         .subcommand(relay::command())
         .subcommand(key::command())
         .subcommand(token::command())
@@ -113,7 +110,7 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         "key" => return key::run(matches).await,
         "token" => return token::run(matches),
         "gen" => return r#gen::run(matches),
-        "bridge" => return bridge::run(args(matches)?).await,
+        "bridge" => return bridge::run(matches).await,
         _ => {}
     }
     // The terminal belongs to the tunnels; log records are for who asks for them.

@@ -104,7 +104,8 @@ impl Tokens {
             let reason = "name it with --token-source".to_owned();
             return Err(TokenSetupError::Source { plugin: name, reason });
         }
-        let path = PathBuf::from(source);
+        // A daemon stands elsewhere.
+        let path = std::path::absolute(source).unwrap_or_else(|_| PathBuf::from(source));
         let made = match name {
             "TokenFile" => Ok(Plugin::File(TokenFile::new(path, true))),
             "ReadOnlyTokenFile" => Ok(Plugin::File(TokenFile::new(path, false))),

@@ -18,7 +18,7 @@ fn web(config: WebConfig) -> (tempfile::TempDir, Web) {
     ] {
         fs::write(dir.path().join(name), text).unwrap();
     }
-    let web = Web::new(WebConfig { root: dir.path().to_owned(), ..config }).unwrap();
+    let web = Web::new(WebConfig { root: Some(dir.path().to_owned()), ..config }).unwrap();
     (dir, web)
 }
 
@@ -163,15 +163,27 @@ async fn pages_of_named_origins_may_read() {
     }
 }
 
+#[tokio::test]
+async fn a_page_that_comes_along_stands_at_the_root_and_needs_no_directory() {
+    let page = Some(Page::Terminal);
+    let alone = Web::new(WebConfig { page, prefix: Some("/t".to_owned()), ..WebConfig::default() }).unwrap();
+    assert!(get(&alone, "/t/?token=x").await.2.contains("<title>Terminal</title>"));
+    assert_eq!(get(&alone, "/t?token=x").await.1["location"], "/t/?token=x");
+    assert_eq!((get(&alone, "/t/vnc.html").await.0, get(&alone, "/").await.0), (404, 404));
+    let (_dir, beside) = web(WebConfig { page, ..WebConfig::default() });
+    assert!(get(&beside, "/").await.2.contains("<title>Terminal</title>"));
+    assert_eq!(get(&beside, "/vnc.html").await.2, "<p>vnc");
+}
+
 #[test]
 fn what_cannot_be_served_is_told_at_the_start() {
     let (dir, _web) = web(WebConfig::default());
     let with = |change: fn(&mut WebConfig)| {
-        let mut config = WebConfig { root: dir.path().to_owned(), ..WebConfig::default() };
+        let mut config = WebConfig { root: Some(dir.path().to_owned()), ..WebConfig::default() };
         change(&mut config);
         Web::new(config).map(drop)
     };
-    assert!(matches!(with(|config| config.root.push("none")), Err(WebError::Root(_))));
+    assert!(matches!(with(|config| config.root = Some("/none/none".into())), Err(WebError::Root(_))));
     assert!(matches!(with(|config| config.prefix = Some("vnc/".into())), Err(WebError::Prefix(_))));
     assert!(matches!(with(|config| config.index = Some("../x".into())), Err(WebError::Index(_))));
     assert!(matches!(with(|config| config.cors = vec!["a.test".into()]), Err(WebError::Cors(_))));
