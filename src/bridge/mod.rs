@@ -84,6 +84,8 @@ impl Bridge {
         shutdown: impl Future<Output = ()>,
     ) {
         let Self { shared, metrics } = self;
+        // Whatever ends this, nothing goes on without it.
+        let _cut = shared.ending.cut.clone().drop_guard();
         let _metrics = metrics
             .map(|listener| metrics::serve(listener, Arc::clone(&shared.counts)))
             .map(|serving| AbortOnDropHandle::new(tokio::spawn(serving)));
@@ -101,6 +103,7 @@ impl Bridge {
     /// Serves the one connection that was accepted elsewhere, to its end or that of `shutdown`.
     pub async fn serve(self, connection: Accepted, shutdown: impl Future<Output = ()>) {
         let shared = self.shared;
+        let _cut = shared.ending.cut.clone().drop_guard();
         let serving = Arc::clone(&shared);
         let task = shared.tasks.spawn(async move { listen::serve(&serving, connection).await });
         tokio::select! {
