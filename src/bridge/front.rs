@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
@@ -12,7 +12,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{sleep, timeout};
 
 use super::Target;
 use super::admit;
@@ -70,6 +71,8 @@ pub(super) struct Agreed {
     pub(super) present: Present,
     /// Ready when the session's token is revoked.
     pub(super) revoked: Option<Revoked>,
+    /// Of a stream of HTTP/2; what a connection may take it has itself.
+    pub(super) room: Option<OwnedSemaphorePermit>,
 }
 
 /// See [`Tokens::revoked`].
@@ -111,10 +114,13 @@ async fn requests(
     let mut connection = shared.http1.serve_connection(io, service);
     let served = tokio::select! {
         served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
-        () = shared.ending.closing.cancelled() => {
+        () = shared.ending.deaf.cancelled() => {
+            // An answer that is on its way still goes out.
             std::pin::Pin::new(&mut connection).graceful_shutdown();
-            let last = timeout(LAST_GOODBYES, poll_fn(|cx| connection.poll_without_shutdown(cx)));
-            last.await.unwrap_or(Ok(()))
+            tokio::select! {
+                served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
+                () = closed(shared) => Ok(()),
+            }
         }
     };
     if let Err(error) = &served {
@@ -142,8 +148,10 @@ pub(super) async fn converse_http2(shared: &Arc<Shared>, stream: AnyStream, visi
                 let upgrade = hyper::upgrade::on(&mut request);
                 let tasks = shared.tasks.clone();
                 tasks.spawn(async move {
-                    if let Ok(upgraded) = upgrade.await {
-                        session::run(&shared, TokioIo::new(upgraded), BytesMut::new(), agreed).await;
+                    let Ok(upgraded) = upgrade.await else { return };
+                    tokio::select! {
+                        () = shared.ending.cut.cancelled() => {}
+                        () = session::run(&shared, TokioIo::new(upgraded), BytesMut::new(), agreed) => {}
                     }
                 });
             }
@@ -151,17 +159,26 @@ pub(super) async fn converse_http2(shared: &Arc<Shared>, stream: AnyStream, visi
         }
     });
     let io = TokioIo::new(Begun::new(first, stream));
-    let mut connection = std::pin::pin!(shared.http2.serve_connection(io, service));
+    let mut connection = pin!(shared.http2.serve_connection(io, service));
     let served = tokio::select! {
         served = connection.as_mut() => served,
-        () = shared.ending.closing.cancelled() => {
+        () = shared.ending.deaf.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            timeout(2 * LAST_GOODBYES, connection.as_mut()).await.unwrap_or(Ok(()))
+            tokio::select! {
+                served = connection.as_mut() => served,
+                () = closed(shared) => Ok(()),
+            }
         }
     };
     if let Err(error) = served {
         tracing::debug!(viewer = %visitor.address, %error, "a connection of HTTP/2 that broke off");
     }
+}
+
+/// Until sessions were closed, and have said goodbye.
+async fn closed(shared: &Shared) {
+    shared.ending.closing.cancelled().await;
+    sleep(2 * LAST_GOODBYES).await;
 }
 
 /// The answer to a request, and the session that it begins if it does.
@@ -240,6 +257,12 @@ async fn agree(
         None if served.leads_somewhere() => (served.config.target.clone(), None),
         None => return Err(Refusal::new(StatusCode::NOT_FOUND, "nothing is served here")),
     };
+    let full =
+        |_| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "there are as many sessions as there may be");
+    let room = match asked {
+        Asked::Upgrade => None,
+        Asked::Connect => Some(Arc::clone(&shared.room).try_acquire_owned().map_err(full)?),
+    };
     let present = shared
         .enter()
         .ok_or_else(|| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "no more sessions are begun here"))?;
@@ -260,7 +283,7 @@ async fn agree(
     };
     let (secure, debug) = (visitor.secure, served.config.debug);
     let story = Story::begin(&shared.counts, viewer.to_string(), path, shown, secure, debug);
-    Ok((response, Agreed { served, coding, onward, story, present, revoked }))
+    Ok((response, Agreed { served, coding, onward, story, present, revoked, room }))
 }
 
 /// Where the request's token leads to, and what tells that it does so no more.

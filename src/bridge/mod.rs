@@ -112,6 +112,8 @@ impl Bridge {
     ) {
         let Self { shared, metrics, processes } = self;
         let processes = processes.unwrap_or_else(|| Processes::keep(&shared.slots));
+        // Whatever ends this, nothing goes on without it.
+        let _cut = shared.ending.cut.clone().drop_guard();
         let _metrics = metrics
             .map(|listener| metrics::serve(listener, Arc::clone(&shared.counts)))
             .map(|serving| AbortOnDropHandle::new(tokio::spawn(serving)));
@@ -132,6 +134,7 @@ impl Bridge {
     pub async fn serve(self, connection: Accepted, shutdown: impl Future<Output = ()>) {
         let Self { shared, processes, .. } = self;
         let processes = processes.unwrap_or_else(|| Processes::keep(&shared.slots));
+        let _cut = shared.ending.cut.clone().drop_guard();
         let serving = Arc::clone(&shared);
         let _looks = looks(&shared);
         let task = shared.tasks.spawn(async move { listen::serve(&serving, connection).await });

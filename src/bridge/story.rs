@@ -132,7 +132,9 @@ impl Drop for Story {
         if self.debug < ENDS {
             return;
         }
+        // Each was asked for: however many there are, none is left out.
         tracing::info!(
+            target: "adit::session",
             viewer,
             path,
             target,

@@ -12,19 +12,23 @@ mod wrapped;
 
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::pin::pin;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::USAGE;
+use super::http::usage;
 use super::log::{self, Out};
 use super::relay::Signals;
 use crate::bridge::{Bridge, BridgeConfig, BridgeError};
 use crate::stream::{tcp, unix};
+use file::RouteFile;
 use flags::Flags;
-use settings::{Usage, Words};
+use settings::Usage;
 use sockets::Sockets;
 
 const HELP: &str = "Forms:\n  \
@@ -32,9 +36,11 @@ const HELP: &str = "Forms:\n  \
     adit bridge [ADDRESS:]PORT --unix-target PATH\n  \
     adit bridge [ADDRESS:]PORT --token-plugin NAME --token-source SOURCE\n  \
     adit bridge [ADDRESS:]PORT -- COMMAND\n  \
-    adit bridge --through RELAY --name NAME PORT\n\n\
+    adit bridge --through RELAY --name NAME PORT\n  \
+    adit bridge --config FILE\n  \
+    adit bridge --from-lighttpd FILE\n\n\
     Exit codes:\n  \
-    0   ended by a signal, --run-once, --timeout or --idle-timeout\n  \
+    0   ended by a signal, --run-once, --timeout or --idle-timeout; with a COMMAND that ends, its own code\n  \
     1   failed, for example because the port is in use\n  \
     2   wrong usage or configuration";
 
@@ -45,12 +51,26 @@ pub(super) fn command() -> Command {
         .about(about)
         .long_about(None)
         .after_help(HELP)
+        .after_long_help(format!("{HELP}\n\n{}", file::HELP))
+        // What is typed goes before what stands in a file.
+        .args_override_self(true)
         .infer_long_args(true)
 }
 
 /// Serves until it is told to end, or as the options say.
 pub(super) async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
-    match serve(&Flags::from_arg_matches(matches)?).await {
+    let flags = Flags::from_arg_matches(matches)?;
+    if let Some(path) = &flags.ours.from_lighttpd {
+        return lighttpd::run(path);
+    }
+    let (flags, routes) = match &flags.ours.config {
+        Some(path) => match file::settings(path) {
+            Ok(settings) => settings,
+            Err(errors) => return Ok(usage("bridge", &errors)),
+        },
+        None => (flags, Vec::new()),
+    };
+    match serve(&flags, routes).await {
         Ok(code) => Ok(code),
         Err(error) if is_usage(&error) => {
             eprintln!("adit bridge: {error:#}");
@@ -64,11 +84,12 @@ fn is_usage(error: &anyhow::Error) -> bool {
     error.is::<Usage>() || error.is::<BridgeError>()
 }
 
-async fn serve(flags: &Flags) -> anyhow::Result<ExitCode> {
+async fn serve(flags: &Flags, routes: Vec<RouteFile>) -> anyhow::Result<ExitCode> {
     let given = if flags.ours.daemon_of { Vec::new() } else { sockets::given()? };
-    let Words { source, target } = settings::words(flags, !given.is_empty())?;
-    let config = settings::config(flags, target)?;
-    unwired(flags)?;
+    let words = settings::words(flags, !given.is_empty())?;
+    let mut config = settings::config(flags, words.target.clone())?;
+    config.routes.extend(routes.into_iter().map(|route| route.into_route(&config.service)));
+    let wrap = wrapped::wrap(flags, &words, &given, &mut config)?;
     let (format, syslog) = settings::log(flags)?;
     if let Some(connector) = through::connector(flags)? {
         let file = flags.log_file.as_deref();
@@ -84,6 +105,10 @@ async fn serve(flags: &Flags) -> anyhow::Result<ExitCode> {
     let unix_listen = flags.unix_listen.as_deref().map(settings::absolute).transpose()?;
     // Before anything is begun: what is wrong with the settings is told at the terminal.
     let mut bridge = Bridge::new(config.clone())?;
+    if flags.ours.check {
+        println!("the settings are good");
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut handed = None;
     let (sockets, metrics) = if flags.ours.daemon_of {
         let mut taken = daemon::take().await?;
@@ -95,7 +120,7 @@ async fn serve(flags: &Flags) -> anyhow::Result<ExitCode> {
         let sockets = match given.is_empty() {
             _ if flags.inetd => sockets::stdin()?,
             false => Sockets::Listening(given),
-            true => Sockets::Listening(sockets::bind(flags, source.as_deref()).await?),
+            true => Sockets::Listening(sockets::bind(flags, &words.sources).await?),
         };
         let metrics = flags.ours.metrics_listen.map(|address| {
             tcp::listen(address, false)
@@ -120,41 +145,52 @@ async fn serve(flags: &Flags) -> anyhow::Result<ExitCode> {
         handed.settle(flags.web.as_deref().unwrap_or(Path::new("/"))).await?;
     }
     drop(handed);
+    bridge.spawn().await?;
     tell(&config, &sockets, metrics.as_ref());
     if let Some(listener) = metrics {
         bridge = bridge.with_metrics(listener);
     }
     let socket_file = unix_listen.as_deref().and_then(unix::File::at);
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let shutdown = async { drop(stopped.await) };
-    let serving = async {
+    let (stop, ending) = (CancellationToken::new(), CancellationToken::new());
+    let shutdown = stop.clone().cancelled_owned();
+    let mut serving = pin!(async {
         match sockets {
             Sockets::Listening(listeners) => bridge.run(listeners, shutdown).await,
             Sockets::Accepted(connection) => bridge.serve(connection, shutdown).await,
         }
-    };
+    });
+    let mut wrapping = pin!(wrapped::run(wrap.as_ref(), &ending));
     let signalled = async {
         signals.next().await;
-        drop(stop);
+        stop.cancel();
         // The second one waits for nobody.
         signals.next().await;
     };
-    tokio::select! {
-        () = serving => {}
-        () = signalled => tracing::warn!("stopped at once"),
-    }
+    let code = tokio::select! {
+        () = &mut serving => None,
+        () = signalled => {
+            tracing::warn!("stopped at once");
+            None
+        }
+        ended = &mut wrapping => Some(ended),
+    };
+    let code = match code {
+        // A signal to all that run at a terminal ends both, and is no failure.
+        Some(ended) => {
+            let asked = stop.is_cancelled();
+            stop.cancel();
+            serving.await;
+            ended.map(|code| code.filter(|_| !asked))
+        }
+        None => {
+            ending.cancel();
+            wrapping.await
+        }
+    };
     if let Some(file) = socket_file {
         file.remove();
     }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// What is read and has nothing behind it yet.
-fn unwired(flags: &Flags) -> Result<(), Usage> {
-    match flags.command.is_empty() {
-        true => Ok(()),
-        false => Err(Usage("-- COMMAND is not there yet".to_owned())),
-    }
+    Ok(code?.map_or(ExitCode::SUCCESS, ExitCode::from))
 }
 
 /// The settings that count, as the first records of the log.

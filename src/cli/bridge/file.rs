@@ -8,15 +8,17 @@ mod tests;
 use std::ffi::OsString;
 use std::path::Path;
 
-use clap::{ArgAction, Command};
+use clap::error::ErrorKind;
+use clap::{ArgAction, Command, FromArgMatches};
 use toml::de::DeTable;
 
 pub(super) use route::RouteFile;
 
+use super::flags::{FileWords, Flags};
 use reader::Reader;
 
 /// What stands in the file, for `--help`.
-pub(super) const FILE_HELP: &str = "The file:\n\n  \
+pub(super) const HELP: &str = "The file:\n\n  \
     listen = \"6080\"                       # or a list; every flag is a key: cert, web, heartbeat, ...\n  \
     web = \"/usr/share/novnc\"\n\n  \
     [[route]]                             # any number; the first that fits takes a request\n  \
@@ -43,7 +45,7 @@ pub(super) const FILE_HELP: &str = "The file:\n\n  \
     environment = { LANG = \"C\" }          # copy-environment = [\"PATH\"]: nothing else is inherited";
 
 /// Flags that say what to do with a file.
-const NOT_KEYS: &[&str] = &["config", "check", "from-lighttpd", "help", "version"];
+const NOT_KEYS: &[&str] = &["config", "check", "from-lighttpd", "daemon-of", "help", "version"];
 
 /// A file that was read.
 #[derive(Debug, Default)]
@@ -57,8 +59,28 @@ pub(super) struct File {
     pub(super) routes: Vec<RouteFile>,
 }
 
+/// The command line with what the file at `path` says before it, and the routes.
+pub(super) fn settings(path: &Path) -> Result<(Flags, Vec<RouteFile>), Vec<String>> {
+    let File { listen, target, flags, routes } = read(path, &super::command())?;
+    // Behind the subcommand; of a flag that is given twice the second counts.
+    let typed = std::env::args_os().skip(2);
+    let arguments = std::iter::once("bridge".into()).chain(flags).chain(typed);
+    let matches = super::command().try_get_matches_from(arguments);
+    let flags = matches.and_then(|matches| Flags::from_arg_matches(&matches));
+    let mut flags = flags.map_err(|error| vec![format!("{}: {}", path.display(), sentence(&error))])?;
+    flags.file = Some(FileWords { listen, target, has_routes: !routes.is_empty() });
+    Ok((flags, routes))
+}
+
+/// What clap says, without its headings.
+fn sentence(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    first.strip_prefix("error: ").unwrap_or(first).to_owned()
+}
+
 /// Reads the file at `path`, whose keys are the flags of `command`. All that is wrong with it is told at once, each with its line.
-pub(super) fn read(path: &Path, command: &Command) -> Result<File, Vec<String>> {
+fn read(path: &Path, command: &Command) -> Result<File, Vec<String>> {
     let text = std::fs::read_to_string(path).map_err(|error| vec![format!("{}: {error}", path.display())])?;
     parse(&text, command)
         .map_err(|errors| errors.iter().map(|error| format!("{} {error}", path.display())).collect())
@@ -96,6 +118,7 @@ fn keys<'a>(reader: &mut Reader<'a>, table: &'a DeTable<'a>, command: &Command) 
                 .find(|arg| arg.get_long() == Some(key) && !NOT_KEYS.contains(&key))
             {
                 Some(arg) => {
+                    let before = file.flags.len();
                     let flag = OsString::from(format!("--{key}"));
                     match arg.get_action() {
                         ArgAction::SetTrue => {
@@ -111,6 +134,13 @@ fn keys<'a>(reader: &mut Reader<'a>, table: &'a DeTable<'a>, command: &Command) 
                         _ => file.flags.extend(
                             reader.text(&entry).map(|value| [flag, value.into()]).into_iter().flatten(),
                         ),
+                    }
+                    // Only what is wrong with the value itself: a flag that it needs may stand elsewhere.
+                    let alone = std::iter::once("bridge".into()).chain(file.flags[before..].iter().cloned());
+                    if let Err(error) = command.clone().try_get_matches_from(alone)
+                        && matches!(error.kind(), ErrorKind::InvalidValue | ErrorKind::ValueValidation)
+                    {
+                        reader.wrong(entry.line, sentence(&error));
                     }
                 }
                 None => {

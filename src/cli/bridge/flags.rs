@@ -149,14 +149,38 @@ pub(super) struct Flags {
     pub doors: DoorFlags,
     #[command(flatten)]
     pub through: ThroughFlags,
+    /// What a file says in the place of words.
+    #[arg(skip)]
+    pub file: Option<FileWords>,
+
     #[command(flatten)]
     pub ours: Ours,
+}
+
+/// What stands in a file in the place of words.
+#[derive(Debug, Clone)]
+pub(super) struct FileWords {
+    /// Where to listen.
+    pub listen: Vec<String>,
+    /// Where WebSockets lead to that no route takes.
+    pub target: Option<String>,
+    /// Something else may take all of them.
+    pub has_routes: bool,
 }
 
 /// What websockify does not have.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Beside websockify")]
 pub(super) struct Ours {
+    /// Read settings and routes from this TOML file; flags go before it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Only look whether the settings are good
+    #[arg(long)]
+    pub check: bool,
+    /// Write what a configuration of lighttpd with mod_wstunnel says as such a file, and on stderr what it could not
+    #[arg(long, value_name = "FILE", exclusive = true)]
+    pub from_lighttpd: Option<PathBuf>,
     /// Authorities of the target's certificate, in PEM; implies --ssl-target
     #[arg(long, value_name = "FILE")]
     pub ssl_target_ca: Option<PathBuf>,

@@ -9,16 +9,33 @@ mod route;
 mod tests;
 mod value;
 
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow};
+
 use condition::{Asked, shown};
 use parse::{Block, File};
 
+/// Writes the translation of the file at `path` to stdout, and what it does not have to stderr.
+pub(super) fn run(path: &Path) -> anyhow::Result<ExitCode> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let Translation { toml, notes } =
+        translate(&text).map_err(|error| anyhow!("{}: {error}", path.display()))?;
+    print!("{toml}");
+    for note in notes {
+        eprintln!("{}: {note}", path.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// A configuration of the bridge.
 #[derive(Debug)]
-pub(super) struct Translation {
+struct Translation {
     /// The file, for `adit bridge --config`.
-    pub(super) toml: String,
+    toml: String,
     /// What it does not have, and why; by line.
-    pub(super) notes: Vec<String>,
+    notes: Vec<String>,
 }
 
 /// Settings that are dealt with elsewhere, or that make no difference to the bridge.
@@ -57,7 +74,7 @@ const REASONS: &[(&str, &str)] = &[
 ];
 
 /// Translates `text`. An error says what cannot be read, or that there is nothing to translate.
-pub(super) fn translate(text: &str) -> Result<Translation, String> {
+fn translate(text: &str) -> Result<Translation, String> {
     let file = parse::parse(text)?;
     let mut notes: Vec<_> = file.passed.iter().map(|(line, what)| format!("line {line}: {what}")).collect();
     let serves = |block: &Block| block.settings.contains_key("wstunnel.server");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::doors;
-use super::flags::{Flags, LogForm};
+use super::flags::{FileWords, Flags, LogForm};
 use crate::bridge::{Authorities, BridgeConfig, Pair, ServerTls, Target, TargetTls};
 use crate::proto::api::ProxyProtocol;
 use crate::relay::config::{Facility, LogFormat, SyslogAddress, SyslogConfig, SyslogFormat};
@@ -20,8 +20,8 @@ pub(super) struct Usage(pub String);
 /// The words before `--`, by what they are for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Words {
-    /// Where to listen; `None`: a socket is given, or a path.
-    pub source: Option<String>,
+    /// Where to listen; none: a socket is given, or a path.
+    pub sources: Vec<String>,
     /// Where WebSockets lead to; `None`: something else says so.
     pub target: Option<Target>,
 }
@@ -36,6 +36,9 @@ pub(super) fn words(flags: &Flags, given: bool) -> Result<Words, Usage> {
         || flags.token_plugin.is_some()
         || flags.target_config.is_some()
         || !flags.command.is_empty();
+    if let Some(file) = &flags.file {
+        return words_and_file(flags, file, without_source || given, elsewhere);
+    }
     let (source, target) = match (&flags.words[..], without_source, elsewhere) {
         ([], true, true) => (None, None),
         ([], _, true) if given => (None, None),
@@ -55,7 +58,39 @@ pub(super) fn words(flags: &Flags, given: bool) -> Result<Words, Usage> {
         (None, Some(path)) => Some(Target::Unix(absolute(path)?)),
         (None, None) => None,
     };
-    Ok(Words { source: source.cloned(), target })
+    Ok(Words { sources: source.cloned().into_iter().collect(), target })
+}
+
+/// What was typed goes before what stands in the file.
+fn words_and_file(
+    flags: &Flags,
+    file: &FileWords,
+    without_source: bool,
+    elsewhere: bool,
+) -> Result<Words, Usage> {
+    let (sources, target) = match &flags.words[..] {
+        [] => (file.listen.clone(), file.target.as_ref()),
+        [source] => (vec![source.clone()], file.target.as_ref()),
+        [source, target] => (vec![source.clone()], Some(target)),
+        _ => return Err(Usage("too many arguments: [ADDRESS:]PORT HOST:PORT".into())),
+    };
+    if sources.is_empty() && !without_source {
+        return Err(Usage(
+            "nobody says where to listen: write listen = \"[ADDRESS:]PORT\" in the file".into(),
+        ));
+    }
+    let target =
+        target.map(|target| target.parse().map_err(|error| Usage(format!("{error}")))).transpose()?;
+    let target = match &flags.unix_target {
+        Some(path) if target.is_none() => Some(Target::Unix(absolute(path)?)),
+        _ => target,
+    };
+    if target.is_none() && !elsewhere && !file.has_routes {
+        return Err(Usage(
+            "WebSockets lead nowhere: write a [[route]], or target = \"HOST:PORT\", in the file".into(),
+        ));
+    }
+    Ok(Words { sources, target })
 }
 
 /// The settings of the bridge. Paths are absolute, as a daemon stands elsewhere.
@@ -185,7 +220,7 @@ mod tests {
 
     fn sorted(line: &str, given: bool) -> Result<(Option<String>, Option<String>), String> {
         let words = words(&flags(line), given).map_err(|error| error.to_string())?;
-        Ok((words.source, words.target.map(|target| target.to_string())))
+        Ok((words.sources.first().cloned(), words.target.map(|target| target.to_string())))
     }
 
     #[test]

@@ -41,12 +41,19 @@ pub(super) fn given() -> anyhow::Result<Vec<Listener>> {
 }
 
 /// Listens as the flags say.
-pub(super) async fn bind(flags: &Flags, source: Option<&str>) -> anyhow::Result<Vec<Listener>> {
+pub(super) async fn bind(flags: &Flags, sources: &[String]) -> anyhow::Result<Vec<Listener>> {
+    let mut listeners = Vec::new();
     if let Some(path) = &flags.unix_listen {
         let listener = unix::listen(path, flags.unix_listen_mode);
-        return Ok(vec![listener.with_context(|| format!("cannot listen at {}", path.display()))?.into()]);
+        listeners.push(listener.with_context(|| format!("cannot listen at {}", path.display()))?.into());
     }
-    let source = source.unwrap_or_default();
+    for source in sources {
+        listeners.extend(bind_one(flags, source).await?);
+    }
+    Ok(listeners)
+}
+
+async fn bind_one(flags: &Flags, source: &str) -> anyhow::Result<Vec<Listener>> {
     let (host, port) = parse(source)?;
     let bind = |address: SocketAddr| {
         tcp::listen(address, address.is_ipv6()).with_context(|| format!("cannot listen on {address}"))
@@ -85,7 +92,7 @@ fn is_in_use(error: &anyhow::Error) -> bool {
 }
 
 /// `[ADDRESS:]PORT`: the last colon counts.
-fn parse(source: &str) -> anyhow::Result<(&str, u16)> {
+pub(super) fn parse(source: &str) -> anyhow::Result<(&str, u16)> {
     let (host, port) = source.rsplit_once(':').unwrap_or(("", source));
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let port = port.parse().map_err(|_| Usage(format!("{source:?}: [ADDRESS:]PORT is expected")))?;
@@ -127,6 +134,14 @@ pub(super) fn stderr_is_stdin() -> bool {
     let (input, output) = (SockRef::from(&input), SockRef::from(&output));
     let ends = |socket: &Socket| Some((socket.local_addr().ok()?, socket.peer_addr().ok()?));
     ends(&input).is_some_and(|same| ends(&output) == Some(same))
+}
+
+/// The port at which it listens, if it is one.
+pub(super) fn port(listener: &Listener) -> Option<u16> {
+    match listener {
+        Listener::Tcp(listener) => listener.local_addr().ok().map(|address| address.port()),
+        Listener::Unix(_) => None,
+    }
 }
 
 /// Where it listens, for the log.
