@@ -1,15 +1,22 @@
 # The targets that people and .ci/run call.
-.PHONY: setup run test check semver bench bench-peers bench-parts bench-wsmux soak pictures fuzz doc clean
+.PHONY: setup run install test check semver bench bench-peers bench-parts bench-wsmux soak pictures fuzz doc clean
 
 CARGO ?= cargo
 # What the tests need beyond the Rust toolchain; installed where missing.
-PACKAGES := chromium curl nginx-light nodejs npm python3-venv faketime slowhttptest nghttp2-client openssl rsyslog prometheus tmux tigervnc-standalone-server xterm
+PACKAGES := chromium curl nginx-light nodejs npm python3-venv faketime slowhttptest nghttp2-client openssl rsyslog prometheus tmux lighttpd tigervnc-standalone-server xterm
 BENCH_PACKAGES := nginx-light wrk
 
 # Expose the built-in sample site (or TARGET=3000) through a relay on this machine.
 run:
 	@command -v $(CARGO) >/dev/null || { echo "please install Rust first: https://rustup.rs" >&2; exit 1; }
 	@$(CARGO) run --release --quiet -- dev $(TARGET)
+
+# The program, and the library that `adit bridge` loads into what it wraps.
+PREFIX ?= /usr/local
+install:
+	$(CARGO) build --release --locked
+	install -D target/release/adit $(DESTDIR)$(PREFIX)/bin/adit
+	install -D -m 644 target/release/libadit_rebind.so $(DESTDIR)$(PREFIX)/lib/adit/libadit_rebind.so
 
 setup:
 	@deploy/setup.sh $(PACKAGES)

@@ -7,6 +7,7 @@
 mod certs;
 #[path = "../it/chromium.rs"]
 mod chromium;
+mod configured;
 mod doors;
 #[path = "../it/frame_bytes.rs"]
 mod frame_bytes;

@@ -15,19 +15,19 @@ use tokio::process::{Child, Command};
 use crate::frame_bytes::*;
 use crate::rig::{Viewer, accepted, ask, echo, handshake, soon, target};
 
-fn bridge(arguments: &str) -> Command {
+pub(crate) fn bridge(arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
     command.arg("bridge").args(arguments.split_whitespace()).kill_on_drop(true);
     command.env_remove("ADIT_LOG_FILTER").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
-async fn output(arguments: &str) -> Output {
+pub(crate) async fn output(arguments: &str) -> Output {
     soon(bridge(arguments).output()).await.unwrap()
 }
 
 /// A running bridge, and what its log says until it listens.
-async fn started(
+pub(crate) async fn started(
     mut command: Command,
 ) -> (Child, Vec<String>, tokio::io::Lines<BufReader<tokio::process::ChildStderr>>) {
     let mut child = command.spawn().unwrap();
@@ -44,13 +44,13 @@ async fn started(
 }
 
 /// The address in its first record.
-fn address(seen: &[String]) -> SocketAddr {
+pub(crate) fn address(seen: &[String]) -> SocketAddr {
     let line = seen.last().unwrap();
     let address = line.split("listener=").nth(1).unwrap().split(' ').next().unwrap().trim_matches('"');
     address.parse().unwrap()
 }
 
-async fn terminate(child: &mut Child) -> Option<i32> {
+pub(crate) async fn terminate(child: &mut Child) -> Option<i32> {
     let id = child.id().unwrap().to_string();
     assert!(Command::new("kill").arg(id).status().await.unwrap().success());
     soon(child.wait()).await.unwrap().code()

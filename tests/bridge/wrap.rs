@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::rig::{Rig, nobody, soon};
 
 /// The library, where it is looked for: beside this test. `cargo test` builds no library that nobody links.
-fn library() {
+pub(crate) fn library() {
     static BUILT: Once = Once::new();
     BUILT.call_once(|| {
         let this = std::env::current_exe().unwrap();
