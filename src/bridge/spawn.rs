@@ -145,8 +145,7 @@ impl Slot {
     }
 }
 
-/// Everything that the bridge runs. To be [ended](Self::end): a drop only kills what the bridge started itself, not what that
-/// has started.
+/// Everything that the bridge runs. To be [ended](Self::end): a drop kills all of it at once.
 #[derive(Debug)]
 pub struct Processes {
     keepers: JoinSet<()>,

@@ -200,6 +200,7 @@ fn tell(config: &BridgeConfig, sockets: &Sockets, metrics: Option<&TcpListener>)
         Some(tokens) => Some(format!("by {}", tokens.plugin())),
         None => service.target.as_ref().map(ToString::to_string),
     };
+    let routes = Some(config.routes.len()).filter(|routes| *routes > 0);
     let tls = match &config.tls {
         None => "none",
         Some(tls) if tls.only || tls.verify.is_some() => "only",
@@ -208,7 +209,7 @@ fn tell(config: &BridgeConfig, sockets: &Sockets, metrics: Option<&TcpListener>)
     match sockets {
         Sockets::Listening(listeners) => {
             for listener in listeners.iter().map(sockets::shown) {
-                tracing::info!(listener, target, tls, "listening");
+                tracing::info!(listener, target, routes, tls, "listening");
             }
         }
         Sockets::Accepted(_) => tracing::info!(target, tls, "one connection is served"),

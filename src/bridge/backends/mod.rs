@@ -148,7 +148,10 @@ impl Backends {
     /// Has one more process started if each that runs is busy.
     fn grow(&self) {
         let mut slots = self.list.iter().filter_map(|backend| Some((backend, backend.slot.as_ref()?)));
-        if slots.clone().all(|(backend, slot)| !slot.is_running() || backend.open.get() > 0)
+        // None that runs is one that is getting ready.
+        let mut running = slots.clone().filter(|(_, slot)| slot.is_running()).peekable();
+        if running.peek().is_some()
+            && running.all(|(backend, _)| backend.open.get() > 0)
             && let Some((_, slot)) = slots.find(|(_, slot)| !slot.is_wanted())
         {
             slot.start();

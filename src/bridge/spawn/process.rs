@@ -65,6 +65,15 @@ impl Process {
     }
 }
 
+impl Drop for Process {
+    /// Where nobody ended it: what is dropped under way leaves nothing behind either.
+    fn drop(&mut self) {
+        if let Some(group) = pid(&self.child) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
 /// The id of a child that has not been waited for: nobody else can have it.
 fn pid(child: &Child) -> Option<Pid> {
     Pid::from_raw(i32::try_from(child.id()?).ok()?)
