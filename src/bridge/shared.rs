@@ -43,8 +43,10 @@ impl Served {
     }
 }
 
-/// All routes, and the processes to be of their backends.
-fn routes(routes: &[Route]) -> Result<(Routes<Arc<Served>>, Vec<Arc<Slot>>), BridgeError> {
+/// Routes, and the processes to be of their backends.
+type Ready = (Routes<Arc<Served>>, Vec<Arc<Slot>>);
+
+fn routes(routes: &[Route]) -> Result<Ready, BridgeError> {
     let mut list = Vec::with_capacity(routes.len());
     let mut all_slots = Vec::new();
     for route in routes {

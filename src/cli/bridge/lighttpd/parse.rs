@@ -94,7 +94,7 @@ impl<'a> Parser<'a> {
         format!("line {}: {what}", self.line())
     }
 
-    fn expect(&mut self, sign: &'static str) -> Result<(), String> {
+    fn must(&mut self, sign: &'static str) -> Result<(), String> {
         match self.peek() {
             Some(Word::Sign(found)) if *found == sign => {
                 self.at += 1;
@@ -141,9 +141,9 @@ impl<'a> Parser<'a> {
 
     fn braces(&mut self, block: usize) -> Result<(), String> {
         self.skip_lines();
-        self.expect("{")?;
+        self.must("{")?;
         self.block(block)?;
-        self.expect("}")
+        self.must("}")
     }
 
     /// `$X["y"] == "z" { … } else $… { … } else { … }`: each block holds where those before it do not.
@@ -284,7 +284,7 @@ impl<'a> Parser<'a> {
 
     fn list(&mut self) -> Result<Value, String> {
         self.deeper()?;
-        self.expect("(")?;
+        self.must("(")?;
         let mut list = Vec::new();
         loop {
             self.skip_lines();
@@ -302,7 +302,7 @@ impl<'a> Parser<'a> {
             }
             list.push(element);
             if !self.is_next(")") {
-                self.expect(",")?;
+                self.must(",")?;
             }
         }
         self.depth -= 1;
