@@ -1,15 +1,22 @@
 # The targets that people and .ci/run call.
-.PHONY: setup run test check semver bench bench-peers bench-parts bench-wsmux soak pictures fuzz doc clean
+.PHONY: setup run install test check semver bench bench-peers bench-parts bench-wsmux soak pictures fuzz doc clean
 
 CARGO ?= cargo
 # What the tests need beyond the Rust toolchain; installed where missing.
-PACKAGES := chromium curl nginx-light nodejs npm python3-venv faketime slowhttptest nghttp2-client openssl rsyslog prometheus tmux
+PACKAGES := chromium curl nginx-light nodejs npm python3-venv faketime slowhttptest nghttp2-client openssl rsyslog prometheus tmux lighttpd tigervnc-standalone-server xterm
 BENCH_PACKAGES := nginx-light wrk
 
 # Expose the built-in sample site (or TARGET=3000) through a relay on this machine.
 run:
 	@command -v $(CARGO) >/dev/null || { echo "please install Rust first: https://rustup.rs" >&2; exit 1; }
 	@$(CARGO) run --release --quiet -- dev $(TARGET)
+
+# The program, and the library that `adit bridge` loads into what it wraps.
+PREFIX ?= /usr/local
+install:
+	$(CARGO) build --release --locked
+	install -D target/release/adit $(DESTDIR)$(PREFIX)/bin/adit
+	install -D -m 644 target/release/libadit_rebind.so $(DESTDIR)$(PREFIX)/lib/adit/libadit_rebind.so
 
 setup:
 	@deploy/setup.sh $(PACKAGES)
@@ -23,7 +30,7 @@ check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy --quiet --features otlp --bins --test otlp -- -D warnings
-	for features in "" client relay; do \
+	for features in "" client relay bridge; do \
 	  $(CARGO) clippy --quiet --no-default-features --features "$$features" -- -D warnings || exit 1; done
 	$(CARGO) fetch --locked --quiet
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked --quiet cargo-deny

@@ -55,3 +55,4 @@ python_tool kosoku 0.1.0
 python_module grpcio 1.85.1
 node_module playwright-core 1.65.1
 node_module axe-core 4.14.1
+node_module @novnc/novnc 1.7.0

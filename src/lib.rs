@@ -34,7 +34,8 @@
 //! |---|---|
 //! | `client` | `client`: tunnels, without anything of the relay |
 //! | `relay` | `relay`, `store` and the keys in `auth`: a relay inside another program |
-//! | `cli` (default) | the program `adit`; takes both |
+//! | `bridge` | `bridge`: WebSockets in front of TCP services, without a relay |
+//! | `cli` (default) | the program `adit`; takes all three |
 //!
 //! ```toml
 //! adit = { version = "0.1", default-features = false, features = ["client"] }
@@ -43,8 +44,10 @@
 //! Without any feature there are the JSON of the REST API, [`proto::api`], and [`wsmux`]: many streams in one WebSocket. What is not in these pages may change in any
 //! version.
 
-#[cfg(any(feature = "client", feature = "relay"))]
+#[cfg(any(feature = "client", feature = "relay", feature = "bridge"))]
 pub mod auth;
+#[cfg(feature = "bridge")]
+pub mod bridge;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
@@ -56,6 +59,8 @@ pub mod link;
 pub mod proto;
 #[cfg(any(feature = "client", feature = "relay"))]
 mod random;
+#[cfg(any(feature = "relay", feature = "bridge"))]
+mod rate;
 #[cfg(feature = "relay")]
 pub mod relay;
 #[cfg(feature = "relay")]

@@ -1,6 +1,6 @@
 //! The one way in which a mutex is taken here, and in which those who wait, or are open, are counted.
 
-#[cfg(feature = "relay")]
+#[cfg(any(feature = "relay", feature = "bridge"))]
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,17 +29,18 @@ impl Drop for Counted<'_> {
 }
 
 /// How many there are of something: as many as it gave guards that are not dropped.
-#[cfg(feature = "relay")]
-#[derive(Default)]
+#[cfg(any(feature = "relay", feature = "bridge"))]
+#[derive(Debug, Default)]
 pub(crate) struct Count(Arc<()>);
 
 /// One of those that a [`Count`] counts, until dropped.
-#[cfg(feature = "relay")]
+#[cfg(any(feature = "relay", feature = "bridge"))]
+#[derive(Debug)]
 pub(crate) struct Held {
     _one: Arc<()>,
 }
 
-#[cfg(feature = "relay")]
+#[cfg(any(feature = "relay", feature = "bridge"))]
 impl Count {
     /// One more.
     pub(crate) fn hold(&self) -> Held {

@@ -66,6 +66,16 @@ fn a_relay_brings_nothing_of_the_program() {
 }
 
 #[test]
+fn a_bridge_brings_nothing_of_the_program_and_no_database() {
+    let found = only("bridge");
+    assert!(found.contains("hyper") && found.contains("rustls"), "{found:?}");
+    assert_without(
+        &found,
+        &[PROGRAM, &["axum", "hickory-resolver", "instant-acme", "rcgen", "rusqlite", "utoipa"]],
+    );
+}
+
+#[test]
 fn spans_are_for_who_asks_for_them_and_bring_no_other_client_of_http() {
     assert_without(&crates(&["-e", "normal"]), &[SPANS]);
     let found = only("otlp");

@@ -1,7 +1,7 @@
 //! Who somebody is: the keys and tokens of clients, and the passwords that viewers of a tunnel give.
 
 mod base64;
-#[cfg(feature = "relay")]
+#[cfg(any(feature = "relay", feature = "bridge"))]
 mod bytes;
 #[cfg(feature = "relay")]
 pub mod jwt;
@@ -13,6 +13,9 @@ pub mod password;
 #[cfg(feature = "relay")]
 mod principal;
 mod secret;
+#[cfg(feature = "bridge")]
+#[doc(hidden)]
+pub mod signed;
 
 pub use secret::Secret;
 
@@ -24,5 +27,7 @@ pub use {
 };
 
 pub(crate) use base64::unbase64;
+#[cfg(feature = "bridge")]
+pub(crate) use bytes::same;
 #[cfg(feature = "relay")]
 pub(crate) use bytes::{hex, random, sha256, unhex};

@@ -5,7 +5,9 @@ mod limit;
 mod lines;
 mod syslog;
 
+use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal};
+use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use tokio_util::task::AbortOnDropHandle;
@@ -56,18 +58,66 @@ pub enum Out {
     Stderr,
     /// Where the log of a container is read.
     Stdout,
+    /// Where stderr is something else.
+    Nowhere,
+}
+
+/// Writes to both, whatever becomes of one of them.
+struct Both<W>(W, Option<File>);
+
+impl<W: io::Write> io::Write for Both<W> {
+    fn write(&mut self, record: &[u8]) -> io::Result<usize> {
+        if let Some(file) = &mut self.1 {
+            let _ = file.write_all(record);
+        }
+        self.0.write_all(record)?;
+        Ok(record.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Where records go, and which.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings<'a> {
+    /// Beside a file and a syslog daemon.
+    pub out: Out,
+    /// How they are written.
+    pub format: LogFormat,
+    /// A daemon that gets them, too.
+    pub syslog: &'a SyslogConfig,
+    /// Ours are told at debug, unless the environment says something else.
+    pub verbose: bool,
+    /// A file that gets them, too, behind what is in it.
+    pub file: Option<&'a Path>,
+}
+
+/// The same without a file.
+pub fn init(out: Out, format: LogFormat, syslog: &SyslogConfig) -> anyhow::Result<Log> {
+    begin(Settings { out, format, syslog, verbose: false, file: None })
 }
 
 /// Begins to write log records. To be called once in a process, within a tokio runtime.
-pub fn init(out: Out, format: LogFormat, syslog: &SyslogConfig) -> anyhow::Result<Log> {
-    let filter = filter(std::env::var(FILTER).ok())?;
+pub fn begin(settings: Settings<'_>) -> anyhow::Result<Log> {
+    let Settings { out, format, syslog, verbose, file } = settings;
+    let usual = if verbose { VERBOSE } else { USUAL };
+    let filter = filter(std::env::var(FILTER).ok(), usual)?;
+    let open = |path: &Path| {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        file.with_context(|| format!("the log file {} cannot be written", path.display()))
+    };
+    let file = file.map(open).transpose()?;
     // https://no-color.org: set and not empty.
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_terminal = match out {
         Out::Stderr => io::stderr().is_terminal(),
         Out::Stdout => io::stdout().is_terminal(),
+        Out::Nowhere => false,
     };
-    let colour = is_terminal && !plain;
+    // A file has no use for colours.
+    let colour = is_terminal && !plain && file.is_none();
     let form = match format {
         LogFormat::Json => Form::Json,
         LogFormat::Text if colour => Form::Colour,
@@ -76,8 +126,9 @@ pub fn init(out: Out, format: LogFormat, syslog: &SyslogConfig) -> anyhow::Resul
     // A thread of its own: who reads too slowly, or not at all, must not hold up what is logged.
     let writer = NonBlockingBuilder::default().buffered_lines_limit(WAITING).thread_name("log");
     let (out, writing) = match out {
-        Out::Stderr => writer.finish(io::stderr()),
-        Out::Stdout => writer.finish(io::stdout()),
+        Out::Stderr => writer.finish(Both(io::stderr(), file)),
+        Out::Stdout => writer.finish(Both(io::stdout(), file)),
+        Out::Nowhere => writer.finish(Both(io::sink(), file)),
     };
     let told = Told { lines: Lines::new(form, out), flood: Flood::new(), syslog: Syslog::start(syslog)? };
     // Time, level and place have fields of their own in syslog.
@@ -132,8 +183,12 @@ impl Told {
 }
 
 /// Handshakes of strangers are told at a finer level, as connections that come to nothing.
-fn filter(value: Option<String>) -> anyhow::Result<EnvFilter> {
-    let value = value.filter(|value| !value.is_empty()).unwrap_or_else(|| "info,rustls=error".into());
+const USUAL: &str = "info,rustls=error";
+/// The same with all of ours.
+const VERBOSE: &str = "info,adit=debug,rustls=error";
+
+fn filter(value: Option<String>, usual: &str) -> anyhow::Result<EnvFilter> {
+    let value = value.filter(|value| !value.is_empty()).unwrap_or_else(|| usual.into());
     let filter = EnvFilter::builder().parse(&value).with_context(|| {
         format!("environment {FILTER}: {value:?}: expected for example info or adit::relay=debug")
     })?;
@@ -158,12 +213,12 @@ mod tests {
         for (value, directives) in
             [(None, usual), (Some(""), usual), (Some("adit=debug"), &["adit::log=warn", "adit=debug"])]
         {
-            let filter = filter(value.map(str::to_owned)).unwrap().to_string();
+            let filter = filter(value.map(str::to_owned), USUAL).unwrap().to_string();
             let mut found: Vec<&str> = filter.split(',').collect();
             found.sort_unstable();
             assert_eq!(found, directives);
         }
-        let error = filter(Some("adit=loud".into())).unwrap_err().to_string();
+        let error = filter(Some("adit=loud".into()), USUAL).unwrap_err().to_string();
         assert!(error.contains("ADIT_LOG_FILTER") && error.contains("adit=loud"), "{error}");
     }
 }

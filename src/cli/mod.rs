@@ -1,10 +1,12 @@
 //! The command line: one definition of all subcommands, from which help, completions and man pages are made.
 
+mod bridge;
 mod dev;
 mod r#gen;
 mod http;
 pub mod key;
 pub mod log;
+mod nearest;
 pub mod options;
 mod policy;
 pub mod relay;
@@ -76,6 +78,7 @@ pub fn command() -> Command {
                 "Tries it out: relay and client in one process, on this machine only",
             ),
         ])
+        .subcommand(bridge::command())
         .subcommand(relay::command())
         .subcommand(key::command())
         .subcommand(token::command())
@@ -107,6 +110,7 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         "key" => return key::run(matches).await,
         "token" => return token::run(matches),
         "gen" => return r#gen::run(matches),
+        "bridge" => return bridge::run(matches).await,
         _ => {}
     }
     // The terminal belongs to the tunnels; log records are for who asks for them.

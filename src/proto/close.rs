@@ -6,6 +6,8 @@ pub const DONE: u16 = 1000;
 pub const GOING_AWAY: u16 = 1001;
 /// A frame broke RFC 6455.
 pub const PROTOCOL_ERROR: u16 = 1002;
+/// A kind of message that is not taken.
+pub const UNSUPPORTED: u16 = 1003;
 /// A text message was no UTF-8 (RFC 6455, section 8.1).
 pub const NOT_TEXT: u16 = 1007;
 /// The key behind the session was revoked.

@@ -2,6 +2,8 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::close;
+
 /// Longest frame header: 2 bytes, 8 of length, 4 of mask.
 pub const MAX_HEADER: usize = 14;
 /// Longest payload of a control frame (RFC 6455, section 5.5).
@@ -62,7 +64,7 @@ impl Opcode {
     }
 }
 
-/// How a peer broke the framing rules; each ends the socket with close code 1002.
+/// How a peer broke the framing rules; each ends the socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// A reserved bit is set, though no extension was agreed.
@@ -86,6 +88,19 @@ pub enum FrameError {
     /// A close frame with one byte, or with a code that must not be sent.
     #[error("the close frame is malformed")]
     Close,
+    /// A data frame longer than is taken.
+    #[error("the frame is too large")]
+    TooLarge,
+}
+
+impl FrameError {
+    /// The code that the close frame gives (RFC 6455, section 7.4.1).
+    pub fn close_code(self) -> u16 {
+        match self {
+            Self::TooLarge => close::TOO_BIG,
+            _ => close::PROTOCOL_ERROR,
+        }
+    }
 }
 
 /// What the decoder found.
@@ -120,6 +135,8 @@ pub struct Decoder {
     /// The message is, or was, one of text.
     text: bool,
     message_bytes: u64,
+    /// Payload bytes of the largest data frame that is taken.
+    largest: u64,
 }
 
 impl Decoder {
@@ -134,7 +151,13 @@ impl Decoder {
             last: true,
             text: false,
             message_bytes: 0,
+            largest: u64::MAX,
         }
+    }
+
+    /// The same, but a data frame whose header promises more than `largest` bytes is an error.
+    pub fn with_largest(self, largest: u64) -> Self {
+        Self { largest, ..self }
     }
 
     /// Neither inside a frame nor between the fragments of a message. With an empty buffer the peer owes nothing.
@@ -177,6 +200,9 @@ impl Decoder {
                     self.text = header.opcode == Opcode::Text;
                 }
                 _ => return Err(FrameError::Order),
+            }
+            if header.payload > self.largest {
+                return Err(FrameError::TooLarge);
             }
             buffer.advance(header.size);
             (self.remaining, self.mask, self.mask_at) = (header.payload, header.mask, 0);

@@ -608,6 +608,47 @@ pub mod policy {
     pub const ASKED: Duration = Duration::from_secs(3600);
 }
 
+/// Tokens that lead a bridge to its targets.
+#[doc(hidden)]
+pub mod tokens {
+    use std::time::Duration;
+
+    /// A look-up, wherever the tokens are: longer than that no browser's user waits.
+    pub const LOOK_UP_WAIT: Duration = Duration::from_secs(10);
+    /// Bytes of one file with tokens: some 300,000 of them.
+    pub const FILE_BYTES: u64 = 16 * 1024 * 1024;
+    /// Files of one directory with tokens.
+    pub const FILES: usize = 4096;
+    /// Bad lines of one reading that are told one by one.
+    pub const COMPLAINTS: usize = 10;
+    /// Bytes of what a server answers that is asked for a target.
+    pub const ANSWER_BYTES: usize = 64 * 1024;
+    /// Between two looks at the files, where sessions end with their tokens.
+    pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+}
+
+/// Who may use a bridge.
+#[doc(hidden)]
+pub mod admit {
+    use std::time::Duration;
+
+    /// Wrong passwords that one address may send at once: a page with an old one in its address asks for all its files.
+    pub const GUESSES: u64 = 20;
+    /// After these it has one more in so much time: at best 17,280 guesses a day.
+    pub const GUESS_EVERY: Duration = Duration::from_secs(5);
+}
+
+/// Files that a bridge serves.
+#[doc(hidden)]
+pub mod web {
+    use std::time::Duration;
+
+    /// Entries of a directory that are listed.
+    pub const LISTED: usize = 10_000;
+    /// A file system that does not answer for so long (a network's, a tape's) gives its visitor a 503.
+    pub const OPEN_WAIT: Duration = Duration::from_secs(30);
+}
+
 /// Workers, which are reached by streams in one WebSocket.
 #[doc(hidden)]
 pub mod worker {
@@ -632,6 +673,24 @@ pub mod worker {
     pub const LONGEST_RETRY: Duration = Duration::from_secs(300);
     /// Bytes of one line that holds a token: more than any relay takes.
     pub const LINE: usize = 16 * 1024;
+}
+
+/// Routes of a bridge.
+#[doc(hidden)]
+pub mod routes {
+    /// Bytes of one compiled pattern: more than any that somebody has written by hand.
+    pub const PATTERN_BYTES: usize = 1024 * 1024;
+}
+
+/// Programs that a bridge runs.
+#[doc(hidden)]
+pub mod spawn {
+    use std::time::Duration;
+
+    /// From the signal that asks a program to end to the one that ends it: as long as a service manager's users would wait.
+    pub const END: Duration = Duration::from_secs(5);
+    /// From one start of a backend to the next, at least: one that cannot run must not take the machine.
+    pub const RESTART: Duration = Duration::from_secs(1);
 }
 
 /// What a client does to notice a dead relay and to come back.
@@ -676,4 +735,44 @@ pub mod client {
     pub const DRAIN_MARGIN: Duration = Duration::from_secs(10);
     /// No number of a relay makes us wait for longer than this: sums of times must not overflow.
     pub const LONGEST: Duration = Duration::from_secs(24 * 3600);
+}
+
+/// The bridge from WebSockets to TCP.
+#[doc(hidden)]
+pub mod bridge {
+    use std::time::Duration;
+
+    /// Buffers of one direction of a session grow to this.
+    pub const BUFFER: usize = 256 * 1024;
+    /// Payload bytes of one message to a viewer.
+    pub const MESSAGE: usize = 256 * 1024;
+    /// Bytes that wait to be sent beyond which only the newest ping is answered.
+    pub const PONGS: usize = 4 * 1024;
+    /// From the accept to the end of the request's head, of TLS and of a PROXY header; and between two requests.
+    pub const HANDSHAKE: Duration = Duration::from_secs(10);
+    /// To be connected to a target.
+    pub const CONNECT: Duration = Duration::from_secs(10);
+    /// Bytes of a data frame when nothing else is said. Frames are never held whole, so this is no matter of memory: no honest
+    /// viewer sends more.
+    pub const FRAME: u64 = 1 << 40;
+    /// After the end of the target's direction, the viewer's still flows so long.
+    pub const HALF_CLOSE: Duration = Duration::from_secs(2);
+    /// For the viewer to answer our close frame, after which what it was sent may be lost in a reset.
+    pub const GOODBYE: Duration = Duration::from_secs(2);
+    /// For the last bytes to be taken by a viewer or a target that goes.
+    pub const LAST_BYTES: Duration = Duration::from_secs(30);
+    /// A session in which nothing moves for so long gives its buffers back.
+    pub const REST_AFTER: Duration = Duration::from_secs(5);
+    /// Pings of a heartbeat that may go unanswered: the next one ends the session.
+    pub const PONGS_MISSED: u32 = 2;
+    /// Bytes of a request's head.
+    pub const HEAD: usize = 64 * 1024;
+    /// Descriptors that one session takes: the viewer's and the target's.
+    pub const DESCRIPTORS: usize = 2;
+    /// Between two pings of a connection of HTTP/2.
+    pub const H2_PING_EVERY: Duration = Duration::from_secs(30);
+    /// For their answer.
+    pub const H2_PONG_WAIT: Duration = Duration::from_secs(10);
+    /// After the end of all sessions was asked for: for them to say goodbye.
+    pub const LAST_GOODBYES: Duration = Duration::from_secs(5);
 }

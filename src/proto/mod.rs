@@ -7,6 +7,9 @@ pub mod close;
 pub mod control;
 #[doc(hidden)]
 pub mod duration;
+#[cfg(any(feature = "relay", feature = "bridge"))]
+#[doc(hidden)]
+pub mod forwarded;
 #[doc(hidden)]
 pub mod frame;
 #[doc(hidden)]
@@ -16,6 +19,9 @@ pub mod limits;
 #[doc(hidden)]
 pub mod message;
 pub mod name;
+#[cfg(any(feature = "relay", feature = "bridge"))]
+#[doc(hidden)]
+pub mod networks;
 #[doc(hidden)]
 pub mod pace;
 #[doc(hidden)]

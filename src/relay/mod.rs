@@ -49,7 +49,6 @@ pub mod spans;
 mod taskcluster;
 mod tcp;
 pub mod tls;
-mod unix;
 mod upgrade;
 mod viewer;
 
@@ -83,6 +82,7 @@ use crate::proto::limits::wsmux::RELAY_HELD_IN_ALL;
 use crate::store::{Store, StoreError};
 use crate::stream::courier::Courier;
 use crate::stream::tcp as sockets;
+use crate::stream::unix;
 use crate::stream::wsmux::Budget;
 use crate::tunnel::Registry;
 use acme::{Acme, AcmeError};

@@ -35,7 +35,7 @@ where
 }
 
 /// The same with the host that the URL of `request` names.
-#[cfg(feature = "relay")]
+#[cfg(any(feature = "relay", feature = "bridge"))]
 pub async fn call_url<B>(
     tls: Option<&tokio_rustls::TlsConnector>,
     mut request: Request<B>,

@@ -26,6 +26,11 @@ pub enum NotWebSocket {
 
 /// Checks a handshake: the value of `Sec-WebSocket-Accept` for the answer.
 pub fn check<B>(request: &Request<B>) -> Result<HeaderValue, NotWebSocket> {
+    check_of(request, &["13"])
+}
+
+/// The same of any of these versions.
+pub fn check_of<B>(request: &Request<B>, versions: &[&str]) -> Result<HeaderValue, NotWebSocket> {
     let headers = request.headers();
     let upgrade = request.method() == Method::GET
         && request.version() == Version::HTTP_11
@@ -34,7 +39,7 @@ pub fn check<B>(request: &Request<B>) -> Result<HeaderValue, NotWebSocket> {
     if !upgrade {
         return Err(NotWebSocket::NoUpgrade);
     }
-    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+    if !is_version(headers, versions) {
         return Err(NotWebSocket::Version);
     }
     let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY).iter();
@@ -45,6 +50,12 @@ pub fn check<B>(request: &Request<B>) -> Result<HeaderValue, NotWebSocket> {
         return Err(NotWebSocket::Key);
     }
     HeaderValue::try_from(derive_accept_key(key)).map_err(|_| NotWebSocket::Key)
+}
+
+/// Whether the version that is asked for is one of these.
+pub fn is_version(headers: &HeaderMap, versions: &[&str]) -> bool {
+    let asked = headers.get(header::SEC_WEBSOCKET_VERSION);
+    asked.is_some_and(|asked| versions.iter().any(|version| asked == version))
 }
 
 /// The 101 that answers a checked handshake.

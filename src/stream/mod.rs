@@ -1,22 +1,28 @@
 //! Bytes on their way: WebSockets as byte streams, handshakes, splicing, socket options.
 
-#[cfg(any(feature = "client", feature = "relay"))]
+#[cfg(any(feature = "relay", feature = "bridge"))]
+pub mod announced;
+#[cfg(any(feature = "client", feature = "relay", feature = "bridge"))]
 pub mod any;
-#[cfg(any(feature = "client", feature = "relay"))]
+#[cfg(any(feature = "client", feature = "relay", feature = "bridge"))]
 pub mod call;
 #[cfg(feature = "relay")]
 pub mod courier;
-#[cfg(feature = "relay")]
+#[cfg(any(feature = "relay", feature = "bridge"))]
 pub mod descriptors;
-mod frames;
+pub mod frames;
 pub mod handshake;
 pub mod messages;
 pub mod read;
+#[cfg(any(feature = "relay", feature = "bridge"))]
+pub mod server_tls;
 pub mod splice;
 pub mod tcp;
-#[cfg(any(feature = "client", feature = "relay"))]
+#[cfg(any(feature = "client", feature = "relay", feature = "bridge"))]
 pub mod tls;
 pub mod turn;
+#[cfg(any(feature = "relay", feature = "bridge"))]
+pub mod unix;
 pub mod websocket;
 pub mod wsmux;
 

@@ -99,6 +99,11 @@ impl Splice {
         self.outward.shut
     }
 
+    /// Whether something of the duplex waits to be taken by the socket.
+    pub fn outward_waits(&self) -> bool {
+        !self.outward.chunks.is_empty()
+    }
+
     /// Goes on to the end, as [`splice`] does. After each turn `note` is told what was moved in all. May be dropped and
     /// called again without a loss.
     pub async fn run<S, D>(

@@ -8,11 +8,11 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Duplex;
-use super::frames::{mask, put_frame};
+use super::frames::{fill_frame, put_frame};
 use super::read::{ReadBuffer, ReadSize};
 use super::turn::give_way;
 use crate::proto::close;
-use crate::proto::frame::{Decoder, Event, HeaderBytes, MAX_CONTROL, MAX_HEADER, Opcode, Role, apply_mask};
+use crate::proto::frame::{Decoder, Event, HeaderBytes, MAX_CONTROL, Opcode, Role};
 use crate::proto::limits::Limits;
 
 /// Payload up to this is copied behind its header; more goes out by a vectored write.
@@ -311,24 +311,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for WebSocket<S> {
         source: &mut (dyn AsyncRead + Send + Unpin),
     ) -> Poll<io::Result<usize>> {
         ready!(self.drain(cx))?;
-        // The payload is read behind a gap that the longest header fits in; the header is then written against it.
-        self.output.resize(MAX_HEADER, 0);
-        let read = self.fill.poll_read(cx, Pin::new(source), &mut self.output, self.sizes.message);
-        let count = match read {
-            Poll::Ready(Ok(count)) if count > 0 => count,
-            other => {
-                self.output.clear();
-                return other;
-            }
-        };
-        let mask = mask(self.role);
-        if let Some(mask) = mask {
-            apply_mask(&mut self.output[MAX_HEADER..], mask, 0);
-        }
-        let header = HeaderBytes::new(Opcode::Binary, true, count, mask);
-        self.output_at = MAX_HEADER - header.as_ref().len();
-        self.output[self.output_at..MAX_HEADER].copy_from_slice(header.as_ref());
-        Poll::Ready(Ok(count))
+        let (size, most, role) = (&mut self.fill, self.sizes.message, self.role);
+        let out = (&mut self.output, &mut self.output_at);
+        fill_frame(cx, Pin::new(source), size, most, (role, Opcode::Binary), out)
     }
 
     fn ping(&mut self) {

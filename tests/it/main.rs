@@ -20,6 +20,7 @@ mod examples;
 mod extended;
 mod faults;
 mod floods;
+mod frame_bytes;
 mod frames;
 mod framing;
 mod grpc;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 
 use super::table::{OPTIONS, Opt, Places};
+use crate::cli::nearest::nearest;
 
 /// What the process was started in: its environment, and whether it is root.
 #[derive(Debug, Clone, Default)]
@@ -180,28 +181,10 @@ fn unknown(key: &str) -> String {
     let wanted = key.to_ascii_lowercase().replace('_', "-");
     let in_file =
         OPTIONS.iter().filter(|option| option.places != Places::FlagAndEnv).map(|option| option.key);
-    let nearest = in_file.map(|known| (distance(&wanted, known), known)).min();
-    match nearest {
-        // Farther away it is another word.
-        Some((steps, known)) if steps <= 2.max(known.len() / 3) => {
-            format!("no such option; did you mean {known}?")
-        }
-        _ => "no such option; `adit relay --help` lists them".into(),
+    match nearest(&wanted, in_file) {
+        Some(known) => format!("no such option; did you mean {known}?"),
+        None => "no such option; `adit relay --help` lists them".into(),
     }
-}
-
-/// Characters to insert, remove or replace to get from one word to the other (Levenshtein).
-fn distance(from: &str, to: &str) -> usize {
-    let mut row: Vec<usize> = (0..=to.chars().count()).collect();
-    for (i, a) in from.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, b) in to.chars().enumerate() {
-            let replaced = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -249,6 +232,5 @@ mod tests {
             assert!(unknown(key).ends_with(&format!("did you mean {nearest}?")), "{key}: {}", unknown(key));
         }
         assert!(unknown("zebra").contains("--help"));
-        assert_eq!([distance("", "abc"), distance("kitten", "sitting"), distance("a", "a")], [3, 3, 0]);
     }
 }

@@ -8,13 +8,13 @@ use ipnet::IpNet;
 
 use super::Policy;
 use super::headers::{Changes, Direction};
-use super::networks::{Networks, network};
 use super::rate::{Limiter, Rate};
 use super::signature::Signature;
 use super::users::Users;
 use crate::auth::password::PasswordError;
 use crate::proto::api::Proto;
 use crate::proto::limits::policy::{NETWORKS, PAGE_BYTES, SIGNED_BODY_MOST, TEXT_BYTES, USERS, VERIFY};
+use crate::proto::networks::{Networks, network};
 use crate::proto::policy::{self as written, HIDDEN, size};
 
 /// What the rules are for.

@@ -2,7 +2,6 @@
 
 mod check;
 mod headers;
-mod networks;
 mod rate;
 mod signature;
 pub(super) mod stored;
@@ -25,8 +24,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use crate::proto::limits::policy::{SIGNED_AT_ONCE, SIGNED_BODY, SIGNED_BODY_MOST};
+use crate::proto::networks::Networks;
 use crate::proto::policy as written;
-use networks::Networks;
 use rate::Limiter;
 
 /// The rules of one tunnel. A tunnel without any has none of these.

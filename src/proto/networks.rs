@@ -1,4 +1,4 @@
-//! Whom a tunnel is open to, by address.
+//! Whom a tunnel or a bridge is open to, by address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,23 +9,23 @@ const MAPPED: u8 = 96;
 
 /// Networks that are let in, and those that are not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Networks {
+pub struct Networks {
     /// Empty: everybody.
-    pub(super) allow: Vec<IpNet>,
+    pub allow: Vec<IpNet>,
     /// Goes before `allow`.
-    pub(super) deny: Vec<IpNet>,
+    pub deny: Vec<IpNet>,
 }
 
 impl Networks {
     /// Whether a viewer of this address is let in.
-    pub(super) fn admit(&self, address: IpAddr) -> bool {
+    pub fn admit(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         let among = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&address));
         (self.allow.is_empty() || among(&self.allow)) && !among(&self.deny)
     }
 
     /// Why nobody at all would be let in.
-    pub(super) fn contradiction(&self) -> Option<&'static str> {
+    pub fn contradiction(&self) -> Option<&'static str> {
         // Neighbours are joined, so a network that several cover together lies within one.
         let denied = IpNet::aggregate(&self.deny);
         let is_denied = |network: &IpNet| denied.iter().any(|denied| denied.contains(network));
@@ -46,7 +46,7 @@ impl Networks {
 }
 
 /// Reads a network or an address; an IPv4 one that is mapped into IPv6 is the IPv4 one.
-pub(super) fn network(text: &str) -> Result<IpNet, String> {
+pub fn network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
     let address = text.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
     let network = address.or_else(|_| text.parse::<IpNet>());

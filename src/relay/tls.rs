@@ -1,13 +1,8 @@
 //! TLS of viewers and clients: the relay's certificates, and handshakes with whoever comes in.
 
-mod certificates;
-mod ciphers;
-mod files;
-mod hello;
-
-pub use certificates::{Certificate, CertificateError, Certificates};
-pub use files::Pair;
-pub use hello::Hello;
+pub use crate::stream::server_tls::{
+    ALPN_CHALLENGE, ALPN_H2, Certificate, CertificateError, Certificates, Hello, Pair,
+};
 
 use std::sync::{Arc, Mutex};
 
@@ -17,15 +12,8 @@ use tokio::time::sleep;
 
 use crate::proto::limits::tls::LOOK_EVERY;
 use crate::relay::config::RelayConfig;
+use crate::stream::server_tls::{ALPN_HTTP1, Files, ciphers};
 use crate::sync::lock;
-use files::Files;
-
-/// HTTP/2 in ALPN (RFC 9113, section 3.2).
-pub const ALPN_H2: &[u8] = b"h2";
-/// HTTP/1.1 in ALPN (RFC 7301, section 6).
-const ALPN_HTTP1: &[u8] = b"http/1.1";
-/// TLS-ALPN-01 in ALPN (RFC 8737, section 3).
-pub const ALPN_CHALLENGE: &[u8] = b"acme-tls/1";
 
 /// Why a relay cannot speak TLS.
 #[derive(Debug, thiserror::Error)]

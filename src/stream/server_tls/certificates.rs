@@ -131,7 +131,8 @@ struct Shown {
 }
 
 impl Certificates {
-    pub(super) fn new(files: Vec<Certificate>) -> Self {
+    /// Shows `files`, the operator's own.
+    pub fn new(files: Vec<Certificate>) -> Self {
         Self { shown: RwLock::new(Arc::new(Shown { files, ..Shown::default() })) }
     }
 
@@ -144,7 +145,8 @@ impl Certificates {
         change(Arc::make_mut(&mut place));
     }
 
-    pub(super) fn set_files(&self, files: Vec<Certificate>) {
+    /// Shows these in the place of the operator's own before.
+    pub fn set_files(&self, files: Vec<Certificate>) {
         self.change(|shown| shown.files = files);
     }
 

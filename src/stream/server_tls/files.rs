@@ -20,7 +20,7 @@ pub struct Pair {
 }
 
 /// All pairs as they were last read.
-pub(super) struct Files {
+pub struct Files {
     pairs: Vec<(Pair, Option<Stamp>, Certificate)>,
     /// Beside them, without files.
     given: Vec<Certificate>,
@@ -31,10 +31,7 @@ type Stamp = [(u64, u64, Option<SystemTime>); 2];
 
 impl Files {
     /// Reads all pairs; every one must be good. All certificates are those and `given`.
-    pub(super) fn open(
-        pairs: &[Pair],
-        given: &[Certificate],
-    ) -> Result<(Self, Vec<Certificate>), CertificateError> {
+    pub fn open(pairs: &[Pair], given: &[Certificate]) -> Result<(Self, Vec<Certificate>), CertificateError> {
         let mut read = Vec::with_capacity(pairs.len());
         for pair in pairs {
             let stamp = stamp(pair);
@@ -57,7 +54,7 @@ impl Files {
 
     /// Reads what has changed: all certificates if one has. A pair that is not good, perhaps as only one of its files has
     /// been written yet, is read again when it changes. `show` gets all of them, and what was read is told after that.
-    pub(super) fn look(&mut self, show: impl FnOnce(Vec<Certificate>)) {
+    pub fn look(&mut self, show: impl FnOnce(Vec<Certificate>)) {
         let mut reloaded = Vec::new();
         for (pair, seen, certificate) in &mut self.pairs {
             let stamp = stamp(pair);

@@ -1,0 +1,189 @@
+//! The bridge: a server of WebSockets in front of services that speak TCP, as websockify and mod_wstunnel are.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use adit::bridge::{Bridge, BridgeConfig};
+//!
+//! let bridge = Bridge::new(BridgeConfig::to("localhost:5900".parse()?))?;
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:6080").await?;
+//! // Until the future given last is ready; then sessions are closed with 1001.
+//! bridge.run([listener.into()], std::future::pending()).await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod admit;
+mod backends;
+mod begun;
+mod coded;
+mod config;
+mod dial;
+mod front;
+mod handshake;
+mod listen;
+mod metrics;
+mod reach;
+mod record;
+mod refusal;
+mod routes;
+mod session;
+mod shared;
+mod socket;
+mod spawn;
+mod story;
+mod target;
+mod tls;
+mod tokens;
+mod traffic;
+mod web;
+mod wrap;
+
+pub use admit::{Admit, AdmitError};
+pub use backends::{Balance, Balancing};
+pub use coded::{FrameType, TextMessages};
+pub use config::{Authorities, BridgeConfig, Dialling, Route, ServerTls, Service, TargetTls};
+pub use dial::{DialError, DiallingError};
+pub use listen::{Accepted, Listener};
+pub use record::Recorder;
+pub use routes::{Key, Matcher, Pattern};
+pub use spawn::{Place, Spawn, SpawnError};
+pub use target::{Target, TargetError};
+pub use tls::TlsError;
+pub use tokens::{TokenSetupError, Tokens};
+pub use web::{Page, Web, WebConfig, WebError, extra_headers};
+pub use wrap::{Wrap, WrapError, WrapMode};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::proto::limits::bridge::{LAST_BYTES, LAST_GOODBYES};
+pub use crate::stream::server_tls::Pair;
+use shared::Shared;
+use spawn::Processes;
+
+/// Why there is no bridge with these settings.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BridgeError {
+    /// TLS of viewers.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The way to targets.
+    #[error(transparent)]
+    Dialling(#[from] DiallingError),
+}
+
+/// A bridge that is ready to serve.
+pub struct Bridge {
+    shared: Arc<Shared>,
+    metrics: Option<TcpListener>,
+    processes: Option<Processes>,
+}
+
+impl Bridge {
+    /// Reads the files that `config` names; nothing is dialled or listened at.
+    pub fn new(config: BridgeConfig) -> Result<Self, BridgeError> {
+        Ok(Self { shared: Arc::new(Shared::new(config)?), metrics: None, processes: None })
+    }
+
+    /// The same, with a page of metrics for scrapers at `listener`.
+    #[must_use]
+    pub fn with_metrics(self, listener: TcpListener) -> Self {
+        Self { metrics: Some(listener), ..self }
+    }
+
+    /// Starts the backends that the settings have the bridge run, and tells if one cannot be; otherwise they are started by
+    /// [`Bridge::run`], which tries again until they are. To be called within a tokio runtime.
+    pub async fn spawn(&mut self) -> Result<(), SpawnError> {
+        self.processes = Some(Processes::start(&self.shared.slots).await?);
+        Ok(())
+    }
+
+    /// Serves viewers at `listeners` until `shutdown` is ready or, as far as the settings have it so, nobody is there any more. What
+    /// goes on then is closed as they say. To be called within a tokio runtime.
+    pub async fn run(
+        self,
+        listeners: impl IntoIterator<Item = Listener>,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let Self { shared, metrics, processes } = self;
+        let processes = processes.unwrap_or_else(|| Processes::keep(&shared.slots));
+        // Whatever ends this, nothing goes on without it.
+        let _cut = shared.ending.cut.clone().drop_guard();
+        let _metrics = metrics
+            .map(|listener| metrics::serve(listener, Arc::clone(&shared.counts)))
+            .map(|serving| AbortOnDropHandle::new(tokio::spawn(serving)));
+        let _looks = looks(&shared);
+        for listener in listeners {
+            shared.tasks.spawn(listen::accept(Arc::clone(&shared), listener));
+        }
+        let asked = tokio::select! {
+            () = shutdown => true,
+            () = alone(&shared) => false,
+        };
+        tracing::info!(sessions = *shared.sessions().borrow(), asked, "the bridge ends");
+        end(&shared).await;
+        processes.end().await;
+    }
+
+    /// Serves the one connection that was accepted elsewhere, to its end or that of `shutdown`.
+    pub async fn serve(self, connection: Accepted, shutdown: impl Future<Output = ()>) {
+        let Self { shared, processes, .. } = self;
+        let processes = processes.unwrap_or_else(|| Processes::keep(&shared.slots));
+        let _cut = shared.ending.cut.clone().drop_guard();
+        let serving = Arc::clone(&shared);
+        let _looks = looks(&shared);
+        let task = shared.tasks.spawn(async move { listen::serve(&serving, connection).await });
+        tokio::select! {
+            () = shutdown => {}
+            _ = task => {}
+        }
+        end(&shared).await;
+        processes.end().await;
+    }
+}
+
+/// Looks for revoked tokens, for as long as what is returned is kept.
+fn looks(shared: &Shared) -> Option<AbortOnDropHandle<()>> {
+    let tokens = Arc::clone(shared.served.config.tokens.as_ref()?);
+    tokens.is_revoking().then(|| AbortOnDropHandle::new(tokio::spawn(async move { tokens.watch().await })))
+}
+
+/// Nothing is accepted any more, sessions get their time, then their 1001, and what is left is cut.
+async fn end(shared: &Shared) {
+    shared.ending.deaf.cancel();
+    shared.tasks.close();
+    let _ = timeout(shared.config.drain, shared.tasks.wait()).await;
+    shared.ending.closing.cancel();
+    if timeout(LAST_GOODBYES + LAST_BYTES, shared.tasks.wait()).await.is_err() {
+        tracing::warn!(left = shared.tasks.len(), "not every session ended in time; the rest is cut");
+    }
+}
+
+/// Waits until the settings want an end as nobody is there: after the one session, after a time in all, or at a stretch.
+async fn alone(shared: &Shared) {
+    let config = &shared.config;
+    let mut sessions = shared.sessions();
+    let mut left = config.timeout.unwrap_or(Duration::MAX);
+    loop {
+        if sessions.wait_for(|sessions| *sessions == 0).await.is_err() {
+            return;
+        }
+        if config.run_once && shared.has_begun() {
+            return;
+        }
+        let began = Instant::now();
+        let wait = left.min(config.idle_timeout.unwrap_or(Duration::MAX));
+        tokio::select! {
+            () = sleep(wait) => return,
+            changed = sessions.wait_for(|sessions| *sessions > 0) => if changed.is_err() {
+                return;
+            },
+        }
+        left = left.saturating_sub(began.elapsed());
+    }
+}

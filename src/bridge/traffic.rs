@@ -1,0 +1,62 @@
+//! What looks at the bytes of a session: its recording, and a character for each thing that moves (`--traffic`), as
+//! websockify prints them.
+
+use std::io::{self, Write};
+
+use super::config::BridgeConfig;
+use super::record::Recording;
+use super::socket::Tap;
+
+/// What the characters mean, once for each session.
+const LEGEND: &str = "\nTraffic: } from the client, > to the target, { from the target, < to the client\n";
+
+/// See above.
+pub(super) struct Watching {
+    recording: Option<Recording>,
+    traffic: bool,
+}
+
+/// What looks at the bytes of a new session; nothing, if nothing is asked for.
+pub(super) fn tap(config: &BridgeConfig) -> Option<Box<dyn Tap>> {
+    let recording = config.record.as_ref().and_then(|recorder| match recorder.start() {
+        Ok(recording) => {
+            tracing::info!(file = %recording.path().display(), "the session is recorded");
+            Some(recording)
+        }
+        Err(error) => {
+            tracing::error!(%error, "the session cannot be recorded");
+            None
+        }
+    });
+    if config.traffic {
+        print(LEGEND);
+    }
+    let watching = Watching { recording, traffic: config.traffic };
+    (watching.traffic || watching.recording.is_some()).then(|| Box::new(watching) as Box<dyn Tap>)
+}
+
+impl Tap for Watching {
+    fn from_viewer(&mut self, data: &[u8]) {
+        if let Some(recording) = &mut self.recording {
+            recording.received(data);
+        }
+        if self.traffic {
+            print("}>");
+        }
+    }
+
+    fn from_target(&mut self, data: &[u8]) {
+        if let Some(recording) = &mut self.recording {
+            recording.sent(data);
+        }
+        if self.traffic {
+            print("{<");
+        }
+    }
+}
+
+/// At once, as somebody looks on. Whoever looks on no more ends no session.
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

@@ -1,0 +1,220 @@
+//! `adit bridge`: a WebSocket server in front of a TCP service, with the options of websockify.
+
+mod daemon;
+mod doors;
+mod file;
+mod flags;
+mod lighttpd;
+mod settings;
+mod sockets;
+mod through;
+mod wrapped;
+
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::pin::pin;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::USAGE;
+use super::http::usage;
+use super::log::{self, Out};
+use super::relay::Signals;
+use crate::bridge::{Bridge, BridgeConfig, BridgeError};
+use crate::stream::{tcp, unix};
+use file::RouteFile;
+use flags::Flags;
+use settings::Usage;
+use sockets::Sockets;
+
+const HELP: &str = "Forms:\n  \
+    adit bridge [ADDRESS:]PORT HOST:PORT\n  \
+    adit bridge [ADDRESS:]PORT --unix-target PATH\n  \
+    adit bridge [ADDRESS:]PORT --token-plugin NAME --token-source SOURCE\n  \
+    adit bridge [ADDRESS:]PORT -- COMMAND\n  \
+    adit bridge --through RELAY --name NAME PORT\n  \
+    adit bridge --config FILE\n  \
+    adit bridge --from-lighttpd FILE\n\n\
+    Exit codes:\n  \
+    0   ended by a signal, --run-once, --timeout or --idle-timeout; with a COMMAND that ends, its own code\n  \
+    1   failed, for example because the port is in use\n  \
+    2   wrong usage or configuration";
+
+/// The subcommand with all its options.
+pub(super) fn command() -> Command {
+    let about = "Lets browsers reach a TCP service over WebSockets, as websockify does: adit bridge 6080 localhost:5900";
+    Flags::augment_args(Command::new("bridge"))
+        .about(about)
+        .long_about(None)
+        .after_help(HELP)
+        .after_long_help(format!("{HELP}\n\n{}", file::HELP))
+        // What is typed goes before what stands in a file.
+        .args_override_self(true)
+        .infer_long_args(true)
+}
+
+/// Serves until it is told to end, or as the options say.
+pub(super) async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let flags = Flags::from_arg_matches(matches)?;
+    if let Some(path) = &flags.ours.from_lighttpd {
+        return lighttpd::run(path);
+    }
+    let (flags, routes) = match &flags.ours.config {
+        Some(path) => match file::settings(path) {
+            Ok(settings) => settings,
+            Err(errors) => return Ok(usage("bridge", &errors)),
+        },
+        None => (flags, Vec::new()),
+    };
+    match serve(&flags, routes).await {
+        Ok(code) => Ok(code),
+        Err(error) if is_usage(&error) => {
+            eprintln!("adit bridge: {error:#}");
+            Ok(ExitCode::from(USAGE))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_usage(error: &anyhow::Error) -> bool {
+    error.is::<Usage>() || error.is::<BridgeError>()
+}
+
+async fn serve(flags: &Flags, routes: Vec<RouteFile>) -> anyhow::Result<ExitCode> {
+    let given = if flags.ours.daemon_of { Vec::new() } else { sockets::given()? };
+    let words = settings::words(flags, !given.is_empty())?;
+    let mut config = settings::config(flags, words.target.clone())?;
+    config.routes.extend(routes.into_iter().map(|route| route.into_route(&config.service)));
+    let wrap = wrapped::wrap(flags, &words, &given, &mut config)?;
+    let (format, syslog) = settings::log(flags)?;
+    if let Some(connector) = through::connector(flags)? {
+        let file = flags.log_file.as_deref();
+        let _log = log::begin(log::Settings {
+            out: Out::Stderr,
+            format,
+            syslog: &syslog,
+            verbose: flags.verbose,
+            file,
+        })?;
+        return through::run(flags, connector, config).await;
+    }
+    let unix_listen = flags.unix_listen.as_deref().map(settings::absolute).transpose()?;
+    // Before anything is begun: what is wrong with the settings is told at the terminal.
+    let mut bridge = Bridge::new(config.clone())?;
+    if flags.ours.check {
+        println!("the settings are good");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut handed = None;
+    let (sockets, metrics) = if flags.ours.daemon_of {
+        let mut taken = daemon::take().await?;
+        let sockets = Sockets::Listening(std::mem::take(&mut taken.listeners));
+        let metrics = taken.metrics.take();
+        handed = Some(taken);
+        (sockets, metrics)
+    } else {
+        let sockets = match given.is_empty() {
+            _ if flags.inetd => sockets::stdin()?,
+            false => Sockets::Listening(given),
+            true => Sockets::Listening(sockets::bind(flags, &words.sources).await?),
+        };
+        let metrics = flags.ours.metrics_listen.map(|address| {
+            tcp::listen(address, false)
+                .with_context(|| format!("--metrics-listen: cannot listen on {address}"))
+        });
+        (sockets, metrics.transpose()?)
+    };
+    if flags.daemon && handed.is_none() {
+        let Sockets::Listening(listeners) = &sockets else {
+            return Err(
+                Usage("-D is for sockets that listen, and standard input is a connection".into()).into()
+            );
+        };
+        daemon::start(listeners, metrics.as_ref().map(AsFd::as_fd)).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let out = if flags.inetd && sockets::stderr_is_stdin() { Out::Nowhere } else { Out::Stderr };
+    let file = flags.log_file.as_deref();
+    let _log = log::begin(log::Settings { out, format, syslog: &syslog, verbose: flags.verbose, file })?;
+    let mut signals = Signals::new()?;
+    if let Some(handed) = &mut handed {
+        handed.settle(flags.web.as_deref().unwrap_or(Path::new("/"))).await?;
+    }
+    drop(handed);
+    bridge.spawn().await?;
+    tell(&config, &sockets, metrics.as_ref());
+    if let Some(listener) = metrics {
+        bridge = bridge.with_metrics(listener);
+    }
+    let socket_file = unix_listen.as_deref().and_then(unix::File::at);
+    let (stop, ending) = (CancellationToken::new(), CancellationToken::new());
+    let shutdown = stop.clone().cancelled_owned();
+    let mut serving = pin!(async {
+        match sockets {
+            Sockets::Listening(listeners) => bridge.run(listeners, shutdown).await,
+            Sockets::Accepted(connection) => bridge.serve(connection, shutdown).await,
+        }
+    });
+    let mut wrapping = pin!(wrapped::run(wrap.as_ref(), &ending));
+    let signalled = async {
+        signals.next().await;
+        stop.cancel();
+        // The second one waits for nobody.
+        signals.next().await;
+    };
+    let code = tokio::select! {
+        () = &mut serving => None,
+        () = signalled => {
+            tracing::warn!("stopped at once");
+            None
+        }
+        ended = &mut wrapping => Some(ended),
+    };
+    let code = match code {
+        // A signal to all that run at a terminal ends both, and is no failure.
+        Some(ended) => {
+            let asked = stop.is_cancelled();
+            stop.cancel();
+            serving.await;
+            ended.map(|code| code.filter(|_| !asked))
+        }
+        None => {
+            ending.cancel();
+            wrapping.await
+        }
+    };
+    if let Some(file) = socket_file {
+        file.remove();
+    }
+    Ok(code?.map_or(ExitCode::SUCCESS, ExitCode::from))
+}
+
+/// The settings that count, as the first records of the log.
+fn tell(config: &BridgeConfig, sockets: &Sockets, metrics: Option<&TcpListener>) {
+    let service = &config.service;
+    let target = match &service.tokens {
+        Some(tokens) => Some(format!("by {}", tokens.plugin())),
+        None => service.target.as_ref().map(ToString::to_string),
+    };
+    let routes = Some(config.routes.len()).filter(|routes| *routes > 0);
+    let tls = match &config.tls {
+        None => "none",
+        Some(tls) if tls.only || tls.verify.is_some() => "only",
+        Some(_) => "beside plain",
+    };
+    match sockets {
+        Sockets::Listening(listeners) => {
+            for listener in listeners.iter().map(sockets::shown) {
+                tracing::info!(listener, target, routes, tls, "listening");
+            }
+        }
+        Sockets::Accepted(_) => tracing::info!(target, tls, "one connection is served"),
+    }
+    if let Some(address) = metrics.and_then(|listener| listener.local_addr().ok()) {
+        tracing::info!(%address, "metrics");
+    }
+}

@@ -1,0 +1,177 @@
+//! Where a bridge listens: addresses, a path, what a supervisor gives, or standard input.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::{Context, anyhow};
+use listenfd::ListenFd;
+use rustix::net::sockopt::socket_acceptconn;
+use socket2::{SockRef, Socket};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, lookup_host};
+
+use super::flags::Flags;
+use super::settings::Usage;
+use crate::bridge::{Accepted, Listener};
+use crate::stream::{tcp, unix};
+
+/// What there is to serve.
+pub(super) enum Sockets {
+    /// Connections to be accepted.
+    Listening(Vec<Listener>),
+    /// One that was accepted.
+    Accepted(Accepted),
+}
+
+/// The listening sockets that a supervisor has started us with (sd_listen_fds(3)).
+pub(super) fn given() -> anyhow::Result<Vec<Listener>> {
+    let mut given = ListenFd::from_env();
+    let mut listeners = Vec::new();
+    for at in 0..given.len() {
+        let failed = || format!("the socket {} that systemd gave cannot be used", at + 3);
+        if let Ok(Some(listener)) = given.take_unix_listener(at) {
+            listener.set_nonblocking(true).with_context(failed)?;
+            listeners.push(UnixListener::from_std(listener).with_context(failed)?.into());
+        } else if let Some(listener) = given.take_tcp_listener(at).with_context(failed)? {
+            listener.set_nonblocking(true).with_context(failed)?;
+            listeners.push(TcpListener::from_std(listener).with_context(failed)?.into());
+        }
+    }
+    Ok(listeners)
+}
+
+/// Listens as the flags say.
+pub(super) async fn bind(flags: &Flags, sources: &[String]) -> anyhow::Result<Vec<Listener>> {
+    let mut listeners = Vec::new();
+    if let Some(path) = &flags.unix_listen {
+        let listener = unix::listen(path, flags.unix_listen_mode);
+        listeners.push(listener.with_context(|| format!("cannot listen at {}", path.display()))?.into());
+    }
+    for source in sources {
+        listeners.extend(bind_one(flags, source).await?);
+    }
+    Ok(listeners)
+}
+
+async fn bind_one(flags: &Flags, source: &str) -> anyhow::Result<Vec<Listener>> {
+    let (host, port) = parse(source)?;
+    let bind = |address: SocketAddr| {
+        tcp::listen(address, address.is_ipv6()).with_context(|| format!("cannot listen on {address}"))
+    };
+    if host.is_empty() {
+        // One socket for both families; a system without IPv6 has only the other one.
+        let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        let listener = match tcp::listen(both, false) {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))
+            }
+            listener => listener.with_context(|| format!("cannot listen on port {port}")),
+        };
+        return Ok(vec![listener?.into()]);
+    }
+    let found = lookup_host((host, port)).await.with_context(|| format!("{host} was not found"))?;
+    let mut addresses: Vec<_> = found.collect();
+    addresses.sort_by_key(|address| address.is_ipv6() != flags.prefer_ipv6);
+    addresses.dedup();
+    let (mut listeners, mut failed) = (Vec::new(), None);
+    for address in addresses {
+        match bind(address) {
+            Ok(listener) => listeners.push(listener.into()),
+            // A name may have an address that this machine does not.
+            Err(error) => failed = Some(error),
+        }
+    }
+    match failed {
+        Some(error) if listeners.is_empty() || is_in_use(&error) => Err(error),
+        _ => Ok(listeners),
+    }
+}
+
+fn is_in_use(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+}
+
+/// `[ADDRESS:]PORT`: the last colon counts.
+pub(super) fn parse(source: &str) -> anyhow::Result<(&str, u16)> {
+    let (host, port) = source.rsplit_once(':').unwrap_or(("", source));
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let port = port.parse().map_err(|_| Usage(format!("{source:?}: [ADDRESS:]PORT is expected")))?;
+    Ok((host, port))
+}
+
+/// The socket that standard input is: one that listens, or a connection.
+pub(super) fn stdin() -> anyhow::Result<Sockets> {
+    let socket = io::stdin().as_fd().try_clone_to_owned()?;
+    let listens = socket_acceptconn(&socket).map_err(|_| anyhow!("--inetd: standard input is no socket"))?;
+    if listens {
+        return Ok(Sockets::Listening(vec![listener(socket)?]));
+    }
+    let socket = Socket::from(socket);
+    socket.set_nonblocking(true)?;
+    let accepted = match socket.local_addr()?.is_unix() {
+        true => Accepted::Unix(UnixStream::from_std(socket.into())?),
+        false => Accepted::Tcp(TcpStream::from_std(socket.into())?),
+    };
+    if let Accepted::Tcp(stream) = &accepted {
+        tcp::tune(stream);
+    }
+    Ok(Sockets::Accepted(accepted))
+}
+
+/// A descriptor that listens.
+pub(super) fn listener(socket: OwnedFd) -> io::Result<Listener> {
+    let socket = Socket::from(socket);
+    socket.set_nonblocking(true)?;
+    Ok(match socket.local_addr()?.is_unix() {
+        true => Listener::Unix(UnixListener::from_std(socket.into())?),
+        false => Listener::Tcp(TcpListener::from_std(socket.into())?),
+    })
+}
+
+/// Whether stderr is the very connection that standard input is, as inetd has it: what is logged would reach the viewer.
+pub(super) fn stderr_is_stdin() -> bool {
+    let (input, output) = (io::stdin(), io::stderr());
+    let (input, output) = (SockRef::from(&input), SockRef::from(&output));
+    let ends = |socket: &Socket| Some((socket.local_addr().ok()?, socket.peer_addr().ok()?));
+    ends(&input).is_some_and(|same| ends(&output) == Some(same))
+}
+
+/// The port at which it listens, if it is one.
+pub(super) fn port(listener: &Listener) -> Option<u16> {
+    match listener {
+        Listener::Tcp(listener) => listener.local_addr().ok().map(|address| address.port()),
+        Listener::Unix(_) => None,
+    }
+}
+
+/// Where it listens, for the log.
+pub(super) fn shown(listener: &Listener) -> String {
+    match listener {
+        Listener::Tcp(listener) => listener.local_addr().map(|address| address.to_string()),
+        Listener::Unix(listener) => {
+            Ok(unix::path_of(listener).map_or_else(|| "a socket".into(), |path| path.display().to_string()))
+        }
+    }
+    .unwrap_or_else(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_may_have_an_address_before_it() {
+        for (source, host, port) in [
+            ("6080", "", 6080),
+            (":6080", "", 6080),
+            ("[::1]:1", "::1", 1),
+            ("::1:1", "::1", 1),
+            ("h:0", "h", 0),
+        ] {
+            assert_eq!(parse(source).unwrap(), (host, port), "{source}");
+        }
+        for source in ["", "h", "h:", "1:x", "65536"] {
+            assert!(parse(source).is_err(), "{source}");
+        }
+    }
+}

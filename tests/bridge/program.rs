@@ -1,0 +1,251 @@
+//! The program: its ways to listen, its exit codes, -D, inetd, systemd, logs and metrics.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Output, Stdio};
+
+use adit::bridge::Target;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::process::{Child, Command};
+
+use crate::frame_bytes::*;
+use crate::rig::{Viewer, accepted, ask, echo, handshake, soon, target};
+
+pub(crate) fn bridge(arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
+    command.arg("bridge").args(arguments.split_whitespace()).kill_on_drop(true);
+    command.env_remove("ADIT_LOG_FILTER").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+pub(crate) async fn output(arguments: &str) -> Output {
+    soon(bridge(arguments).output()).await.unwrap()
+}
+
+/// A running bridge, and what its log says until it listens.
+pub(crate) async fn started(
+    mut command: Command,
+) -> (Child, Vec<String>, tokio::io::Lines<BufReader<tokio::process::ChildStderr>>) {
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut seen = Vec::new();
+    loop {
+        let line = soon(lines.next_line()).await.unwrap().expect("it ended");
+        let done = line.contains("listening") || line.contains("one connection");
+        seen.push(line);
+        if done {
+            return (child, seen, lines);
+        }
+    }
+}
+
+/// The address in its first record.
+pub(crate) fn address(seen: &[String]) -> SocketAddr {
+    let line = seen.last().unwrap();
+    let address = line.split("listener=").nth(1).unwrap().split(' ').next().unwrap().trim_matches('"');
+    address.parse().unwrap()
+}
+
+pub(crate) async fn terminate(child: &mut Child) -> Option<i32> {
+    let id = child.id().unwrap().to_string();
+    assert!(Command::new("kill").arg(id).status().await.unwrap().success());
+    soon(child.wait()).await.unwrap().code()
+}
+
+async fn open(address: SocketAddr) -> Viewer<TcpStream> {
+    let (head, viewer) = ask(TcpStream::connect(address).await.unwrap(), handshake("/", "").as_bytes()).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    viewer
+}
+
+async fn assert_echoes<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(viewer: &mut Viewer<S>) {
+    viewer.send(BINARY, "hello").await;
+    assert_eq!(viewer.bytes(5).await, b"hello");
+}
+
+#[tokio::test]
+async fn a_signal_ends_it_with_1001_and_exit_code_0_and_the_log_tells_the_session() {
+    let target = echo().await;
+    let (mut child, seen, mut log) = started(bridge(&format!("127.0.0.1:0 {target}"))).await;
+    let mut viewer = open(address(&seen)).await;
+    assert_echoes(&mut viewer).await;
+    let ended = tokio::spawn(async move {
+        assert_eq!(viewer.close().await.0, 1001);
+        viewer.send(CLOSE, b"\x03\xe9").await;
+        viewer.end().await;
+    });
+    assert_eq!(terminate(&mut child).await, Some(0));
+    soon(ended).await.unwrap();
+    let mut story = None;
+    while let Some(line) = soon(log.next_line()).await.unwrap() {
+        if line.contains("session ended") {
+            story = Some(line);
+        }
+    }
+    let story = story.unwrap();
+    for part in ["by=\"bridge\"", "code=1001", "received=5", "sent=5", &format!("{target}")] {
+        assert!(story.contains(part), "{part} in {story}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_usage_is_2_and_a_port_in_use_is_1_with_one_line() {
+    for (arguments, said) in [
+        ("6080", "too few"),
+        ("6080 localhost:x", "no port"),
+        ("6080 localhost:1 more", "too many"),
+        ("--ssl-only 6080 localhost:1", "--cert FILE"),
+        ("--cert /none.pem 6080 localhost:1", "/none.pem"),
+        ("--ssl-version tlsv1_1 6080 localhost:1", "tlsv1_2"),
+        ("--nonsense 6080 localhost:1", "--nonsense"),
+        ("x:y localhost:1", "PORT"),
+    ] {
+        let output = output(arguments).await;
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments} {text}");
+        assert!(text.contains(said), "{text}");
+    }
+    let taken = StdListener::bind("127.0.0.1:0").unwrap();
+    let output = output(&format!("{} localhost:1", taken.local_addr().unwrap())).await;
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.lines().count() == 1 && text.contains("cannot listen on 127.0.0.1"), "{text}");
+}
+
+#[tokio::test]
+async fn it_listens_at_a_path_and_leads_to_one() {
+    let dir = TempDir::new().unwrap();
+    let (front, back) = (dir.path().join("front.sock"), dir.path().join("back.sock"));
+    let behind = UnixListener::bind(&back).unwrap();
+    let flags =
+        format!("--unix-listen={} --unix-listen-mode=0660 --unix-target={}", front.display(), back.display());
+    let (mut child, ..) = started(bridge(&flags)).await;
+    assert_eq!(fs::metadata(&front).unwrap().permissions().mode() & 0o777, 0o660);
+    let stream = UnixStream::connect(&front).await.unwrap();
+    let (head, mut viewer) = ask(stream, handshake("/", "").as_bytes()).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    let (mut behind, _) = soon(behind.accept()).await.unwrap();
+    viewer.send(BINARY, "hello").await;
+    let mut read = [0; 5];
+    soon(behind.read_exact(&mut read)).await.unwrap();
+    behind.write_all(&read).await.unwrap();
+    assert_eq!(viewer.bytes(5).await, b"hello");
+    viewer.send(CLOSE, "").await;
+    viewer.close().await;
+    assert_eq!(terminate(&mut child).await, Some(0));
+    assert!(!front.exists());
+}
+
+#[tokio::test]
+async fn standard_input_may_be_a_socket_that_listens_or_a_connection() {
+    let target = echo().await;
+    let listener = StdListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut listening = bridge(&format!("--inetd --run-once {target}"));
+    listening.stdin(Stdio::from(OwnedFd::from(listener)));
+    let (mut child, ..) = started(listening).await;
+    let mut viewer = open(address).await;
+    assert_echoes(&mut viewer).await;
+    viewer.send(CLOSE, "").await;
+    viewer.close().await;
+    assert_eq!(soon(child.wait()).await.unwrap().code(), Some(0));
+
+    // As inetd has it without "wait": all three are the connection.
+    let listener = StdListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (socket, _) = listener.accept().unwrap();
+    let mut connected = bridge(&format!("--inetd {target}"));
+    let copy = || Stdio::from(OwnedFd::from(socket.try_clone().unwrap()));
+    let mut child = connected.stdin(copy()).stdout(copy()).stderr(copy()).spawn().unwrap();
+    drop(connected);
+    drop(socket);
+    let (head, mut viewer) = ask(stream, handshake("/", "").as_bytes()).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert_echoes(&mut viewer).await;
+    viewer.send(CLOSE, "").await;
+    viewer.close().await;
+    viewer.end().await;
+    assert_eq!(soon(child.wait()).await.unwrap().code(), Some(0));
+
+    let none = output(&format!("--inetd {target}")).await;
+    assert_eq!(none.status.code(), Some(1));
+    assert!(String::from_utf8(none.stderr).unwrap().contains("no socket"));
+}
+
+#[tokio::test]
+async fn a_supervisor_may_give_the_sockets() {
+    let target = echo().await;
+    let listener = StdListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // The shell puts the socket where systemd would.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec 3<&0 </dev/null; LISTEN_FDS=1 exec \"$0\" bridge \"$1\""]);
+    shell.arg(env!("CARGO_BIN_EXE_adit")).arg(target.to_string());
+    shell.stdin(Stdio::from(OwnedFd::from(listener))).stderr(Stdio::piped()).kill_on_drop(true);
+    let (mut child, ..) = started(shell).await;
+    assert_echoes(&mut open(address).await).await;
+    assert_eq!(terminate(&mut child).await, Some(0));
+}
+
+#[tokio::test]
+async fn in_the_background_it_serves_what_was_listened_at_before_and_logs_to_its_file() {
+    let dir = TempDir::new().unwrap();
+    let (target, log) = (echo().await, dir.path().join("log"));
+    let free = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = bridge(&format!("-D --run-once --log-file=log {free} {target}"));
+    command.current_dir(dir.path());
+    let output = soon(command.output()).await.unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut viewer = open(free).await;
+    assert_echoes(&mut viewer).await;
+    viewer.send(CLOSE, "").await;
+    viewer.close().await;
+    soon(async {
+        while !fs::read_to_string(&log).unwrap().contains("the bridge ends") {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert!(fs::read_to_string(&log).unwrap().contains("session ended"));
+    assert!(TcpStream::connect(free).await.is_err());
+}
+
+#[tokio::test]
+async fn figures_are_told_to_scrapers() {
+    let free = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (listener, target) = target().await;
+    let (_child, seen, _log) =
+        started(bridge(&format!("--metrics-listen {free} 127.0.0.1:0 {target}"))).await;
+    let mut viewer = open(address(&seen)).await;
+    let behind = accepted(&listener).await;
+    viewer.send(CLOSE, "").await;
+    viewer.close().await;
+    viewer.end().await;
+    drop(behind);
+    let _open = open(address(&seen)).await;
+    soon(async {
+        loop {
+            let mut stream = TcpStream::connect(free).await.unwrap();
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            let mut page = String::new();
+            stream.read_to_string(&mut page).await.unwrap();
+            let has = |line: &str| page.contains(line);
+            assert!(has("adit_bridge_sessions_begun_total 2"), "{page}");
+            if has("adit_bridge_sessions_open 1") && has("adit_bridge_sessions_ended_total{by=\"viewer\"} 1")
+            {
+                break;
+            }
+        }
+    })
+    .await;
+}
+
+#[test]
+fn a_target_is_read_as_websockify_reads_it() {
+    let target: Target = "::1:5900".parse().unwrap();
+    assert_eq!(target, Target::Tcp { host: "::1".into(), port: 5900 });
+}

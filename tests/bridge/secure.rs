@@ -1,0 +1,122 @@
+//! TLS of viewers, told from plain by the first byte, and of targets.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use adit::bridge::{Authorities, BridgeConfig, Pair, ServerTls, TargetTls};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::certs::{Authority, connect};
+use crate::frame_bytes::BINARY;
+use crate::rig::{Rig, accepted, ask, echo, handshake, soon, target};
+
+fn tls(authority: &Authority, dir: &Path) -> ServerTls {
+    let (certificate, key) = authority.write(dir, "bridge", &["bridge.test"]);
+    ServerTls::new(Pair { certificate, key })
+}
+
+fn with(tls: ServerTls) -> impl FnOnce(&mut BridgeConfig) {
+    move |config| config.tls = Some(tls)
+}
+
+#[tokio::test]
+async fn tls_and_plain_share_a_port_and_a_renewed_certificate_is_for_the_next_viewer() {
+    let (dir, authority) = (TempDir::new().unwrap(), Authority::new());
+    let rig = Rig::with(echo().await, with(tls(&authority, dir.path()))).await;
+    let mut plain = rig.open().await;
+    let secure = authority.connect(rig.address, "bridge.test", &["http/1.1"]).await.unwrap();
+    let (head, mut secure) = ask(secure, handshake("/", "").as_bytes()).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    for round in [1, 70_000] {
+        plain.send(BINARY, vec![1; round]).await;
+        assert_eq!(plain.bytes(round).await, vec![1; round]);
+        secure.send(BINARY, vec![2; round]).await;
+        assert_eq!(secure.bytes(round).await, vec![2; round]);
+    }
+    let newer = Authority::new();
+    newer.write(dir.path(), "bridge", &["bridge.test"]);
+    soon(async {
+        while newer.connect(rig.address, "bridge.test", &[]).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    secure.send(BINARY, "still there").await;
+    assert_eq!(secure.bytes(11).await, b"still there");
+}
+
+#[tokio::test]
+async fn plain_connections_are_closed_where_only_tls_is_wanted() {
+    let (dir, authority) = (TempDir::new().unwrap(), Authority::new());
+    let mut only = tls(&authority, dir.path());
+    only.only = true;
+    let rig = Rig::with(echo().await, with(only)).await;
+    let (head, _) = rig.ask(&handshake("/", "")).await;
+    assert_eq!(head, "");
+    assert!(authority.connect(rig.address, "bridge.test", &[]).await.is_ok());
+}
+
+#[tokio::test]
+async fn viewers_show_a_certificate_where_that_is_wanted_and_plain_ones_cannot() {
+    let (dir, authority) = (TempDir::new().unwrap(), Authority::new());
+    let mut verifying = tls(&authority, dir.path());
+    verifying.verify = Some(Authorities::File(authority.file(dir.path())));
+    let rig = Rig::with(echo().await, with(verifying)).await;
+    let (head, _) = rig.ask(&handshake("/", "")).await;
+    assert_eq!(head, "");
+    let (chain, key) = authority.issue(&["viewer"]);
+    let chain = vec![CertificateDer::from_pem_slice(chain.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let resolver =
+        rustls::sign::CertifiedKey::from_der(chain, key, &rustls::crypto::aws_lc_rs::default_provider());
+    for shows in [false, true] {
+        let mut config = authority.client(&[]);
+        if shows {
+            let key = resolver.as_ref().unwrap().clone();
+            config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(key));
+        }
+        // With TLS 1.3 the refusal comes behind the handshake.
+        let answered = match connect(rig.address, "bridge.test", config).await {
+            Ok(stream) => ask(stream, handshake("/", "").as_bytes()).await.0.starts_with("HTTP/1.1 101 "),
+            Err(_) => false,
+        };
+        assert_eq!(answered, shows);
+    }
+}
+
+#[tokio::test]
+async fn a_target_with_tls_is_believed_by_its_authority_or_not_at_all() {
+    let (dir, authority) = (TempDir::new().unwrap(), Authority::new());
+    let (chain, key) = authority.issue(&["localhost", "127.0.0.1"]);
+    let chain = vec![CertificateDer::from_pem_slice(chain.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let server =
+        rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let server = server.with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+    for (trust, good) in [
+        (TargetTls::Authorities(authority.file(dir.path())), true),
+        (TargetTls::Unverified, true),
+        (TargetTls::Authorities(Authority::new().file(&TempDir::new().unwrap().keep())), false),
+    ] {
+        let (listener, target) = target().await;
+        let rig = Rig::with(target, |config| config.service.dialling.tls = Some(trust)).await;
+        let mut viewer = rig.open().await;
+        let shaken = soon(acceptor.accept(accepted(&listener).await)).await;
+        if !good {
+            assert_eq!(viewer.close().await.0, 1011);
+            continue;
+        }
+        let mut behind = shaken.unwrap();
+        viewer.send(BINARY, "secret").await;
+        let mut read = [0; 6];
+        soon(behind.read_exact(&mut read)).await.unwrap();
+        behind.write_all(&read).await.unwrap();
+        assert_eq!(viewer.bytes(6).await, b"secret");
+    }
+}
