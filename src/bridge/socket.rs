@@ -34,9 +34,9 @@ pub(super) enum End {
 /// What looks at the bytes that go through, as the target sends and gets them.
 pub(super) trait Tap: Send {
     /// These came from the viewer.
-    fn from_viewer(&mut self, data: &[u8]);
+    fn received(&mut self, data: &[u8]);
     /// These came from the target.
-    fn from_target(&mut self, data: &[u8]);
+    fn sent(&mut self, data: &[u8]);
 }
 
 /// The socket after its handshake. It is no more than flushed when its writing is shut down: what ends it is
@@ -104,7 +104,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket<S> {
         let mut payload = BytesMut::with_capacity(MAX_CONTROL);
         if let Some(code) = code {
             payload.extend_from_slice(&code.to_be_bytes());
-            let most = reason.floor_char_boundary(MAX_CONTROL - 2);
+            let mut most = reason.len().min(MAX_CONTROL - 2);
+            while !reason.is_char_boundary(most) {
+                most -= 1;
+            }
             payload.extend_from_slice(&reason.as_bytes()[..most]);
         }
         put_frame(&mut self.output, Role::Server, Opcode::Close, &payload);
@@ -208,7 +211,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for Socket<S> {
                     let data = self.heed(event)?;
                     if !data.is_empty() {
                         if let Some(tap) = &mut self.tap {
-                            tap.from_viewer(&data);
+                            tap.received(&data);
                         }
                         return Poll::Ready(Ok(Some(data)));
                     }
@@ -255,7 +258,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for Socket<S> {
                 if count > 0 {
                     put_base64(&mut self.output, &self.scratch);
                     if let Some(tap) = &mut self.tap {
-                        tap.from_target(&self.scratch);
+                        tap.sent(&self.scratch);
                     }
                 }
                 return Poll::Ready(Ok(count));
@@ -266,7 +269,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for Socket<S> {
         if let Some(tap) = &mut self.tap
             && count > 0
         {
-            tap.from_target(&self.output[self.output.len() - count..]);
+            tap.sent(&self.output[self.output.len() - count..]);
         }
         Poll::Ready(Ok(count))
     }

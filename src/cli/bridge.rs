@@ -64,10 +64,11 @@ fn is_usage(error: &anyhow::Error) -> bool {
 async fn serve(flags: &Flags) -> anyhow::Result<ExitCode> {
     let given = if flags.ours.daemon_of { Vec::new() } else { sockets::given()? };
     let Words { source, target } = settings::words(flags, !given.is_empty())?;
+    let connector = through::connector(flags)?;
     let config = settings::config(flags, target)?;
     unwired(flags)?;
     let (format, syslog) = settings::log(flags)?;
-    if let Some(connector) = through::connector(flags)? {
+    if let Some(connector) = connector {
         let file = flags.log_file.as_deref();
         let _log = log::begin(log::Settings {
             out: Out::Stderr,

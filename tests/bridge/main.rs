@@ -21,6 +21,7 @@ mod program;
 mod rig;
 mod secure;
 mod sessions;
+mod through;
 #[allow(dead_code, reason = "not all that the tests of the relay need is needed here")]
 #[path = "../it/tools.rs"]
 mod tools;
