@@ -270,7 +270,9 @@ async fn by_token(
                 StatusCode::BAD_GATEWAY
             }
         };
-        tracing::info!(token = shown(token), %error, "a token leads nowhere");
+        if error == TokenError::Unknown {
+            tracing::info!(token = shown(token), "an unknown token");
+        }
         Refusal::new(status, error.to_string())
     };
     let token = tokens.of(request).map_err(|error| told("", error))?;
