@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
@@ -12,7 +12,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{sleep, timeout};
 
 use super::admit;
 use super::begun::Begun;
@@ -22,7 +23,7 @@ use super::refusal::{Body, Refusal};
 use super::session;
 use super::shared::{Present, Served, Shared};
 use super::story::Story;
-use super::tokens::{TokenError, Tokens, shown};
+use super::tokens::{self, Revoked};
 use super::{DialError, Target};
 use crate::proto::forwarded;
 use crate::proto::limits::bridge::LAST_GOODBYES;
@@ -69,10 +70,9 @@ pub(super) struct Agreed {
     pub(super) present: Present,
     /// Ready when the session's token is revoked.
     pub(super) revoked: Option<Revoked>,
+    /// Of a stream of HTTP/2; what a connection may take it has itself.
+    pub(super) room: Option<OwnedSemaphorePermit>,
 }
-
-/// See [`Tokens::revoked`].
-pub(super) type Revoked = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The way to the target.
 pub(super) enum Onward {
@@ -110,10 +110,13 @@ async fn requests(
     let mut connection = shared.http1.serve_connection(io, service);
     let served = tokio::select! {
         served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
-        () = shared.ending.closing.cancelled() => {
+        () = shared.ending.deaf.cancelled() => {
+            // An answer that is on its way still goes out.
             std::pin::Pin::new(&mut connection).graceful_shutdown();
-            let last = timeout(LAST_GOODBYES, poll_fn(|cx| connection.poll_without_shutdown(cx)));
-            last.await.unwrap_or(Ok(()))
+            tokio::select! {
+                served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
+                () = closed(shared) => Ok(()),
+            }
         }
     };
     if let Err(error) = &served {
@@ -141,8 +144,10 @@ pub(super) async fn converse_http2(shared: &Arc<Shared>, stream: AnyStream, visi
                 let upgrade = hyper::upgrade::on(&mut request);
                 let tasks = shared.tasks.clone();
                 tasks.spawn(async move {
-                    if let Ok(upgraded) = upgrade.await {
-                        session::run(&shared, TokioIo::new(upgraded), BytesMut::new(), agreed).await;
+                    let Ok(upgraded) = upgrade.await else { return };
+                    tokio::select! {
+                        () = shared.ending.cut.cancelled() => {}
+                        () = session::run(&shared, TokioIo::new(upgraded), BytesMut::new(), agreed) => {}
                     }
                 });
             }
@@ -150,17 +155,26 @@ pub(super) async fn converse_http2(shared: &Arc<Shared>, stream: AnyStream, visi
         }
     });
     let io = TokioIo::new(Begun::new(first, stream));
-    let mut connection = std::pin::pin!(shared.http2.serve_connection(io, service));
+    let mut connection = pin!(shared.http2.serve_connection(io, service));
     let served = tokio::select! {
         served = connection.as_mut() => served,
-        () = shared.ending.closing.cancelled() => {
+        () = shared.ending.deaf.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            timeout(2 * LAST_GOODBYES, connection.as_mut()).await.unwrap_or(Ok(()))
+            tokio::select! {
+                served = connection.as_mut() => served,
+                () = closed(shared) => Ok(()),
+            }
         }
     };
     if let Err(error) = served {
         tracing::debug!(viewer = %visitor.address, %error, "a connection of HTTP/2 that broke off");
     }
+}
+
+/// Until sessions were closed, and have said goodbye.
+async fn closed(shared: &Shared) {
+    shared.ending.closing.cancelled().await;
+    sleep(2 * LAST_GOODBYES).await;
 }
 
 /// The answer to a request, and the session that it begins if it does.
@@ -234,11 +248,17 @@ async fn agree(
     }
     let (response, coding) = handshake::accept(request, asked, &served.config)?;
     let (target, revoked) = match &served.config.tokens {
-        Some(tokens) => by_token(tokens, request).await?,
+        Some(tokens) => tokens::lead(tokens, request).await?,
         None => {
             let nowhere = || Refusal::new(StatusCode::NOT_FOUND, "nothing is served here");
             (served.config.target.clone().ok_or_else(nowhere)?, None)
         }
+    };
+    let full =
+        |_| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "there are as many sessions as there may be");
+    let room = match asked {
+        Asked::Upgrade => None,
+        Asked::Connect => Some(Arc::clone(&shared.room).try_acquire_owned().map_err(full)?),
     };
     let present = shared
         .enter()
@@ -253,35 +273,7 @@ async fn agree(
     };
     let path = request.uri().path().to_owned();
     let story = Story::begin(&shared.counts, viewer.to_string(), path, shown, visitor.secure);
-    Ok((response, Agreed { served, coding, onward, story, present, revoked }))
-}
-
-/// Where the request's token leads to, and what tells that it does so no more.
-async fn by_token(
-    tokens: &Arc<Tokens>,
-    request: &Request<Incoming>,
-) -> Result<(Target, Option<Revoked>), Refusal> {
-    let told = |token: &str, error: TokenError| {
-        let status = match &error {
-            TokenError::Missing => StatusCode::FORBIDDEN,
-            TokenError::Unknown => StatusCode::NOT_FOUND,
-            TokenError::Source(reason) => {
-                tracing::error!(plugin = tokens.plugin(), %reason, "no token can be looked up");
-                StatusCode::BAD_GATEWAY
-            }
-        };
-        if error == TokenError::Unknown {
-            tracing::info!(token = shown(token), "an unknown token");
-        }
-        Refusal::new(status, error.to_string())
-    };
-    let token = tokens.of(request).map_err(|error| told("", error))?;
-    let target = tokens.target(&token).await.map_err(|error| told(&token, error))?;
-    let revoked = tokens.is_revoking().then(|| {
-        let (tokens, target) = (Arc::clone(tokens), target.clone());
-        Box::pin(async move { tokens.revoked(&token, &target).await }) as Revoked
-    });
-    Ok((target, revoked))
+    Ok((response, Agreed { served, coding, onward, story, present, revoked, room }))
 }
 
 /// Which target it was, and why it failed, is for the log alone.

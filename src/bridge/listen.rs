@@ -99,6 +99,13 @@ async fn next(
 
 /// Serves one connection to its end.
 pub(super) async fn serve(shared: &Arc<Shared>, accepted: Accepted) {
+    tokio::select! {
+        () = shared.ending.cut.cancelled() => {}
+        () = greet_and_converse(shared, accepted) => {}
+    }
+}
+
+async fn greet_and_converse(shared: &Arc<Shared>, accepted: Accepted) {
     let greeted = {
         // Boxed, so that a session holds no room for it.
         let greeting = Box::pin(async {
@@ -109,7 +116,7 @@ pub(super) async fn serve(shared: &Arc<Shared>, accepted: Accepted) {
         });
         tokio::select! {
             greeted = timeout(shared.config.handshake_wait, greeting) => greeted,
-            () = shared.ending.closing.cancelled() => return,
+            () = shared.ending.deaf.cancelled() => return,
         }
     };
     match greeted {

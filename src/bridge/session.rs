@@ -11,10 +11,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::config::Service;
-use super::front::{Agreed, Onward, Revoked};
+use super::front::{Agreed, Onward};
 use super::shared::Shared;
 use super::socket::{End, Socket};
 use super::story::{By, Story};
+use super::tokens::Revoked;
 use super::traffic;
 use crate::proto::close;
 use crate::proto::limits::bridge::{
@@ -29,7 +30,7 @@ pub(super) async fn run<S>(shared: &Shared, io: S, already: BytesMut, agreed: Ag
 where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
-    let Agreed { served, coding, onward, mut story, present: _present, revoked } = agreed;
+    let Agreed { served, coding, onward, mut story, present: _present, revoked, room: _room } = agreed;
     let mut socket = Socket::new(io, already, coding, served.config.max_frame);
     socket.tap = traffic::tap(&shared.config);
     let dialled = match onward {
@@ -155,6 +156,7 @@ struct Carrying<'a> {
     /// One side has ended: until when the other may go on.
     last: Option<Instant>,
     revoked: Revoked,
+    seen_at_last: Moved,
 }
 
 impl<'a> Carrying<'a> {
@@ -172,6 +174,7 @@ impl<'a> Carrying<'a> {
             missed: 0,
             last: None,
             revoked,
+            seen_at_last: Moved::default(),
         }
     }
 
@@ -207,7 +210,7 @@ impl<'a> Carrying<'a> {
                             return if splice.inward_ended() { Verdict::TargetEnded } else { Verdict::ViewerEnded };
                         };
                         self.last = Some(Instant::now() + patience);
-                        self.seen = splice.moved;
+                        self.seen_at_last = splice.moved;
                     }
                 },
                 () = closing.as_mut(), if !going => {
@@ -250,19 +253,20 @@ impl<'a> Carrying<'a> {
         S: AsyncRead + AsyncWrite + Send + Unpin,
     {
         let now = Instant::now();
-        let moves = splice.moved != self.seen;
         if self.last.is_some_and(|last| now >= last) {
             match &socket.end {
                 _ if going => return Some(Verdict::Going),
                 None => return Some(Verdict::TargetEnded),
                 // The target still answers.
-                Some(_) if moves => self.last = Some(now + HALF_CLOSE),
+                Some(_) if splice.moved != self.seen_at_last => {
+                    (self.last, self.seen_at_last) = (Some(now + HALF_CLOSE), splice.moved);
+                }
                 Some(_) => return Some(Verdict::ViewerEnded),
             }
         }
         if now >= self.look {
             self.look = now + self.look_every;
-            if moves {
+            if splice.moved != self.seen {
                 (self.seen, self.moved_at) = (splice.moved, now);
             } else if !splice.outward_waits() {
                 socket.rest();

@@ -37,6 +37,8 @@ pub(super) struct Ending {
     pub(super) deaf: CancellationToken,
     /// Sessions are closed.
     pub(super) closing: CancellationToken,
+    /// What is left is dropped.
+    pub(super) cut: CancellationToken,
 }
 
 /// See above.

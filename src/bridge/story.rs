@@ -110,7 +110,9 @@ impl Drop for Story {
     fn drop(&mut self) {
         let Self { viewer, path, target, secure, code, reason, moved, .. } = self;
         self.counts.end(self.by, *moved);
+        // Each was asked for: however many there are, none is left out.
         tracing::info!(
+            target: "adit::session",
             viewer,
             path,
             target,

@@ -243,3 +243,16 @@ async fn the_time_of_timeout_runs_only_while_nobody_is_there_and_that_of_idle_ti
         rig.ended().await;
     }
 }
+
+#[tokio::test]
+async fn a_target_that_keeps_still_after_its_viewer_has_left_is_not_waited_for_for_ever() {
+    let (listener, target) = target().await;
+    let rig = Rig::to(target).await;
+    let mut viewer = rig.open().await;
+    let mut behind = accepted(&listener).await;
+    behind.write_all(b"x").await.unwrap();
+    assert_eq!(viewer.bytes(1).await, b"x");
+    viewer.0.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut behind).await, b"");
+    viewer.end().await;
+}

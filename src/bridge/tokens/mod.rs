@@ -5,9 +5,12 @@ mod api;
 mod directory;
 mod file;
 mod given;
+mod lead;
 mod redis;
 mod signed;
 mod stamp;
+
+pub(super) use lead::{Revoked, lead};
 
 use std::fmt;
 use std::path::PathBuf;
@@ -232,15 +235,6 @@ impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Tokens").field(&self.name).finish()
     }
-}
-
-/// What a log may show of a token, which is a secret as long as it leads somewhere.
-pub fn shown(token: &str) -> String {
-    let mut text: String = token.chars().take(8).collect();
-    if text.len() < token.len() {
-        text.push('…');
-    }
-    text
 }
 
 #[cfg(test)]

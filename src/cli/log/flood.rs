@@ -10,8 +10,8 @@ use tracing_subscriber::layer::Context;
 use super::limit::{LeftOut, Limit};
 use crate::sync::lock;
 
-/// Records that the operator asked for one by one: the closing records of exchanges, and what is said of records.
-const UNLIMITED: [&str; 2] = ["adit::exchange", super::LEFT_OUT];
+/// Records that the operator asked for one by one: the closing records of exchanges and sessions, and what is said of records.
+const UNLIMITED: [&str; 3] = ["adit::exchange", "adit::session", super::LEFT_OUT];
 
 /// Takes records out.
 #[derive(Clone)]
