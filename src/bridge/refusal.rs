@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 
@@ -22,18 +22,18 @@ pub(super) struct Refusal {
     /// The status.
     pub(super) status: StatusCode,
     /// What goes along with it.
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// For whoever reads it.
     pub(super) text: Cow<'static, str>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, headers: HeaderMap::new(), text: text.into() }
+        Self { status, headers: Vec::new(), text: text.into() }
     }
 
     pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.headers.push((name, value));
         self
     }
 
@@ -42,8 +42,8 @@ impl Refusal {
         let text = Full::new(Bytes::from(format!("{}\n", self.text)));
         let mut response = Response::new(text.map_err(|never| match never {}).boxed_unsync());
         *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers;
         let headers = response.headers_mut();
+        headers.extend(self.headers);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response

@@ -95,7 +95,7 @@ where
         (Some(End::Left | End::Failed(_)), _) => {
             story.ended_by(By::Viewer);
             story.closed(None, "no close frame");
-            let _ = timeout(GOODBYE, poll_fn(|cx| socket.poll_close(cx))).await;
+            let _ = timeout(GOODBYE, poll_fn(|cx| socket.poll_goodbye(cx))).await;
             return;
         }
         (None, Verdict::Idle) => (By::Idle, Some(close::GOING_AWAY), "nothing moved for too long".to_owned()),
@@ -130,7 +130,7 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
     story.closed(code, reason);
-    if let Ok(Ok(())) = timeout(LAST_BYTES, poll_fn(|cx| socket.poll_close(cx))).await {
+    if let Ok(Ok(())) = timeout(LAST_BYTES, poll_fn(|cx| Pin::new(&mut *socket).poll_flush(cx))).await {
         let _ = timeout(GOODBYE, poll_fn(|cx| socket.poll_goodbye(cx))).await;
     }
 }
@@ -149,6 +149,8 @@ struct Carrying<'a> {
     /// One side has ended: until when the other may go on.
     last: Option<Instant>,
     seen_at_last: Moved,
+    /// It is not over at once.
+    lasts: bool,
 }
 
 impl<'a> Carrying<'a> {
@@ -166,6 +168,7 @@ impl<'a> Carrying<'a> {
             missed: 0,
             last: None,
             seen_at_last: Moved::default(),
+            lasts: false,
         }
     }
 
@@ -212,6 +215,10 @@ impl<'a> Carrying<'a> {
                     self.last = Some(Instant::now() + LAST_GOODBYES);
                 }
                 () = timer.as_mut() => {
+                    if !std::mem::replace(&mut self.lasts, true) {
+                        // Five calls of the system that a short session is spared.
+                        target.tune();
+                    }
                     if let Some(verdict) = self.look(splice, socket, going).await {
                         return verdict;
                     }
