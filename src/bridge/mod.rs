@@ -145,6 +145,10 @@ async fn end(shared: &Shared) {
 /// Waits until the settings want an end as nobody is there: after the one session, after a time in all, or at a stretch.
 async fn alone(shared: &Shared) {
     let config = &shared.config;
+    if !config.run_once && config.timeout.is_none() && config.idle_timeout.is_none() {
+        // To look would cost two wakes for each session.
+        return std::future::pending().await;
+    }
     let mut sessions = shared.sessions();
     let mut left = config.timeout.unwrap_or(Duration::MAX);
     loop {

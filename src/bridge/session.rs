@@ -102,7 +102,7 @@ where
         (Some(End::Left | End::Failed(_)), _) => {
             story.ended_by(By::Viewer);
             story.closed(None, "no close frame");
-            let _ = timeout(GOODBYE, poll_fn(|cx| socket.poll_close(cx))).await;
+            let _ = timeout(GOODBYE, poll_fn(|cx| socket.poll_goodbye(cx))).await;
             return;
         }
         (None, Verdict::Idle) => (By::Idle, Some(close::GOING_AWAY), "nothing moved for too long".to_owned()),
@@ -137,7 +137,7 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
     story.closed(code, reason);
-    if let Ok(Ok(())) = timeout(LAST_BYTES, poll_fn(|cx| socket.poll_close(cx))).await {
+    if let Ok(Ok(())) = timeout(LAST_BYTES, poll_fn(|cx| Pin::new(&mut *socket).poll_flush(cx))).await {
         let _ = timeout(GOODBYE, poll_fn(|cx| socket.poll_goodbye(cx))).await;
     }
 }
@@ -157,6 +157,8 @@ struct Carrying<'a> {
     last: Option<Instant>,
     revoked: Revoked,
     seen_at_last: Moved,
+    /// It is not over at once.
+    lasts: bool,
 }
 
 impl<'a> Carrying<'a> {
@@ -175,6 +177,7 @@ impl<'a> Carrying<'a> {
             last: None,
             revoked,
             seen_at_last: Moved::default(),
+            lasts: false,
         }
     }
 
@@ -222,6 +225,10 @@ impl<'a> Carrying<'a> {
                 }
                 () = &mut self.revoked => return Verdict::Revoked,
                 () = timer.as_mut() => {
+                    if !std::mem::replace(&mut self.lasts, true) {
+                        // Five calls of the system that a short session is spared.
+                        target.tune();
+                    }
                     if let Some(verdict) = self.look(splice, socket, going).await {
                         return verdict;
                     }

@@ -40,7 +40,7 @@ pub(super) trait Tap: Send {
 }
 
 /// The socket after its handshake. It is no more than flushed when its writing is shut down: what ends it is
-/// [`Socket::poll_close`].
+/// [`Socket::say_close`].
 pub(super) struct Socket<S> {
     io: S,
     decoder: Decoder,
@@ -113,17 +113,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket<S> {
         put_frame(&mut self.output, Role::Server, Opcode::Close, &payload);
     }
 
-    /// Sends all that is queued, and ends our direction of the connection if the viewer has ended its own.
-    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.drain(cx))?;
-        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
-        match self.end {
-            Some(End::Closed(_) | End::Left) => Pin::new(&mut self.io).poll_shutdown(cx),
-            _ => Poll::Ready(Ok(())),
-        }
-    }
-
-    /// Waits for the viewer's close frame, or its end, and throws away what comes before. The caller sets the deadline.
+    /// Waits for the viewer's close frame, or its end, and throws away what comes before; then ends our direction of the
+    /// connection. The caller sets the deadline.
     pub(super) fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.end.is_none() {
             let _ = ready!(self.poll_chunk(cx));
