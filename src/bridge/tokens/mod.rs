@@ -204,10 +204,11 @@ impl Tokens {
             });
             // What cannot be read at the moment revokes nothing.
             let Some(Some(now)) = now.await else { continue };
-            if before.as_ref().is_some_and(|before| *before != now) {
+            // The first look counts as a change: the files may have changed since they were read.
+            if before.as_ref() != Some(&now) {
                 changes.send_modify(|count| *count += 1);
+                before = Some(now);
             }
-            before = Some(now);
         }
     }
 
