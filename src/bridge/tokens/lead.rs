@@ -31,10 +31,11 @@ pub(in crate::bridge) async fn lead<B>(
         Refusal::new(status, error.to_string())
     };
     let token = tokens.of(request).map_err(|error| told("", error))?;
+    let changes = tokens.changes();
     let target = tokens.target(&token).await.map_err(|error| told(&token, error))?;
-    let revoked = tokens.is_revoking().then(|| {
+    let revoked = changes.map(|changes| {
         let (tokens, target) = (Arc::clone(tokens), target.clone());
-        Box::pin(async move { tokens.revoked(&token, &target).await }) as Revoked
+        Box::pin(async move { tokens.revoked(changes, &token, &target).await }) as Revoked
     });
     Ok((target, revoked))
 }
