@@ -34,9 +34,8 @@ async fn closed(socket: &mut WebSocketStream<TcpStream>) -> Option<(u16, String)
 /// The next frame of a stream.
 async fn frame(socket: &mut WebSocketStream<TcpStream>) -> Vec<u8> {
     loop {
-        match soon(socket.next()).await.unwrap().unwrap() {
-            Message::Binary(bytes) => return bytes.to_vec(),
-            _ => {}
+        if let Message::Binary(bytes) = soon(socket.next()).await.unwrap().unwrap() {
+            return bytes.to_vec();
         }
     }
 }
