@@ -6,6 +6,8 @@
 
 #[path = "../tests/it/chromium.rs"]
 mod chromium;
+#[path = "../tests/it/frame_bytes.rs"]
+mod frame_bytes;
 #[path = "../tests/it/frames.rs"]
 mod frames;
 #[path = "../tests/it/program.rs"]

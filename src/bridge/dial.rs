@@ -15,7 +15,7 @@ use super::config::{Dialling, TargetTls};
 use crate::proto::api::ProxyProtocol;
 use crate::proto::proxy_header::{self, Ends};
 use crate::stream::any::AnyStream;
-use crate::stream::{tcp, tls};
+use crate::stream::tls;
 
 /// Why a target was not reached; the text is for logs and operators.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +119,8 @@ impl Dialer {
             Target::Tcp { host, port } => {
                 let addresses = self.addresses(host, *port).await?;
                 let mut stream = self.connect(&addresses).await.map_err(refused)?;
-                tcp::tune(&stream);
+                // The rest of its options is for sessions that last.
+                let _ = stream.set_nodelay(true);
                 if let Some(announcement) = announcement {
                     stream.write_all(&announcement).await.map_err(refused)?;
                 }

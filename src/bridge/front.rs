@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
@@ -25,7 +25,7 @@ use super::refusal::{Body, Refusal};
 use super::session;
 use super::shared::{Present, Served, Shared};
 use super::story::Story;
-use super::tokens::{TokenError, Tokens, shown};
+use super::tokens::{self, Revoked};
 use crate::proto::forwarded;
 use crate::proto::limits::bridge::LAST_GOODBYES;
 use crate::proto::proxy_header::Ends;
@@ -74,9 +74,6 @@ pub(super) struct Agreed {
     /// Of a stream of HTTP/2; what a connection may take it has itself.
     pub(super) room: Option<OwnedSemaphorePermit>,
 }
-
-/// See [`Tokens::revoked`].
-pub(super) type Revoked = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The way to the target.
 pub(super) enum Onward {
@@ -253,7 +250,10 @@ async fn agree(
     }
     let (response, coding) = handshake::accept(request, asked, &served.config)?;
     let (target, revoked) = match &served.config.tokens {
-        Some(tokens) => by_token(tokens, request).await.map(|(target, revoked)| (Some(target), revoked))?,
+        Some(tokens) => {
+            let (target, revoked) = tokens::lead(tokens, request).await?;
+            (Some(target), revoked)
+        }
         None if served.leads_somewhere() => (served.config.target.clone(), None),
         None => return Err(Refusal::new(StatusCode::NOT_FOUND, "nothing is served here")),
     };
@@ -284,32 +284,6 @@ async fn agree(
     let (secure, debug) = (visitor.secure, served.config.debug);
     let story = Story::begin(&shared.counts, viewer.to_string(), path, shown, secure, debug);
     Ok((response, Agreed { served, coding, onward, story, present, revoked, room }))
-}
-
-/// Where the request's token leads to, and what tells that it does so no more.
-async fn by_token(
-    tokens: &Arc<Tokens>,
-    request: &Request<Incoming>,
-) -> Result<(Target, Option<Revoked>), Refusal> {
-    let told = |token: &str, error: TokenError| {
-        let status = match &error {
-            TokenError::Missing => StatusCode::FORBIDDEN,
-            TokenError::Unknown => StatusCode::NOT_FOUND,
-            TokenError::Source(reason) => {
-                tracing::error!(plugin = tokens.plugin(), %reason, "no token can be looked up");
-                StatusCode::BAD_GATEWAY
-            }
-        };
-        tracing::info!(token = shown(token), %error, "a token leads nowhere");
-        Refusal::new(status, error.to_string())
-    };
-    let token = tokens.of(request).map_err(|error| told("", error))?;
-    let target = tokens.target(&token).await.map_err(|error| told(&token, error))?;
-    let revoked = tokens.is_revoking().then(|| {
-        let (tokens, target) = (Arc::clone(tokens), target.clone());
-        Box::pin(async move { tokens.revoked(&token, &target).await }) as Revoked
-    });
-    Ok((target, revoked))
 }
 
 /// The host that a request names, with its port if it names one.

@@ -47,8 +47,8 @@ impl From<UnixListener> for Listener {
 /// A connection that was accepted.
 #[derive(Debug)]
 pub enum Accepted {
-    /// At a port.
-    Tcp(TcpStream),
+    /// At a port, by a peer with this address.
+    Tcp(TcpStream, SocketAddr),
     /// At a path.
     Unix(UnixStream),
 }
@@ -76,7 +76,9 @@ async fn next(
         let permit = Arc::clone(&shared.room).acquire_owned().await.ok()?;
         loop {
             let accepted = match listener {
-                Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| Accepted::Tcp(stream)),
+                Listener::Tcp(listener) => {
+                    listener.accept().await.map(|(stream, peer)| Accepted::Tcp(stream, peer))
+                }
                 Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| Accepted::Unix(stream)),
             };
             match accepted {
@@ -110,7 +112,7 @@ async fn greet_and_converse(shared: &Arc<Shared>, accepted: Accepted) {
         // Boxed, so that a session holds no room for it.
         let greeting = Box::pin(async {
             match accepted {
-                Accepted::Tcp(stream) => greet(shared, stream).await,
+                Accepted::Tcp(stream, peer) => greet(shared, stream, peer).await,
                 Accepted::Unix(stream) => greet_unix(shared, stream).await,
             }
         });
@@ -139,8 +141,8 @@ struct Greeted {
     http2: bool,
 }
 
-async fn greet(shared: &Shared, mut stream: TcpStream) -> io::Result<Option<Greeted>> {
-    let (address, reached) = (stream.peer_addr()?, stream.local_addr().ok());
+async fn greet(shared: &Shared, mut stream: TcpStream, address: SocketAddr) -> io::Result<Option<Greeted>> {
+    let reached = stream.local_addr().ok();
     let mut visitor = Visitor { address, reached, secure: false, client_cn: None };
     let first = begin(shared, &mut stream, &mut visitor).await?;
     let Some(tls) = &shared.tls else { return Ok(Some(plain(AnyStream::Tcp(stream), visitor, first))) };

@@ -167,6 +167,10 @@ async fn end(shared: &Shared) {
 /// Waits until the settings want an end as nobody is there: after the one session, after a time in all, or at a stretch.
 async fn alone(shared: &Shared) {
     let config = &shared.config;
+    if !config.run_once && config.timeout.is_none() && config.idle_timeout.is_none() {
+        // To look would cost two wakes for each session.
+        return std::future::pending().await;
+    }
     let mut sessions = shared.sessions();
     let mut left = config.timeout.unwrap_or(Duration::MAX);
     loop {
@@ -180,10 +184,29 @@ async fn alone(shared: &Shared) {
         let wait = left.min(config.idle_timeout.unwrap_or(Duration::MAX));
         tokio::select! {
             () = sleep(wait) => return,
-            changed = sessions.wait_for(|sessions| *sessions > 0) => if changed.is_err() {
+            // It need not be seen while it is there.
+            changed = sessions.changed() => if changed.is_err() {
                 return;
             },
         }
         left = left.saturating_sub(began.elapsed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_session_that_came_and_went_between_two_looks_was_the_one() {
+        let mut config = BridgeConfig::to("localhost:1".parse().unwrap());
+        config.run_once = true;
+        let shared = Arc::new(Shared::new(config).unwrap());
+        let mut alone = Box::pin(alone(&shared));
+        assert!(alone.as_mut().now_or_never().is_none());
+        drop(shared.enter());
+        assert!(alone.as_mut().now_or_never().is_some());
     }
 }

@@ -11,11 +11,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::config::Service;
-use super::front::{Agreed, Onward, Revoked};
+use super::front::{Agreed, Onward};
 use super::reach::Reached;
 use super::shared::Shared;
 use super::socket::{End, Socket};
 use super::story::{By, Story};
+use super::tokens::Revoked;
 use super::traffic;
 use crate::proto::close;
 use crate::proto::limits::bridge::{
@@ -106,7 +107,7 @@ where
         (Some(End::Left | End::Failed(_)), _) => {
             story.ended_by(By::Viewer);
             story.closed(None, "no close frame");
-            let _ = timeout(GOODBYE, poll_fn(|cx| socket.poll_close(cx))).await;
+            let _ = timeout(GOODBYE, poll_fn(|cx| socket.poll_goodbye(cx))).await;
             return;
         }
         (None, Verdict::Idle) => (By::Idle, Some(close::GOING_AWAY), "nothing moved for too long".to_owned()),
@@ -141,7 +142,7 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
     story.closed(code, reason);
-    if let Ok(Ok(())) = timeout(LAST_BYTES, poll_fn(|cx| socket.poll_close(cx))).await {
+    if let Ok(Ok(())) = timeout(LAST_BYTES, poll_fn(|cx| Pin::new(&mut *socket).poll_flush(cx))).await {
         let _ = timeout(GOODBYE, poll_fn(|cx| socket.poll_goodbye(cx))).await;
     }
 }
@@ -166,6 +167,8 @@ struct Carrying<'a> {
     last: Option<Instant>,
     revoked: Revoked,
     seen_at_last: Moved,
+    /// It is not over at once.
+    lasts: bool,
 }
 
 impl<'a> Carrying<'a> {
@@ -188,6 +191,7 @@ impl<'a> Carrying<'a> {
             last: None,
             revoked,
             seen_at_last: Moved::default(),
+            lasts: false,
         }
     }
 
@@ -235,6 +239,10 @@ impl<'a> Carrying<'a> {
                 }
                 () = &mut self.revoked => return Verdict::Revoked,
                 () = timer.as_mut() => {
+                    if !std::mem::replace(&mut self.lasts, true) {
+                        // Five calls of the system that a short session is spared.
+                        target.tune();
+                    }
                     if let Some(verdict) = self.look(splice, socket, going).await {
                         return verdict;
                     }

@@ -34,13 +34,13 @@ pub(super) enum End {
 /// What looks at the bytes that go through, as the target sends and gets them.
 pub(super) trait Tap: Send {
     /// These came from the viewer.
-    fn from_viewer(&mut self, data: &[u8]);
+    fn received(&mut self, data: &[u8]);
     /// These came from the target.
-    fn from_target(&mut self, data: &[u8]);
+    fn sent(&mut self, data: &[u8]);
 }
 
 /// The socket after its handshake. It is no more than flushed when its writing is shut down: what ends it is
-/// [`Socket::poll_close`].
+/// [`Socket::say_close`].
 pub(super) struct Socket<S> {
     io: S,
     decoder: Decoder,
@@ -104,23 +104,17 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket<S> {
         let mut payload = BytesMut::with_capacity(MAX_CONTROL);
         if let Some(code) = code {
             payload.extend_from_slice(&code.to_be_bytes());
-            let most = reason.floor_char_boundary(MAX_CONTROL - 2);
+            let mut most = reason.len().min(MAX_CONTROL - 2);
+            while !reason.is_char_boundary(most) {
+                most -= 1;
+            }
             payload.extend_from_slice(&reason.as_bytes()[..most]);
         }
         put_frame(&mut self.output, Role::Server, Opcode::Close, &payload);
     }
 
-    /// Sends all that is queued, and ends our direction of the connection if the viewer has ended its own.
-    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.drain(cx))?;
-        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
-        match self.end {
-            Some(End::Closed(_) | End::Left) => Pin::new(&mut self.io).poll_shutdown(cx),
-            _ => Poll::Ready(Ok(())),
-        }
-    }
-
-    /// Waits for the viewer's close frame, or its end, and throws away what comes before. The caller sets the deadline.
+    /// Waits for the viewer's close frame, or its end, and throws away what comes before; then ends our direction of the
+    /// connection. The caller sets the deadline.
     pub(super) fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.end.is_none() {
             let _ = ready!(self.poll_chunk(cx));
@@ -208,7 +202,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for Socket<S> {
                     let data = self.heed(event)?;
                     if !data.is_empty() {
                         if let Some(tap) = &mut self.tap {
-                            tap.from_viewer(&data);
+                            tap.received(&data);
                         }
                         return Poll::Ready(Ok(Some(data)));
                     }
@@ -255,7 +249,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for Socket<S> {
                 if count > 0 {
                     put_base64(&mut self.output, &self.scratch);
                     if let Some(tap) = &mut self.tap {
-                        tap.from_target(&self.scratch);
+                        tap.sent(&self.scratch);
                     }
                 }
                 return Poll::Ready(Ok(count));
@@ -266,7 +260,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for Socket<S> {
         if let Some(tap) = &mut self.tap
             && count > 0
         {
-            tap.from_target(&self.output[self.output.len() - count..]);
+            tap.sent(&self.output[self.output.len() - count..]);
         }
         Poll::Ready(Ok(count))
     }

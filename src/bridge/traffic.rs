@@ -36,7 +36,7 @@ pub(super) fn tap(config: &BridgeConfig) -> Option<Box<dyn Tap>> {
 }
 
 impl Tap for Watching {
-    fn from_viewer(&mut self, data: &[u8]) {
+    fn received(&mut self, data: &[u8]) {
         if let Some(recording) = &mut self.recording {
             recording.received(data);
         }
@@ -45,7 +45,7 @@ impl Tap for Watching {
         }
     }
 
-    fn from_target(&mut self, data: &[u8]) {
+    fn sent(&mut self, data: &[u8]) {
         if let Some(recording) = &mut self.recording {
             recording.sent(data);
         }

@@ -87,11 +87,12 @@ fn is_usage(error: &anyhow::Error) -> bool {
 async fn serve(flags: &Flags, routes: Vec<RouteFile>) -> anyhow::Result<ExitCode> {
     let given = if flags.ours.daemon_of { Vec::new() } else { sockets::given()? };
     let words = settings::words(flags, !given.is_empty())?;
+    let connector = through::connector(flags)?;
     let mut config = settings::config(flags, words.target.clone())?;
     config.routes.extend(routes.into_iter().map(|route| route.into_route(&config.service)));
     let wrap = wrapped::wrap(flags, &words, &given, &mut config)?;
     let (format, syslog) = settings::log(flags)?;
-    if let Some(connector) = through::connector(flags)? {
+    if let Some(connector) = connector {
         let file = flags.log_file.as_deref();
         let _log = log::begin(log::Settings {
             out: Out::Stderr,

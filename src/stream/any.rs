@@ -8,6 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
+use super::tcp;
+
 /// TCP, TLS over TCP, or a Unix socket.
 pub enum AnyStream {
     /// Plain TCP, also through a proxy.
@@ -31,6 +33,15 @@ impl AnyStream {
 }
 
 impl AnyStream {
+    /// Sets the options of every TCP socket of ours; see [`tcp::tune`].
+    pub fn tune(&self) {
+        match self {
+            Self::Tcp(stream) => tcp::tune(stream),
+            Self::Tls(stream) => tcp::tune(stream.get_ref().0),
+            Self::Unix(_) => {}
+        }
+    }
+
     /// Our own address; a Unix socket has none.
     pub fn local_addr(&self) -> Option<std::net::SocketAddr> {
         match self {

@@ -1,13 +1,21 @@
 //! Who gets in, where to, and what is said to those who do not: tokens, passwords, origins, addresses and files.
 
 use std::fs;
+use std::process::Stdio;
 use std::sync::Arc;
 
-use adit::bridge::{Admit, BridgeConfig, Recorder, Target, Tokens, Web, WebConfig, extra_headers};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use adit::bridge::{
+    Admit, Authorities, BridgeConfig, Pair, Recorder, ServerTls, Target, Tokens, Web, WebConfig,
+    extra_headers,
+};
+use rcgen::{CertificateParams, DnType};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
+use crate::certs::{Authority, connect};
 use crate::frame_bytes::{BINARY, CLOSE};
-use crate::rig::{Rig, accepted, echo, handshake, nobody, soon, target};
+use crate::rig::{Rig, accepted, ask, echo, handshake, nobody, soon, target};
 
 /// Status, head and body of what answers a request of HTTP.
 async fn get(rig: &Rig, request: &str) -> (u16, String, String) {
@@ -151,18 +159,18 @@ async fn files_are_served_beside_sockets_and_with_a_password_if_that_is_asked_fo
                 extra_headers(&["X-Frame-Options: DENY", "Referrer-Policy: no-referrer"]).unwrap();
         })
         .await;
-        let ask = |method: &str, path: &str, lines: &str| {
+        let asking = |method: &str, path: &str, lines: &str| {
             format!("{method} {path} HTTP/1.1\r\nHost: h\r\n{lines}\r\n")
         };
         let without = if web_auth { 401 } else { 200 };
-        let (said, head, _) = get(&rig, &ask("GET", "/vnc.html", "")).await;
+        let (said, head, _) = get(&rig, &asking("GET", "/vnc.html", "")).await;
         assert_eq!(said, without);
         assert!(head.contains("x-frame-options: deny\r\n") && head.contains("referrer-policy: "), "{head}");
         let password = "Authorization: Basic YW5uOnNlY3JldA==\r\n";
-        let (said, head, body) = get(&rig, &ask("GET", "/vnc.html", password)).await;
+        let (said, head, body) = get(&rig, &asking("GET", "/vnc.html", password)).await;
         assert_eq!((said, body.as_str()), (200, "<p>vnc"));
         assert!(head.contains("content-type: text/html") && head.contains("etag: "), "{head}");
-        let (said, _, body) = get(&rig, &ask("GET", "/", password)).await;
+        let (said, _, body) = get(&rig, &asking("GET", "/", password)).await;
         assert_eq!((said, body.contains("./vnc.html")), (200, true));
         for (method, path, expected) in [
             ("POST", "/vnc.html", 405),
@@ -170,7 +178,7 @@ async fn files_are_served_beside_sockets_and_with_a_password_if_that_is_asked_fo
             ("GET", "/..%2foutside.html", 404),
             ("GET", "/../outside.html", 404),
         ] {
-            assert_eq!(get(&rig, &ask(method, path, password)).await.0, expected, "{method} {path}");
+            assert_eq!(get(&rig, &asking(method, path, password)).await.0, expected, "{method} {path}");
         }
         assert_eq!(status(&rig, "/vnc.html", password).await, 403, "a socket wants its origin all the same");
     }
@@ -222,4 +230,52 @@ async fn a_target_is_read_in_both_spellings_of_ipv6() {
     }
     let target: Target = format!("::1:{port}").parse().unwrap();
     assert_eq!(target.to_string(), format!("[::1]:{port}"));
+}
+
+#[tokio::test]
+async fn only_the_names_in_client_certificates_that_are_listed_get_in() {
+    let (dir, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let (certificate, key) = authority.write(dir.path(), "bridge", &["bridge.test"]);
+    let mut tls = ServerTls::new(Pair { certificate, key });
+    tls.verify = Some(Authorities::File(authority.file(dir.path())));
+    let rig = Rig::with(echo().await, |config| {
+        config.tls = Some(tls);
+        config.service.admit = Some(Arc::new(admit(&[("ClientCertCNAuth", "ann bob")])));
+    })
+    .await;
+    for (name, expected) in [("bob", "101"), ("carol", "403"), ("ann bob", "403")] {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let (chain, key) = authority.sign(params);
+        let chain = vec![CertificateDer::from_pem_slice(chain.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let key = rustls::sign::CertifiedKey::from_der(chain, key, &provider).unwrap();
+        let mut config = authority.client(&[]);
+        config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(key));
+        let stream = connect(rig.address, "bridge.test", config).await.unwrap();
+        let (head, _) = ask(stream, handshake("/", "").as_bytes()).await;
+        assert_eq!(&head[9..12], expected, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_character_is_printed_for_each_thing_that_moves() {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_adit"));
+    command.args(["bridge", "--traffic", "127.0.0.1:0", &echo().await.to_string()]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let listening = soon(log.next_line()).await.unwrap().unwrap();
+    let address = listening.split("listener=\"").nth(1).unwrap().split('"').next().unwrap();
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (_, mut viewer) = ask(stream, handshake("/", "").as_bytes()).await;
+    viewer.send(BINARY, "x").await;
+    assert_eq!(viewer.bytes(1).await, b"x");
+    let mut out = child.stdout.take().unwrap();
+    let mut printed = Vec::new();
+    while !printed.ends_with(b"}>{<") {
+        assert!(soon(out.read_buf(&mut printed)).await.unwrap() > 0, "{printed:?}");
+    }
+    assert!(printed.starts_with(b"\nTraffic: "));
 }

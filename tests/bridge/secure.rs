@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::certs::{Authority, connect};
-use crate::frame_bytes::BINARY;
+use crate::frame_bytes::{BINARY, frame};
 use crate::rig::{Rig, accepted, ask, echo, handshake, soon, target};
 
 fn tls(authority: &Authority, dir: &Path) -> ServerTls {
@@ -47,6 +47,29 @@ async fn tls_and_plain_share_a_port_and_a_renewed_certificate_is_for_the_next_vi
     .await;
     secure.send(BINARY, "still there").await;
     assert_eq!(secure.bytes(11).await, b"still there");
+}
+
+#[tokio::test]
+async fn websockets_over_http2_are_had_by_alpn() {
+    let (dir, authority) = (TempDir::new().unwrap(), Authority::new());
+    let rig = Rig::with(echo().await, with(tls(&authority, dir.path()))).await;
+    let secure = authority.connect(rig.address, "bridge.test", &["h2", "http/1.1"]).await.unwrap();
+    assert_eq!(secure.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let (client, connection) = h2::client::handshake(secure).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = soon(client.ready()).await.unwrap();
+    while !client.is_extended_connect_protocol_enabled() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let request = http::Request::builder().method("CONNECT").uri("https://bridge.test/");
+    let mut request = request.header("sec-websocket-version", "13").body(()).unwrap();
+    request.extensions_mut().insert(h2::ext::Protocol::from("websocket"));
+    let (answer, mut up) = client.send_request(request, false).unwrap();
+    let answer = soon(answer).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    up.send_data(frame(BINARY, b"hello").into(), false).unwrap();
+    let data = soon(answer.into_body().data()).await.unwrap().unwrap();
+    assert_eq!(&data[..], b"\x82\x05hello");
 }
 
 #[tokio::test]

@@ -5,9 +5,12 @@ mod api;
 mod directory;
 mod file;
 mod given;
+mod lead;
 mod redis;
 mod signed;
 mod stamp;
+
+pub(super) use lead::{Revoked, lead};
 
 use std::fmt;
 use std::path::PathBuf;
@@ -191,7 +194,7 @@ impl Tokens {
         };
         let mut every = interval(LOOK_EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut before: Option<Stamp> = None;
+        let (mut before, mut told) = (None::<Stamp>, None::<Stamp>);
         loop {
             every.tick().await;
             let now = self.aside(|plugin| match plugin {
@@ -201,30 +204,32 @@ impl Tokens {
             });
             // What cannot be read at the moment revokes nothing.
             let Some(Some(now)) = now.await else { continue };
-            if before.as_ref().is_some_and(|before| *before != now) {
+            // Nor does what is being written: it was the same at two looks. The first such counts as a change, as it may have
+            // come since the files were read.
+            if before.as_ref() == Some(&now) && told.as_ref() != Some(&now) {
                 changes.send_modify(|count| *count += 1);
+                told = Some(now.clone());
             }
             before = Some(now);
         }
     }
 
-    /// Ready when `token` leads to `target` no more; never, if sessions do not end with their tokens.
-    pub async fn revoked(&self, token: &str, target: &Target) {
-        let Some(changes) = &self.changes else {
-            return std::future::pending().await;
-        };
-        let mut changes = changes.subscribe();
-        // It may have gone before we listened.
-        loop {
+    /// What a session hears by that its token may have gone; to be had before the token is looked up. `None`: sessions do not
+    /// end with their tokens.
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        self.changes.as_ref().map(watch::Sender::subscribe)
+    }
+
+    /// Ready when `token` leads to `target` no more.
+    async fn revoked(&self, mut changes: watch::Receiver<u64>, token: &str, target: &Target) {
+        while changes.changed().await.is_ok() {
             match self.target(token).await {
                 Ok(now) if now == *target => {}
                 Err(TokenError::Source(_)) => {}
                 _ => return,
             }
-            if changes.changed().await.is_err() {
-                return std::future::pending().await;
-            }
         }
+        std::future::pending().await
     }
 }
 
@@ -232,15 +237,6 @@ impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Tokens").field(&self.name).finish()
     }
-}
-
-/// What a log may show of a token, which is a secret as long as it leads somewhere.
-pub fn shown(token: &str) -> String {
-    let mut text: String = token.chars().take(8).collect();
-    if text.len() < token.len() {
-        text.push('…');
-    }
-    text
 }
 
 #[cfg(test)]

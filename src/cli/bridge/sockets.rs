@@ -110,11 +110,13 @@ pub(super) fn stdin() -> anyhow::Result<Sockets> {
     socket.set_nonblocking(true)?;
     let accepted = match socket.local_addr()?.is_unix() {
         true => Accepted::Unix(UnixStream::from_std(socket.into())?),
-        false => Accepted::Tcp(TcpStream::from_std(socket.into())?),
+        false => {
+            let stream = TcpStream::from_std(socket.into())?;
+            tcp::tune(&stream);
+            let peer = stream.peer_addr()?;
+            Accepted::Tcp(stream, peer)
+        }
     };
-    if let Accepted::Tcp(stream) = &accepted {
-        tcp::tune(stream);
-    }
     Ok(Sockets::Accepted(accepted))
 }
 

@@ -1,9 +1,11 @@
 //! `adit bridge --through RELAY`: the bridge listens nowhere, and is reached by a tunnel; so is a machine that nobody can
 //! connect to.
 
+use std::cell::Cell;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use super::settings::Usage;
 use crate::auth::Secret;
 use crate::bridge::{Bridge, BridgeConfig, Target};
 use crate::cli::http::{WayArgs, keep, name, options};
+use crate::cli::relay::Signals;
 use crate::client::report::{Report, Style};
 use crate::client::{Connector, RelayUrl, Session};
 use crate::stream::unix;
@@ -83,16 +86,18 @@ pub(super) async fn run(
     let wanted = crate::client::Options { name: flags.through.name.clone(), ..wanted };
     let report = Report::new(style, None, shown.unwrap_or(target));
     let (session, events) = Session::start(wanted);
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let serving = bridge.run([listener.into()], async { drop(stopped.await) });
-    tokio::pin!(serving);
+    // Both hear the signal: sessions are closed with 1001, and then the tunnel has nothing to wait for.
+    let mut signals = Signals::new()?;
+    let told = Cell::new(false);
+    let shutdown = async {
+        signals.next().await;
+        told.set(true);
+    };
+    let serving = pin!(bridge.run([listener.into()], shutdown));
+    let mut keeping = pin!(keep(vec![(session, report, events)], style, |_| Ok(())));
     tokio::select! {
-        code = keep(vec![(session, report, events)], style, |_| Ok(())) => {
-            drop(stop);
-            serving.await;
-            code
-        }
-        () = &mut serving => Ok(ExitCode::SUCCESS),
+        code = keeping.as_mut() => code,
+        () = serving => if told.get() { keeping.await } else { Ok(ExitCode::SUCCESS) },
     }
 }
 

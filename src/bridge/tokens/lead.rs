@@ -1,0 +1,60 @@
+//! Where a request is led by its token, or what it is told.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::{Request, StatusCode};
+
+use super::{Target, TokenError, Tokens};
+use crate::bridge::refusal::Refusal;
+
+/// Ready when a session's token is revoked.
+pub(in crate::bridge) type Revoked = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Where the request's token leads to, and what tells that it does so no more.
+pub(in crate::bridge) async fn lead<B>(
+    tokens: &Arc<Tokens>,
+    request: &Request<B>,
+) -> Result<(Target, Option<Revoked>), Refusal> {
+    let told = |token: &str, error: TokenError| {
+        let status = match &error {
+            TokenError::Missing => StatusCode::FORBIDDEN,
+            TokenError::Unknown => StatusCode::NOT_FOUND,
+            TokenError::Source(reason) => {
+                tracing::error!(plugin = tokens.plugin(), %reason, "no token can be looked up");
+                StatusCode::BAD_GATEWAY
+            }
+        };
+        if error == TokenError::Unknown {
+            tracing::info!(token = shown(token), "an unknown token");
+        }
+        Refusal::new(status, error.to_string())
+    };
+    let token = tokens.of(request).map_err(|error| told("", error))?;
+    let changes = tokens.changes();
+    let target = tokens.target(&token).await.map_err(|error| told(&token, error))?;
+    let revoked = changes.map(|changes| {
+        let (tokens, target) = (Arc::clone(tokens), target.clone());
+        Box::pin(async move { tokens.revoked(changes, &token, &target).await }) as Revoked
+    });
+    Ok((target, revoked))
+}
+
+/// What a log may show of a token, which is a secret as long as it leads somewhere.
+fn shown(token: &str) -> String {
+    let mut text: String = token.chars().take(8).collect();
+    if text.len() < token.len() {
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_shows_only_the_beginning_of_a_token() {
+        assert_eq!((shown("0123456789").as_str(), shown("abc").as_str()), ("01234567…", "abc"));
+    }
+}
