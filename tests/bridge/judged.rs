@@ -1,9 +1,13 @@
 //! The framing cases of kosoku against a bridge to an echo: what is not passed is what a stream of bytes cannot keep.
 
-use adit::bridge::{FrameType, TextMessages};
+use std::time::Duration;
+
+use adit::bridge::{FrameType, Target, TextMessages};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
 use crate::kosoku::{FEW, MANY, SMALL, Verdicts, judge_server};
-use crate::rig::{Rig, echo};
+use crate::rig::{Rig, target};
 
 /// All cases of few bytes there are; a judge who leaves some out has judged nothing.
 const COUNT: usize = 247;
@@ -12,8 +16,40 @@ const COUNT: usize = 247;
 const MESSAGES: &str =
     "1.1.1 1.1.6 1.1.7 1.1.8 1.2.1 1.2.6 1.2.7 1.2.8 10.1.1 5.19 5.20 6.1.1 6.1.2 6.4.1 6.4.2 6.4.3 6.4.4";
 
+/// The pieces of a message come one behind the other; a target that sends each back at once makes several messages of it, and
+/// how many is chance.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A target that sends back what came when nothing more comes.
+async fn patient_echo() -> Target {
+    let (listener, target) = target().await;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut bytes = Vec::new();
+                loop {
+                    let wait = if bytes.is_empty() { Duration::MAX } else { PAUSE };
+                    match timeout(wait, stream.read_buf(&mut bytes)).await {
+                        Ok(Ok(1..)) => {}
+                        Ok(_) => break,
+                        Err(_) => {
+                            if stream.write_all(&bytes).await.is_err() {
+                                return;
+                            }
+                            bytes.clear();
+                        }
+                    }
+                }
+                let _ = stream.write_all(&bytes).await;
+                let _ = stream.shutdown().await;
+            });
+        }
+    });
+    target
+}
+
 async fn judged(frame_type: FrameType, cases: &[&str], at_once: usize) -> Verdicts {
-    let rig = Rig::with(echo().await, |config| {
+    let rig = Rig::with(patient_echo().await, |config| {
         config.service.text = TextMessages::Pass;
         config.service.frame_type = frame_type;
     })
