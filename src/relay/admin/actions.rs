@@ -122,7 +122,11 @@ pub async fn close(Path(id): Path<String>, Order { admin, operator, .. }: Order<
     let tunnel = tunnel(&admin, &id)?;
     still_there(admin.shared.registry.delete(&tunnel).await?)?;
     tracing::info!(%operator, tunnel = tunnel.name, "an operator closes a tunnel");
-    done(format!("{} is closed; the name stays its owner's.", tunnel.name))
+    let then = match tunnel.is_worker() {
+        true => "its worker may register again; suspend it to keep viewers out",
+        false => "the name stays its owner's",
+    };
+    done(format!("{} is closed; {then}.", tunnel.name))
 }
 
 /// `POST /api/keys/{name}/revoke`: the key lets nobody in any more, and its sessions end.

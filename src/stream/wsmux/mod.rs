@@ -62,7 +62,8 @@
 //! | what | by | beyond it |
 //! |---|---|---|
 //! | bytes of one stream that wait to be read | [`Settings::window`], 4 MiB; taken only as they come | the other end has to wait; if it does not, close code 1008 |
-//! | those of all streams | [`Settings::held`], 512 MiB | the WebSocket is not read until some are taken; streams that stand still for a second fail with `ConnectionReset` |
+//! | those of all streams | [`Settings::held`], 512 MiB | the WebSocket is not read until some are taken; streams that stand still for a second fail with `ConnectionReset`, and after ten seconds those that take too little |
+//! | those of several sessions | [`Settings::budget`], if there is one | each session may hold two windows |
 //! | bytes of one stream that wait to be sent | 128 KiB | writing waits |
 //! | streams | [`Settings::streams`], 1024 | ours are refused; theirs end the session with 1008 |
 //! | streams nobody has accepted | [`Settings::unaccepted`], 200; ours [`Settings::unanswered`], 128 | 1008; ours wait for their turn |
@@ -70,7 +71,7 @@
 //! | a WebSocket that takes nothing | [`Settings::write_wait`], 20 s | the session ends |
 //!
 //! Streams take turns by frames of at most 32 KiB, and what was read is acknowledged when it is taken: a stream that
-//! stands still holds up none of the others.
+//! stands still holds up none of the others as long as there is room for what it leaves.
 //!
 //! The window of a stream is the one of the end that accepts it, in both directions: nobody tells the opener's. So
 //! both ends must be set to the same, or the opener to the larger one.
