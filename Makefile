@@ -1,5 +1,5 @@
 # The targets that people and .ci/run call.
-.PHONY: setup run install test check semver bench bench-peers bench-parts bench-wsmux soak pictures fuzz doc clean
+.PHONY: setup run install test check semver bench bench-peers bench-parts bench-wsmux bench-bridge soak pictures fuzz doc clean
 
 CARGO ?= cargo
 # What the tests need beyond the Rust toolchain; installed where missing.
@@ -63,6 +63,11 @@ bench-parts:
 # A session of wsmux beside one data socket; BENCH="--threads 2", or a part of a line's name.
 bench-wsmux:
 	$(CARGO) bench --bench wsmux -- $(BENCH)
+
+# adit bridge beside lighttpd and websockify.
+bench-bridge:
+	@deploy/setup.sh lighttpd websockify
+	$(CARGO) bench --bench bridge
 
 # Mixed life for SOAK_SECONDS; fewer are a rough look, SOAK="--write docs/resilience.md" keeps the report.
 SOAK_SECONDS ?= 600
