@@ -200,7 +200,7 @@ func start(ctx context.Context, opts Options, dial func(context.Context, *Tunnel
 		t.log = slog.Default()
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = opts.TLS
+	transport.TLSClientConfig = opts.TLS.Clone() // the transport adds h2 to it, which WebSockets must not offer
 	t.http = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
 		return http.ErrUseLastResponse // the key goes to the relay and nowhere else
 	}}
@@ -238,7 +238,9 @@ func (t *Tunnel) keep(s *session) {
 				attempt = 0
 			}
 			wait = pause(attempt, nil)
-			t.log.Warn("adit: connection to the relay lost", "error", s.err, "retry_in", wait)
+			if t.live.Err() == nil {
+				t.log.Warn("adit: connection to the relay lost", "error", s.err, "retry_in", wait)
+			}
 		}
 		s = t.again(s, wait, &attempt)
 	}
@@ -248,7 +250,8 @@ func (t *Tunnel) keep(s *session) {
 	timer.Stop()
 	t.cut()
 	if t.Err() == nil {
-		t.delete("?unless_connected=true")
+		now, _ := t.snapshot()
+		t.delete(now.ID, "?unless_connected=true")
 	}
 	t.http.CloseIdleConnections()
 	close(t.done)

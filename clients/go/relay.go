@@ -122,10 +122,6 @@ func (t *Tunnel) create(ctx context.Context) error {
 	if err := t.call(ctx, http.MethodPost, "v1/tunnels", string(text), &now); err != nil {
 		return err
 	}
-	t.mu.Lock()
-	t.info = now
-	t.mu.Unlock()
-
 	_, policy := t.opts.Create["policy"]
 	proto, _ := t.opts.Create["proto"].(string)
 	unfit := ""
@@ -140,18 +136,20 @@ func (t *Tunnel) create(ctx context.Context) error {
 		unfit = "it knows no tunnels of " + proto
 	}
 	if unfit != "" {
-		t.delete("")
+		t.delete(now.ID, "")
 		return fmt.Errorf("%w: %s", errUnfit, unfit)
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.info = now
 	return nil
 }
 
 // delete is best effort: what is left over costs nobody anything.
-func (t *Tunnel) delete(query string) {
+func (t *Tunnel) delete(id, query string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	now, _ := t.snapshot()
-	if err := t.call(ctx, http.MethodDelete, "v1/tunnels/"+url.PathEscape(now.ID)+query, "", nil); err != nil {
+	if err := t.call(ctx, http.MethodDelete, "v1/tunnels/"+url.PathEscape(id)+query, "", nil); err != nil {
 		t.log.Info("adit: the tunnel was not deleted", "error", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -52,7 +53,8 @@ type session struct {
 	drained          bool
 	endPings         context.CancelFunc
 
-	sending sync.Mutex // one message at a time
+	refreshing atomic.Bool
+	sending    sync.Mutex // one message at a time
 
 	mu      sync.Mutex
 	id      string // by `welcome`
@@ -78,7 +80,6 @@ func (t *Tunnel) control(ctx context.Context, old *session) (*session, error) {
 		ended: make(chan struct{}), draining: make(chan time.Duration, 1), pending: map[string]context.CancelFunc{}}
 	s.ctx, s.cancel = context.WithCancel(t.ctx)
 	context.AfterFunc(s.ctx, func() { _ = ws.Close() })
-	context.AfterFunc(t.live, func() { goodbye(ws, websocket.CloseNormalClosure, "the client stops") })
 	ws.SetReadLimit(messageBytes)
 	s.keepPinging(pingEvery, pongWait)
 	t.sessions.Go(s.read)
@@ -89,6 +90,7 @@ func (t *Tunnel) control(ctx context.Context, old *session) (*session, error) {
 func (s *session) read() {
 	defer close(s.ended)
 	defer s.cancel()
+	defer context.AfterFunc(s.t.live, func() { goodbye(s.ws, websocket.CloseNormalClosure, "the client stops") })()
 	for {
 		kind, text, err := s.ws.ReadMessage()
 		if err != nil {
@@ -176,7 +178,7 @@ func (s *session) handle(text []byte) {
 		var m struct{ What, At string }
 		_ = json.Unmarshal(text, &m)
 		s.t.log.Warn("adit: ends soon", "what", m.What, "at", m.At)
-		if m.What == "token" && s.t.opts.Token != nil {
+		if m.What == "token" && s.t.opts.Token != nil && s.refreshing.CompareAndSwap(false, true) {
 			go s.refresh()
 		}
 	case "auth":
@@ -219,7 +221,12 @@ func (s *session) keepPinging(every, patience time.Duration) {
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
 	s.endPings = cancel
-	alive := func(string) error { return s.ws.SetReadDeadline(time.Now().Add(patience)) }
+	alive := func(string) error {
+		if s.t.live.Err() != nil {
+			return nil // the goodbye has set its own
+		}
+		return s.ws.SetReadDeadline(time.Now().Add(patience))
+	}
 	_ = alive("")
 	s.ws.SetPongHandler(alive)
 	go func() {
@@ -238,6 +245,7 @@ func (s *session) send(message map[string]string) bool {
 
 // refresh replaces the token of the session without touching a stream.
 func (s *session) refresh() {
+	defer s.refreshing.Store(false)
 	ctx, cancel := context.WithTimeout(s.ctx, callTimeout)
 	defer cancel()
 	token, err := s.t.opts.Token(ctx)
