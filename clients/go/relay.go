@@ -43,7 +43,7 @@ func (e *Error) Error() string {
 	text := fmt.Sprintf("the relay refuses: %s (%d %s)", e.Message, e.Status, e.Code)
 	switch {
 	case e.Status == http.StatusUnauthorized:
-		text += "; set Options.Key, or ADIT_KEY, to a key of this relay (`adit key create NAME` makes one)"
+		text += "; it is from Options.Key or ADIT_KEY, and `adit key create NAME` makes one"
 	case e.Code == "name_taken":
 		text += "; it is another key's: choose another Options.Name"
 	case e.Code == "https_only" || e.Status/100 == 3:

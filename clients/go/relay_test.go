@@ -406,6 +406,46 @@ func TestShutdownFinishesWhatRunsAndDeletesTheTunnel(t *testing.T) {
 	}
 }
 
+func TestATunnelOfTCPTellsTheViewerAndKeepsItsPort(t *testing.T) {
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(free.Addr().String())
+	free.Close()
+	r := startRelay(t, "--tcp-ports", port+"-"+port)
+	opts := r.options("")
+	opts.Create = map[string]any{"proto": "tcp"}
+	l, err := adit.Listen(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { shutdown(t, l.Tunnel) })
+	if !strings.HasPrefix(l.URL(), "tcp://") || !strings.HasSuffix(l.URL(), ":"+port) {
+		t.Fatal(l.URL())
+	}
+	c, err := net.Dial("tcp", "127.0.0.1:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	service := accept(t, l)
+	if service.RemoteAddr().String() != c.LocalAddr().String() {
+		t.Fatal(service.RemoteAddr(), c.LocalAddr())
+	}
+	_, _ = io.WriteString(service, "who speaks first")
+	_ = service.(interface{ CloseWrite() error }).CloseWrite()
+	if got, err := io.ReadAll(c); string(got) != "who speaks first" || err != nil {
+		t.Fatal(string(got), err)
+	}
+	_, _ = io.WriteString(c, "and last")
+	c.Close()
+	if got, err := io.ReadAll(service); string(got) != "and last" || err != nil {
+		t.Fatal(string(got), err)
+	}
+	service.Close()
+}
+
 func TestARelayBehindTLSAndHTTP2(t *testing.T) {
 	r := startRelay(t)
 	front := httptest.NewUnstartedServer(nil)

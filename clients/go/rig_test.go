@@ -35,13 +35,14 @@ type relay struct {
 	dir     string
 	address string
 	url     string
+	more    []string // options
 	command *exec.Cmd
 	exited  chan struct{}
 }
 
-func startRelay(t *testing.T) *relay {
+func startRelay(t *testing.T, more ...string) *relay {
 	t.Helper()
-	r := &relay{t: t, dir: t.TempDir(), address: "127.0.0.1:0"}
+	r := &relay{t: t, dir: t.TempDir(), address: "127.0.0.1:0", more: more}
 	r.start()
 	t.Cleanup(r.kill)
 	return r
@@ -55,7 +56,8 @@ func (r *relay) start() {
 	if bin == "" {
 		r.t.Fatal("set ADIT_BIN to the adit program, the relay of these tests")
 	}
-	r.command = exec.Command(bin, "relay", "--listen", r.address, "--admin-listen", "127.0.0.1:0", "--data-dir", r.dir)
+	options := []string{"relay", "--listen", r.address, "--admin-listen", "127.0.0.1:0", "--data-dir", r.dir}
+	r.command = exec.Command(bin, append(options, r.more...)...)
 	r.command.Env = []string{"ADIT_KEYS=me:" + key, "HOME=" + r.dir}
 	out, err := r.command.StderrPipe()
 	if err != nil {

@@ -21,13 +21,28 @@ func listen(t *testing.T, s *scripted, opts adit.Options) (*adit.Listener, *wire
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		ctx, cut := context.WithCancel(context.Background())
-		cut()
-		_ = l.Shutdown(ctx)
-	})
+	t.Cleanup(func() { cut(l.Tunnel) })
 	receive(t, s.creates, "a creation")
 	return l, s.welcomed()
+}
+
+// toward is the same for a tunnel that leads to a target.
+func toward(t *testing.T, s *scripted, target net.Addr) *wire {
+	t.Helper()
+	tunnel, err := adit.Forward(t.Context(), target.String(), s.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cut(tunnel) })
+	receive(t, s.creates, "a creation")
+	return s.welcomed()
+}
+
+// cut ends a tunnel without the goodbye that a scripted relay does not answer.
+func cut(tunnel *adit.Tunnel) {
+	ctx, now := context.WithCancel(context.Background())
+	now()
+	_ = tunnel.Shutdown(ctx)
 }
 
 func accept(t *testing.T, l *adit.Listener) net.Conn {
@@ -148,8 +163,7 @@ func TestATargetIsResetWhereTheRelayBrokeOff(t *testing.T) {
 	}
 	defer target.Close()
 	s := script(t, false)
-	forwardTo(t, s.options(), target.Addr().String())
-	s.welcomed().say(`{"type":"connection","id":"1"}`)
+	toward(t, s, target.Addr()).say(`{"type":"connection","id":"1"}`)
 	data := receive(t, s.data, "a data socket")
 	c, err := target.Accept()
 	if err != nil {
@@ -169,8 +183,7 @@ func TestATargetThatFailsIs1011(t *testing.T) {
 	}
 	defer target.Close()
 	s := script(t, false)
-	forwardTo(t, s.options(), target.Addr().String())
-	s.welcomed().say(`{"type":"connection","id":"1"}`)
+	toward(t, s, target.Addr()).say(`{"type":"connection","id":"1"}`)
 	data := receive(t, s.data, "a data socket")
 	c, err := target.Accept()
 	if err != nil {
@@ -320,7 +333,8 @@ func TestACancelledConnectionIsNotOpened(t *testing.T) {
 	accept(t, l)
 	_ = other.NetConn().Close()
 	close(gate)
-	shutdown(t, l.Tunnel) // waits for the claim, which has tried once at most
+	go control.ReadMessage() // answers the goodbye
+	shutdown(t, l.Tunnel)    // waits for the claim, which has tried once at most
 	if asked.Load() > 1 {
 		t.Fatal(asked.Load())
 	}
@@ -371,8 +385,7 @@ func TestARejectedStandbySocketIsLeftToTheRelay(t *testing.T) {
 	}
 	closed.Close()
 	s := script(t, false)
-	forwardTo(t, s.options(), closed.Addr().String())
-	control := s.welcomed()
+	control := toward(t, s, closed.Addr())
 	control.say(`{"type":"standby","want":1}`)
 	data := receive(t, s.data, "a standby socket")
 	id := data.query.Get("id")
