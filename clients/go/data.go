@@ -49,6 +49,7 @@ func (d *data) serve(ctx context.Context, a announcement) {
 		d.refuse(a, err)
 		return
 	}
+	defer context.AfterFunc(ctx, func() { reset(d.target) })() // it may be what holds us up
 	up := make(chan struct{})
 	go func() {
 		defer close(up)

@@ -147,7 +147,8 @@ func (s *session) handle(text []byte) {
 		s.id, s.claim = m.Session, millis(m.Claim, claimWait)
 		s.mu.Unlock()
 		s.ws.SetReadLimit(min(max(m.Limits.Message, messageBytes), mostMessage))
-		s.keepPinging(min(pingEvery, millis(m.Ping, pingEvery)), min(pongWait, millis(m.Pong, pongWait)))
+		patience := min(pongWait, millis(m.Pong, pongWait))
+		s.keepPinging(min(pingEvery, millis(m.Ping, pingEvery), patience/2), patience)
 	case "connection":
 		var m announcement
 		if json.Unmarshal(text, &m) == nil && m.ID != "" {
@@ -274,10 +275,11 @@ func (s *session) takeUp(a announcement) {
 	go func() {
 		defer s.t.running.Done()
 		d, err := s.openData(ctx, url.Values{"id": {a.ID}})
+		left := ctx.Err() == context.Canceled
 		s.settle(a.ID)
 		if err == nil {
 			d.serve(s.t.ctx, a)
-		} else if ctx.Err() != context.Canceled { // not the viewer who left
+		} else if !left {
 			s.t.log.Warn("adit: a viewer was not taken up", "error", err)
 		}
 	}()

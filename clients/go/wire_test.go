@@ -250,6 +250,25 @@ func TestAServiceThatDoesNotReadHoldsUpTheRelay(t *testing.T) {
 	receive(t, over, "the sender's end")
 }
 
+func TestShutdownCutsWhatIsHeldUpWhenItsTimeIsOver(t *testing.T) {
+	s := script(t, false)
+	l, control := listen(t, s, s.options())
+	control.say(`{"type":"connection","id":"1"}`)
+	data := receive(t, s.data, "a data socket")
+	c := accept(t, l)
+	data.bytes("nobody reads all of this")
+	_, _ = io.ReadFull(c, make([]byte, 1)) // now the rest is being written to the service
+	over := make(chan struct{})
+	go func() {
+		cut(l.Tunnel)
+		close(over)
+	}()
+	receive(t, over, "the end")
+	if _, err := io.ReadAll(c); err != io.ErrUnexpectedEOF {
+		t.Fatal(err)
+	}
+}
+
 func TestTheEndOfAControlSocketMeansWhatTheProtocolSays(t *testing.T) {
 	closeWith := func(code int) func(*wire) {
 		return func(w *wire) {
