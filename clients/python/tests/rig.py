@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import json
 import os
@@ -23,12 +24,25 @@ KEY = "a-key-for-these-tests-alone"
 BIG = 20_000_000
 
 
+def in_time(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def limited(*args: Any) -> None:
+        async with asyncio.timeout(DEADLINE):
+            await test(*args)
+
+    return limited
+
+
 class Case(unittest.IsolatedAsyncioTestCase):
     """Every test has a deadline, a target, and a session of a viewer."""
 
+    def __init_subclass__(cls) -> None:
+        for name, test in list(vars(cls).items()):
+            if name.startswith("test_"):
+                setattr(cls, name, in_time(test))
+
     async def asyncSetUp(self) -> None:
         self.enter = self.enterAsyncContext
-        await self.enter(asyncio.timeout(DEADLINE))
         self.viewer = await self.enter(ClientSession(timeout=ClientTimeout(DEADLINE)))
         self.target = await self.enter(target())
 
@@ -76,7 +90,8 @@ async def relay() -> AsyncIterator[Relay]:
 
 
 class Target:
-    """A service: `/` greets, `/hash` and `/big` move bytes, `/chunks` streams, `/echo` is a WebSocket, `/hold` waits."""
+    """A service: `/` greets, `/hash` and `/big` move bytes, `/chunks` streams, `/echo` is a WebSocket,
+    `/hold` waits for its test."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -159,70 +174,74 @@ def pattern() -> bytes:
     return b"".join(b"%020d" % number for number in range(BIG // 20))
 
 
-Handler = Callable[["Script", web.WebSocketResponse], Awaitable[None]]
+class Socket(web.WebSocketResponse):
+    """A socket of the client, seen from the relay."""
+
+    query: dict[str, str]
+    bearer: str | None
+    transport: asyncio.Transport
+
+    async def say(self, **message: Any) -> None:
+        await self.send_str(json.dumps(message))
+
+    async def hear(self) -> Any:
+        return json.loads(await self.receive_str())
 
 
 class Script:
-    """A relay that does what a test tells it: each control socket is given to `control`, each data socket to `data`."""
+    """A relay that does and says what a test wants."""
 
     def __init__(self, level_two: bool) -> None:
-        self.level_two, self.url, self.creations, self.deleted = level_two, "", [dict[str, Any]()], asyncio.Event()
-        self.creations.clear()
-        self.sockets: asyncio.Queue[web.WebSocketResponse] = asyncio.Queue(64)  # control sockets, as they come
-        self.data: asyncio.Queue[tuple[dict[str, str], web.WebSocketResponse]] = asyncio.Queue(64)
+        self.level_two, self.url = level_two, ""
+        self.creations: list[dict[str, Any]] = []
+        self.answers: list[web.Response] = []  # to the next creations
+        self.deleted = asyncio.Event()
+        self.control: asyncio.Queue[Socket] = asyncio.Queue(64)  # sockets, as they come
+        self.data: asyncio.Queue[Socket] = asyncio.Queue(64)
+        self.open: list[Socket] = []
         self.over = asyncio.Event()
-        self.refuse: list[web.Response] = []  # answers to the next creations
-        self.bearers: list[str | None] = []
 
     async def create(self, request: web.Request) -> web.Response:
         self.creations.append(await request.json())
-        self.bearers.append(request.headers.get("Authorization"))
-        if self.refuse:
-            return self.refuse.pop(0)
-        name = self.creations[-1].get("name", "made-up")
-        number = len(self.creations)
-        return web.json_response(
-            {"id": f"an id/{number}&", "slug": name, "public_url": f"{self.url}/t/{name}/", "new": [1]}, status=201
-        )
+        if self.answers:
+            return self.answers.pop(0)
+        name, number = self.creations[-1].get("name", "made-up"), len(self.creations)
+        tunnel = {"id": f"an id/{number}&", "slug": name, "public_url": f"{self.url}/t/{name}/", "new": [1]}
+        return web.json_response(tunnel, status=201)
 
     async def delete(self, request: web.Request) -> web.Response:
         self.deleted.set()
         return web.Response(status=204)
 
-    async def control(self, request: web.Request) -> web.WebSocketResponse:
-        ws = web.WebSocketResponse(protocols=("adit.1",) if self.level_two else (), max_msg_size=0)
+    async def socket(self, request: web.Request) -> Socket:
+        control = request.path == "/ws/control"
+        ws = Socket(protocols=("adit.1",) if control and self.level_two else (), max_msg_size=0, autoclose=False)
+        assert isinstance(request.transport, asyncio.Transport)
+        ws.query, ws.bearer, ws.transport = dict(request.query), request.headers.get("Authorization"), request.transport
         await ws.prepare(request)
-        ws["query"] = dict(request.query)
-        await self.sockets.put(ws)
+        self.open.append(ws)
+        await (self.control if control else self.data).put(ws)
         await self.over.wait()
         return ws
 
-    async def data_socket(self, request: web.Request) -> web.WebSocketResponse:
-        ws = web.WebSocketResponse(max_msg_size=0, autoclose=False)
-        await ws.prepare(request)
-        ws["bearer"], ws["transport"] = request.headers.get("Authorization"), request.transport
-        await self.data.put((dict(request.query), ws))
-        await self.over.wait()
-        return ws
-
-    async def say(self, ws: web.WebSocketResponse, **message: Any) -> None:
-        await ws.send_str(json.dumps(message))
-
-    async def welcome(self, **more: Any) -> web.WebSocketResponse:
+    async def welcome(self, **more: Any) -> Socket:
         """Takes the next control socket, and welcomes it."""
-        ws = await self.sockets.get()
+        ws = await self.control.get()
         if self.level_two:
-            await self.say(ws, type="welcome", session=f"session-{len(self.creations)}", **more)
+            await ws.say(type="welcome", session=f"session-{len(self.creations)}", **more)
         return ws
+
+    def hang_up(self) -> None:
+        for ws in self.open:
+            ws.transport.abort()
 
 
 @asynccontextmanager
-async def script(level_two: bool = True) -> AsyncIterator[Script]:
+async def script(level_two: bool) -> AsyncIterator[Script]:
     told, app = Script(level_two), web.Application()
     app.router.add_post("/v1/tunnels", told.create)
     app.router.add_delete("/v1/tunnels/{id}", told.delete)
-    app.router.add_get("/ws/control", told.control)
-    app.router.add_get("/ws/data", told.data_socket)
+    app.router.add_get("/ws/{kind}", told.socket)
     async with serve(app) as port:
         told.url = f"http://127.0.0.1:{port}"
         try:

@@ -51,6 +51,8 @@ CLAIM = 10.0  # seconds from an announcement to its data socket, where `welcome`
 WAITING = 256  # announcements that may wait at the same time, likewise
 PING_EVERY, PONG_WAIT = 25.0, 20.0  # seconds (3); by these a relay that vanished is noticed within 45
 HANDSHAKE = 15.0  # seconds for a REST call, and for the handshake of a control socket
+GOODBYE = 5.0  # seconds for the other side to hang up, once all is said
+DELIVERY = 3600.0  # seconds for the last bytes of a stream to get to a slow viewer; the relay's own limit (7)
 LONGEST_WAIT = 30.0  # seconds between two attempts to come back (5)
 FINAL = {"expired", "deleted", "replaced"}  # reasons after which a client stops for good (8.1)
 KNOWN = FINAL | {"revoked", "token_expired", "stale", "protocol_error", "message_too_big", "restart"}
@@ -306,7 +308,8 @@ class Tunnel:
             user_agent_header=f"adit-python/{__version__}",
             compression=None,
             open_timeout=deadline,
-            close_timeout=5,
+            close_timeout=GOODBYE if path == CONTROL else DELIVERY,
+            create_connection=_Connection,
             ping_interval=None,  # the control session pings by itself; of data sockets the relay takes care
             max_size=MESSAGE,
             ssl=self._ssl,
@@ -336,7 +339,7 @@ class _Session:
         self.claim, self.waiting, self.standby_most = CLAIM, WAITING, 8
         self.ping_every, self.pong_wait = PING_EVERY, PONG_WAIT
         self.pending: dict[str, asyncio.Task[None]] = {}  # announced, and not claimed yet
-        self.standby: set[asyncio.Task[None]] = set()  # sockets that wait for a viewer, and places kept for them
+        self.standby: dict[str, asyncio.Task[None]] = {}  # sockets that wait for a viewer
         self.want = 0
         self.offered: list[str] = []  # tokens that the relay has not answered yet
 
@@ -351,7 +354,7 @@ class _Session:
         finally:
             self.tunnel._sessions.discard(self)
             self.want = 0
-            for task in (self.pinger, *self.standby):
+            for task in (self.pinger, *self.standby.values()):
                 task.cancel()
             self.turned.set()
 
@@ -373,6 +376,7 @@ class _Session:
                     async with asyncio.timeout(self.pong_wait):
                         await (await self.ws.ping())
                 except TimeoutError:
+                    self.closed = {"message": "it gives no sign of life"}
                     self.ws.transport.abort()
 
     async def _hear(self, text: str | bytes) -> None:
@@ -504,37 +508,33 @@ class _Session:
 
     def _fill(self) -> None:
         while self.id and len(self.standby) < self.want:
-            task = self.tunnel._spawn(self._stand_by())
-            self.standby.add(task)
-            task.add_done_callback(self.standby.discard)
+            id = str(uuid.uuid4())
+            self.standby[id] = self.tunnel._spawn(self._stand_by(id))
 
-    async def _stand_by(self) -> None:
+    async def _stand_by(self, id: str) -> None:
         """Holds one socket, and serves the viewer that it is assigned to."""
-        id = str(uuid.uuid4())
+        ws: ClientConnection | None = None
+        assigned: Any = None
         try:
             ws = await self._dial_data({"tunnel_id": self.tunnel_id, "id": id, "session": self.id})
-            try:
-                assigned = _parse(await ws.recv())
-            except BaseException:
-                ws.transport.abort()
-                raise
+            assigned = _parse(await ws.recv())
         except (OSError, WebSocketException):
             await asyncio.sleep(1)  # its place stays taken meanwhile, or we would open sockets without a pause
-            asyncio.get_running_loop().call_soon(self._fill)
-            return
-        task = asyncio.current_task()
-        assert task is not None
-        self.standby.discard(task)
+        finally:
+            if ws and assigned is None:
+                ws.transport.abort()
+        self.standby.pop(id, None)
         self._fill()
-        if not isinstance(assigned, dict) or assigned.get("type") != "connection" or assigned.get("id") != id:
-            await ws.close(1002)
-        elif target := (await self._open_target(id))[0]:
+        if not ws or not isinstance(assigned, dict) or assigned.get("id") != id:
+            return
+        target, _ = await self._open_target(id)
+        if target:
             await _splice(ws, target, half_close=True)
-        else:  # it is the relay's to close (8.2)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.claim):
-                    await ws.wait_closed()
-            ws.transport.abort()
+            return
+        with contextlib.suppress(TimeoutError):  # it is the relay's to close (8.2)
+            async with asyncio.timeout(self.claim):
+                await ws.wait_closed()
+        ws.transport.abort()
 
 
 async def _splice(ws: ClientConnection, target: socket.socket, half_close: bool) -> None:
@@ -651,6 +651,17 @@ class _Connect(connect):
 
     def process_redirect(self, exc: Exception) -> Exception:
         return exc
+
+
+class _Connection(ClientConnection):
+    """Waits no longer than it should for a relay that has sent its close frame, or nonsense, to hang up."""
+
+    hanging_up: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self.hanging_up and (self.protocol.close_rcvd or self.protocol.parser_exc):
+            self.hanging_up = self.loop.call_later(GOODBYE, self.transport.abort)
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
