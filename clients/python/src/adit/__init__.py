@@ -26,11 +26,12 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from types import TracebackType
+from email.message import Message
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
@@ -149,9 +150,7 @@ class Tunnel:
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def wait(self) -> None:
@@ -187,7 +186,7 @@ class Tunnel:
     async def _run(self) -> None:
         try:
             await self._keep_online()
-        except Exception as error:  # of the function that gives keys, too
+        except Exception as error:
             self._end(error)
 
     def _end(self, error: Exception) -> None:
@@ -247,14 +246,17 @@ class Tunnel:
             ws = await self._dial(CONTROL, query, HANDSHAKE)
         except InvalidStatus as error:
             answer = error.response
-            raise self._refusal(answer.status_code, answer.headers, bytes(answer.body or b"")) from None
+            raise self._refusal(answer.status_code, _lower(answer.headers), bytes(answer.body or b"")) from None
         except (OSError, WebSocketException) as error:
             raise RelayUnreachable(f"cannot open a WebSocket to {self._relay}: {error or 'timed out'}") from error
         return _Session(self, ws)
 
     async def _ask_key(self) -> str:
-        key = self._key() if callable(self._key) else self._key
-        key = (await key if inspect.isawaitable(key) else key).strip()
+        try:
+            key = self._key() if callable(self._key) else self._key
+            key = (await key if inspect.isawaitable(key) else key).strip()
+        except Exception as error:  # it may ask a server, which may be as far away as the relay: we shall ask again
+            raise RelayUnreachable(f"the function that gives the key has failed: {error!r}") from error
         if not key or not key.isascii() or not key.isprintable():
             raise NotAuthorised("the key is empty, or has characters that no key has")
         return key
@@ -270,10 +272,10 @@ class Tunnel:
         def call() -> tuple[int, Mapping[str, str], bytes]:
             try:
                 with self._opener.open(request, timeout=HANDSHAKE) as answer:
-                    return answer.status, dict(answer.headers), answer.read(ANSWER)
+                    return answer.status, _lower(answer.headers), answer.read(ANSWER)
             except urllib.error.HTTPError as refused:
                 with refused:
-                    return refused.code, dict(refused.headers), refused.read(ANSWER)
+                    return refused.code, _lower(refused.headers), refused.read(ANSWER)
 
         try:
             status, headers, text = await asyncio.to_thread(call)
@@ -292,11 +294,11 @@ class Tunnel:
         if status in (401, 403):
             return NotAuthorised(f"the relay refuses the key ({status}): {text}", code)
         if 300 <= status < 400:
-            to = _plain(headers.get("Location", "elsewhere"))
+            to = _plain(headers.get("location", "elsewhere"))
             return AditError(f"the relay's URL is wrong: {self._relay} leads to {to}", code)
         # A name that is not free, or a wish that is wrong, stays so. A 404 may be a proxy whose relay restarts.
         if status in (408, 429) or status >= 500 or (status == 404 and self._online.is_set()):
-            after = _number(headers.get("Retry-After"), 1.0, 0.1, LONGEST_WAIT)
+            after = _number(headers.get("retry-after"), 1.0, 0.1, LONGEST_WAIT)
             return RelayUnreachable(f"the relay cannot serve now ({status}): {text}", code, after)
         return AditError(f"the relay refuses the tunnel ({status}): {text}", code)
 
@@ -438,7 +440,7 @@ class _Session:
     async def _renew(self) -> None:
         try:
             await self.tunnel.renew()
-        except Exception as error:
+        except AditError as error:
             log.warning("there is no fresh token: %s", error)
 
     async def offer(self, bearer: str) -> None:
@@ -567,7 +569,7 @@ async def _splice(ws: ClientConnection, target: socket.socket, half_close: bool)
                     with contextlib.suppress(OSError):
                         target.shutdown(socket.SHUT_WR)
         except ConnectionClosed as end:
-            return not within and _in_order(end, half_close)
+            return not within and _in_order(ws, end, half_close)
 
     async def to_relay() -> int:
         """Until the target has said all. The close code that says how that went."""
@@ -601,11 +603,13 @@ async def _splice(ws: ClientConnection, target: socket.socket, half_close: bool)
             _cut(target)
 
 
-def _in_order(end: ConnectionClosed, level_two: bool) -> bool:
+def _in_order(ws: ClientConnection, end: ConnectionClosed, level_two: bool) -> bool:
     """Whether what came before this end of a data socket is complete (4, 8.3)."""
     if end.rcvd is not None:
         return end.rcvd.code in (1000, 1005) or (end.rcvd.code == 1001 and not level_two)
-    return not level_two and str(end.__cause__) == "unexpected end of stream"  # and not within a frame, or a reset
+    # What the parser says of an end within a frame is another text, and a reset is an OSError.
+    between = str(ws.protocol.parser_exc) == "unexpected end of stream" and not isinstance(end.__cause__, OSError)
+    return between and not level_two
 
 
 async def _open(host: str, port: int, deadline: float) -> socket.socket:
@@ -684,6 +688,10 @@ def _parse(text: str | bytes) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def _lower(headers: Message | Headers) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def _number(value: object, otherwise: float, low: float, high: float) -> float:
