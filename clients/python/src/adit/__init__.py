@@ -178,7 +178,7 @@ class Tunnel:
         """Gives the relay a fresh token of the same owner. No stream is touched; a refusal is logged."""
         self._key = key or self._key
         bearer = await self._ask_key()
-        for session in self._sessions:
+        for session in list(self._sessions):
             await session.offer(bearer)
 
     # Coming back (5)
@@ -343,6 +343,7 @@ class _Session:
         self.pending: dict[str, asyncio.Task[None]] = {}  # announced, and not claimed yet
         self.standby: dict[str, asyncio.Task[None]] = {}  # sockets that wait for a viewer
         self.want = 0
+        self.renewal: asyncio.Task[None] | None = None
         self.offered: list[str] = []  # tokens that the relay has not answered yet
 
     async def serve(self) -> None:
@@ -354,6 +355,7 @@ class _Session:
         except ConnectionClosed as end:
             self._ended(end)
         finally:
+            self.ws.transport.abort()
             self.tunnel._sessions.discard(self)
             self.want = 0
             for task in (self.pinger, *self.standby.values()):
@@ -396,7 +398,7 @@ class _Session:
         if kind == "welcome":
             self._welcome(message)
         elif kind == "cancel" and isinstance(id, str) and id in self.pending:
-            self.pending[id].cancel()
+            self.pending.pop(id).cancel()
         elif kind == "standby":
             self.want = int(_number(message.get("want"), 0, 0, self.standby_most))
             self._fill()
@@ -431,7 +433,8 @@ class _Session:
     def _expiring(self, message: dict[str, Any]) -> None:
         what, at = _plain(message.get("what", "")), _plain(message.get("at", ""))
         if what == "token" and callable(self.tunnel._key):
-            self.tunnel._spawn(self._renew())
+            if not self.renewal or self.renewal.done():
+                self.renewal = self.tunnel._spawn(self._renew())
         elif what == "token":
             log.warning("the token ends at %s: call renew(), or give a function as the key", at)
         else:
@@ -516,18 +519,23 @@ class _Session:
     async def _stand_by(self, id: str) -> None:
         """Holds one socket, and serves the viewer that it is assigned to."""
         ws: ClientConnection | None = None
-        assigned: Any = None
+        assigned = False
         try:
             ws = await self._dial_data({"tunnel_id": self.tunnel_id, "id": id, "session": self.id})
-            assigned = _parse(await ws.recv())
-        except (OSError, WebSocketException):
-            await asyncio.sleep(1)  # its place stays taken meanwhile, or we would open sockets without a pause
+            first = _parse(await ws.recv())
+            assigned = isinstance(first, dict) and first.get("type") == "connection" and first.get("id") == id
+        except (OSError, WebSocketException) as error:
+            log.debug("a standby socket has ended: %s", error)
+            if isinstance(error, InvalidStatus):
+                await asyncio.sleep(LONGEST_WAIT)  # the relay has enough of them
         finally:
-            if ws and assigned is None:
+            if ws and not assigned:
                 ws.transport.abort()
+        if not assigned:
+            await asyncio.sleep(1)  # its place stays taken meanwhile, or we would open sockets without a pause
         self.standby.pop(id, None)
         self._fill()
-        if not ws or not isinstance(assigned, dict) or assigned.get("id") != id:
+        if not ws or not assigned:
             return
         target, _ = await self._open_target(id)
         if target:
