@@ -281,7 +281,10 @@ class Tunnel:
             status, headers, text = await asyncio.to_thread(call)
         except (OSError, http.client.HTTPException) as error:
             cause = getattr(error, "reason", error)
-            raise RelayUnreachable(f"cannot reach the relay {self._relay}: {cause}") from error
+            hint = "is it running, and the URL right?"
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                hint = "an authority of your own is named by ssl_context, or SSL_CERT_FILE"
+            raise RelayUnreachable(f"cannot reach the relay {self._relay}: {cause}: {hint}") from error
         if status >= 300:
             raise self._refusal(status, headers, text)
         return _parse(text) if text else None
@@ -292,7 +295,7 @@ class Tunnel:
         code = _plain(said.get("code", ""))
         text = _plain(said.get("error", "")) or http.client.responses.get(status, "")
         if status in (401, 403):
-            return NotAuthorised(f"the relay refuses the key ({status}): {text}", code)
+            return NotAuthorised(f"the relay refuses this key ({status}): {text}", code)
         if 300 <= status < 400:
             to = _plain(headers.get("location", "elsewhere"))
             return AditError(f"the relay's URL is wrong: {self._relay} leads to {to}", code)
