@@ -25,6 +25,15 @@ setup:
 test: setup
 	$(CARGO) test
 	$(CARGO) test --features otlp --test otlp
+	@$(MAKE) --no-print-directory clients
+
+# The clients in other languages: linted, and tested against the program as it was built last.
+clients: export ADIT_BIN = $(CURDIR)/target/debug/adit
+clients: PYTHON = $(CURDIR)/target/tools/bin/websockets-python
+clients: setup
+	cd clients/go && test -z "$$(gofmt -l .)" && go vet ./... && go test ./...
+	cd clients/python && $(PYTHON) -m ruff format --check -q && $(PYTHON) -m ruff check -q && $(PYTHON) -m mypy
+	cd clients/python && PYTHONPATH=src $(PYTHON) -W error -m unittest -b -q
 
 check:
 	$(CARGO) fmt --check

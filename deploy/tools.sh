@@ -16,12 +16,14 @@ go_tool() { # NAME PACKAGE VERSION
   ln -sf "$1-$3" "$tools/bin/$1"
 }
 
-python_package() { # NAME VERSION
+python_package() { # NAME VERSION [MORE==VERSION...]: what is installed with it
   [ -e "$tools/$1-$2/installed" ] && return
   # Debian's own Python: one that another tool manages may go away under us.
   /usr/bin/python3 -m venv "$tools/$1-$2"
-  "$tools/$1-$2/bin/pip" install --quiet --disable-pip-version-check "$1==$2"
-  touch "$tools/$1-$2/installed"
+  environment=$tools/$1-$2 package="$1==$2"
+  shift 2
+  "$environment/bin/pip" install --quiet --disable-pip-version-check "$package" "$@"
+  touch "$environment/installed"
 }
 
 python_tool() { # NAME VERSION
@@ -29,8 +31,8 @@ python_tool() { # NAME VERSION
   ln -sf "../$1-$2/bin/$1" "$tools/bin/$1"
 }
 
-python_module() { # NAME VERSION: a Python that has it, as NAME-python
-  python_package "$1" "$2"
+python_module() { # NAME VERSION [MORE==VERSION...]: a Python that has it, as NAME-python
+  python_package "$@"
   # A Python that is called by a link from elsewhere does not find its modules.
   printf '#!/bin/sh\nexec "%s" "$@"\n' "$tools/$1-$2/bin/python" >"$tools/bin/$1-python.new"
   chmod +x "$tools/bin/$1-python.new"
@@ -53,6 +55,8 @@ go_tool pebble github.com/letsencrypt/pebble/v2/cmd/pebble v2.10.0
 go_tool pebble-challtestsrv github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv v2.10.0
 python_tool kosoku 0.1.0
 python_module grpcio 1.85.1
+# What the client in Python is tested and linted with.
+python_module websockets 17.4 aiohttp==3.14.5 fastapi==0.165.0 mypy==2.4.1 ruff==0.17.6 uvicorn==0.54.0
 node_module playwright-core 1.65.1
 node_module axe-core 4.14.1
 node_module @novnc/novnc 1.7.0
