@@ -1,5 +1,5 @@
 # The targets that people and .ci/run call.
-.PHONY: setup run install test check semver bench bench-peers bench-parts bench-wsmux bench-bridge soak pictures fuzz doc clean
+.PHONY: setup run install test clients check semver bench bench-peers bench-parts bench-wsmux bench-bridge soak pictures fuzz doc clean
 
 CARGO ?= cargo
 # What the tests need beyond the Rust toolchain; installed where missing.
