@@ -2,6 +2,7 @@
 //! --example events 3000`.
 
 use std::error::Error;
+use std::pin::pin;
 
 use adit::client::{Event, Tunnel};
 use futures_util::StreamExt;
@@ -13,6 +14,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // A relay that is not there yet is waited for, and a target that is not there is told of at once.
     let mut tunnel = relay.wait_for_relay(true).probe(true).requests_per_second(20).expose(&target).await?;
     println!("{}", tunnel.url());
+    // One for all turns of the loop: a signal that comes between two of them would be lost.
+    let (mut stopped, mut stopping) = (pin!(tokio::signal::ctrl_c()), false);
     loop {
         tokio::select! {
             // Also at the end of a tunnel that somebody else has ended.
@@ -20,8 +23,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 Some(event) => print(&event),
                 None => return Ok(()),
             },
-            stopped = tokio::signal::ctrl_c() => {
-                stopped?;
+            asked = &mut stopped, if !stopping => {
+                asked?;
+                stopping = true;
                 tunnel.stop();
             }
         }

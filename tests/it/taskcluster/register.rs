@@ -7,7 +7,9 @@ use tokio::io::AsyncWriteExt;
 
 use super::{OTHER_SECRET, SECRET, Worker, get, now, register, rig, rig_with, token, tokens};
 use crate::dashboard::Desk;
+use crate::frames::{Raw, TEXT};
 use crate::rig::{ALICE, echo_target, soon};
+use crate::wire::Viewer;
 
 /// A token with these claims over those of a good one; null takes one away.
 fn signed(claims: Value, secret: &str, algorithm: Algorithm) -> String {
@@ -159,29 +161,15 @@ async fn the_newest_of_an_id_wins_and_what_runs_through_the_old_one_ends_first()
 }
 
 #[tokio::test]
-async fn a_relay_that_stops_refuses_workers_for_a_while_only() {
+async fn a_relay_that_stops_ends_what_its_workers_serve_and_tells_them_to_come_back() {
     let rig = rig_with(|config| config.limits.drain = std::time::Duration::from_secs(20)).await;
     let worker = Worker::of(rig.address, "worker").await;
     let (address, mut viewer) = (rig.address, rig.viewer().await);
     viewer.write_all(b"GET /worker/ HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     let mut stream = worker.stream().await;
-    // A connection from before, as nobody else is let in.
-    let mut late = rig.viewer().await;
-    late.write_all(b"GET /__heartbeat__ HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-    let _ = crate::rig::read_head(&mut late).await.unwrap();
     let stopping = tokio::spawn(rig.shutdown());
     let ended = async { while tokio::net::TcpStream::connect(address).await.is_ok() {} };
     soon(ended).await;
-    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    let bearer = token("late");
-    let request = format!(
-        "GET / HTTP/1.1\r\nHost: a\r\n{upgrade}X-Websocktunnel-Id: late\r\nAuthorization: Bearer {bearer}\r\n\r\n"
-    );
-    late.write_all(request.as_bytes()).await.unwrap();
-    let head =
-        String::from_utf8(crate::rig::read_head(&mut late).await.unwrap()).unwrap().to_ascii_lowercase();
-    assert!(head.starts_with("http/1.1 503") && head.contains("\r\nretry-after: 2\r\n"), "{head}");
     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
     let head = crate::rig::read_head(&mut viewer).await.unwrap();
     assert!(head.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&head));
@@ -189,6 +177,31 @@ async fn a_relay_that_stops_refuses_workers_for_a_while_only() {
     // Told by a close frame that it may come back.
     let ended = soon(worker.session.over()).await;
     assert_eq!(ended, adit::wsmux::Ended::ByPeer(Some(1012)));
+    stopping.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_relay_that_stops_refuses_workers_for_a_while_only() {
+    let rig = rig().await;
+    let tunnel = rig.create(ALICE, "web").await;
+    let path = format!("/ws/control?tunnel_id={}", tunnel["id"].as_str().unwrap());
+    let mut control = Raw::open(rig.address, &path, Some(ALICE)).await.unwrap();
+    // As long as a viewer waits for its claim, clients are let in.
+    let mut viewer = Viewer::new(&rig).await;
+    viewer.say("GET /t/web/ HTTP/1.1\r\nHost: relay.test\r\n\r\n").await;
+    control.next(TEXT).await.unwrap();
+    let address = rig.address;
+    let stopping = tokio::spawn(rig.shutdown());
+    let refused = async {
+        loop {
+            if let Err(refused) = register(address, "late", &token("late")).await {
+                return refused;
+            }
+        }
+    };
+    let (status, text) = soon(refused).await;
+    assert!(status == 503 && text.contains("try again shortly"), "{status} {text}");
+    viewer.vanish();
     stopping.await.unwrap();
 }
 
