@@ -20,6 +20,7 @@ use super::admit;
 use super::begun::Begun;
 use super::coded::Coding;
 use super::handshake::{self, Asked};
+use super::in_use::InUse;
 use super::reach::{Reached, Way, unreached};
 use super::refusal::{Body, Refusal};
 use super::session;
@@ -27,7 +28,7 @@ use super::shared::{Present, Served, Shared};
 use super::story::Story;
 use super::tokens::{self, Revoked};
 use crate::proto::forwarded;
-use crate::proto::limits::bridge::LAST_GOODBYES;
+use crate::proto::limits::bridge::{LAST_GOODBYES, UNUSED};
 use crate::proto::proxy_header::Ends;
 use crate::stream::any::AnyStream;
 use crate::stream::handshake::left_over;
@@ -99,12 +100,14 @@ async fn requests(
     first: Bytes,
 ) -> Option<(AnyStream, BytesMut, Agreed)> {
     let slot = Mutex::new(None);
-    let (slot_of, visitor_of) = (&slot, &visitor);
+    let in_use = Arc::new(InUse::default());
+    let (slot_of, visitor_of, in_use_of) = (&slot, &visitor, &in_use);
     let service = service_fn(|request| {
         Box::pin(async move {
+            let _held = in_use_of.hold();
             let (response, agreed) = answer(shared, visitor_of, &request).await;
             *lock(slot_of) = agreed;
-            Ok::<_, Infallible>(response)
+            Ok::<_, Infallible>(response.map(|body| in_use_of.body(body)))
         })
     });
     let io = TokioIo::new(Begun::new(first, stream));
@@ -119,6 +122,8 @@ async fn requests(
                 () = closed(shared) => Ok(()),
             }
         }
+        // A head that does not come has hyper's own deadline.
+        () = in_use.over(UNUSED) => Ok(()),
     };
     if let Err(error) = &served {
         tracing::debug!(viewer = %visitor.address, %error, "a connection that came to nothing");
@@ -137,14 +142,17 @@ async fn requests(
 
 /// HTTP/2 on a connection of which `first` was read, to its end. Sessions are streams of it, and tasks of their own.
 pub(super) async fn converse_http2(shared: &Arc<Shared>, stream: AnyStream, visitor: Visitor, first: Bytes) {
+    let in_use = Arc::new(InUse::default());
     let service = service_fn(|mut request: Request<Incoming>| {
-        let (shared, visitor) = (Arc::clone(shared), visitor.clone());
+        let (shared, visitor, in_use) = (Arc::clone(shared), visitor.clone(), Arc::clone(&in_use));
         async move {
+            let held = in_use.hold();
             let (response, agreed) = answer(&shared, &visitor, &request).await;
             if let Some(agreed) = agreed {
                 let upgrade = hyper::upgrade::on(&mut request);
                 let tasks = shared.tasks.clone();
                 tasks.spawn(async move {
+                    let _held = held;
                     let Ok(upgraded) = upgrade.await else { return };
                     tokio::select! {
                         () = shared.ending.cut.cancelled() => {}
@@ -152,20 +160,25 @@ pub(super) async fn converse_http2(shared: &Arc<Shared>, stream: AnyStream, visi
                     }
                 });
             }
-            Ok::<_, Infallible>(response)
+            Ok::<_, Infallible>(response.map(|body| in_use.body(body)))
         }
     });
     let io = TokioIo::new(Begun::new(first, stream));
     let mut connection = pin!(shared.http2.serve_connection(io, service));
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = shared.ending.deaf.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                served = connection.as_mut() => served,
-                () = closed(shared) => Ok(()),
-            }
+    let mut closed = pin!(closed(shared));
+    let mut going = false;
+    let served = loop {
+        tokio::select! {
+            served = connection.as_mut() => break served,
+            () = shared.ending.deaf.cancelled(), if !going => {}
+            () = in_use.over(shared.config.handshake_wait) => if going {
+                // It was told so, and has not gone.
+                break Ok(());
+            },
+            () = closed.as_mut() => break Ok(()),
         }
+        going = true;
+        connection.as_mut().graceful_shutdown();
     };
     if let Err(error) = served {
         tracing::debug!(viewer = %visitor.address, %error, "a connection of HTTP/2 that broke off");

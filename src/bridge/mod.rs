@@ -20,6 +20,7 @@ mod config;
 mod dial;
 mod front;
 mod handshake;
+mod in_use;
 mod listen;
 mod metrics;
 mod reach;
