@@ -28,6 +28,7 @@ use super::shared::{Present, Served, Shared};
 use super::story::Story;
 use super::tokens::{self, Revoked};
 use crate::proto::forwarded;
+use crate::proto::host::host;
 use crate::proto::limits::bridge::{LAST_GOODBYES, UNUSED};
 use crate::proto::proxy_header::Ends;
 use crate::stream::any::AnyStream;
@@ -198,17 +199,21 @@ async fn answer(
     request: &Request<Incoming>,
 ) -> (Response<Body>, Option<Agreed>) {
     let viewer = visitor.viewer(request, shared);
-    let (mut response, agreed) = match handshake::asked(request) {
-        None => (file(shared, visitor, viewer, request).await, None),
-        Some(asked) => match agree(shared, visitor, viewer, request, asked).await {
-            Ok((response, agreed)) => (response, Some(agreed)),
-            Err(refusal) => {
-                let (path, status) = (request.uri().path(), refusal.status.as_u16());
-                tracing::warn!(%viewer, path, status, reason = %refusal.text, "no WebSocket");
-                shared.counts.refuse();
-                (refusal.answer(), None)
+    let (mut response, agreed) = match (host(request), handshake::asked(request)) {
+        (Err(error), _) => (Refusal::new(StatusCode::BAD_REQUEST, error.to_string()).answer(), None),
+        (Ok(_), None) => (file(shared, visitor, viewer, request).await, None),
+        (Ok(host), Some(asked)) => {
+            let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
+            match agree(shared, visitor, viewer, request, host, asked).await {
+                Ok((response, agreed)) => (response, Some(agreed)),
+                Err(refusal) => {
+                    let (path, status) = (request.uri().path(), refusal.status.as_u16());
+                    tracing::warn!(%viewer, path, status, reason = %refusal.text, "no WebSocket");
+                    shared.counts.refuse();
+                    (refusal.answer(), None)
+                }
             }
-        },
+        }
     };
     let headers = &shared.config.headers;
     response.headers_mut().extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -254,9 +259,9 @@ async fn agree(
     visitor: &Visitor,
     viewer: SocketAddr,
     request: &Request<Incoming>,
+    authority: &str,
     asked: Asked,
 ) -> Result<(Response<Body>, Agreed), Refusal> {
-    let authority = authority(request);
     let served = shared.served(request.uri().path(), authority);
     for admit in served.admits() {
         admit.check(&visitor.asks(viewer, request))?;
@@ -297,10 +302,4 @@ async fn agree(
     let (secure, debug) = (visitor.secure, served.config.debug);
     let story = Story::begin(&shared.counts, viewer.to_string(), path, shown, secure, debug);
     Ok((response, Agreed { served, coding, onward, story, present, revoked, room }))
-}
-
-/// The host that a request names, with its port if it names one.
-fn authority<B>(request: &Request<B>) -> &str {
-    let host = || request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    request.uri().authority().map(http::uri::Authority::as_str).or_else(host).unwrap_or_default()
 }
