@@ -215,8 +215,8 @@ async fn answer(
             }
         }
     };
-    let headers = &shared.config.headers;
-    response.headers_mut().extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+    // Extending replaces what has these names, and keeps each of several values.
+    response.headers_mut().extend(shared.config.headers.clone());
     (response, agreed)
 }
 
