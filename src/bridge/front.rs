@@ -40,6 +40,8 @@ use crate::sync::lock;
 pub(super) struct Visitor {
     /// The peer, or whom a trusted proxy announced; at a Unix socket, this machine.
     pub(super) address: SocketAddr,
+    /// That is an address of its own, and not that of everybody at a Unix socket.
+    pub(super) known: bool,
     /// What it has connected to.
     pub(super) reached: Option<SocketAddr>,
     /// It speaks TLS.
@@ -60,7 +62,8 @@ impl Visitor {
     /// What it shows of itself with a request.
     fn asks<'a, B>(&'a self, viewer: SocketAddr, request: &'a Request<B>) -> admit::Visitor<'a> {
         let client_cn = self.client_cn.as_deref();
-        admit::Visitor { headers: request.headers(), address: viewer.ip(), client_cn }
+        let known = self.known || viewer.ip() != self.address.ip();
+        admit::Visitor { headers: request.headers(), address: viewer.ip(), known, client_cn }
     }
 }
 
