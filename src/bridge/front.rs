@@ -127,7 +127,7 @@ async fn requests(
             }
         }
         // A head that does not come has hyper's own deadline.
-        () = in_use.over(UNUSED) => Ok(()),
+        () = in_use.over(UNUSED.max(shared.config.handshake_wait)) => Ok(()),
     };
     if let Err(error) = &served {
         tracing::debug!(viewer = %visitor.address, %error, "a connection that came to nothing");

@@ -39,11 +39,11 @@ impl InUse {
         Taken { body, in_use: Arc::clone(self) }.boxed_unsync()
     }
 
-    /// Ready when there was no request within `first`, or nothing at all for [`UNUSED`].
+    /// Ready when there was no request within `first`, or nothing at all for [`UNUSED`], or `first` if that is longer.
     pub(super) async fn over(&self, first: Duration) {
         let mut seen = self.steps.load(Ordering::Relaxed);
         loop {
-            sleep(if seen == 0 { first } else { UNUSED }).await;
+            sleep(if seen == 0 { first } else { UNUSED.max(first) }).await;
             let steps = self.steps.load(Ordering::Relaxed);
             if self.held.load(Ordering::Acquire) == 0 && steps == seen {
                 return;
