@@ -20,6 +20,7 @@ use super::admit;
 use super::begun::Begun;
 use super::coded::Coding;
 use super::handshake::{self, Asked};
+use super::in_use::InUse;
 use super::reach::{Reached, Way, unreached};
 use super::refusal::{Body, Refusal};
 use super::session;
@@ -27,7 +28,8 @@ use super::shared::{Present, Served, Shared};
 use super::story::Story;
 use super::tokens::{self, Revoked};
 use crate::proto::forwarded;
-use crate::proto::limits::bridge::LAST_GOODBYES;
+use crate::proto::host::host;
+use crate::proto::limits::bridge::{LAST_GOODBYES, UNUSED};
 use crate::proto::proxy_header::Ends;
 use crate::stream::any::AnyStream;
 use crate::stream::handshake::left_over;
@@ -38,6 +40,8 @@ use crate::sync::lock;
 pub(super) struct Visitor {
     /// The peer, or whom a trusted proxy announced; at a Unix socket, this machine.
     pub(super) address: SocketAddr,
+    /// That is an address of its own, and not that of everybody at a Unix socket.
+    pub(super) known: bool,
     /// What it has connected to.
     pub(super) reached: Option<SocketAddr>,
     /// It speaks TLS.
@@ -58,7 +62,8 @@ impl Visitor {
     /// What it shows of itself with a request.
     fn asks<'a, B>(&'a self, viewer: SocketAddr, request: &'a Request<B>) -> admit::Visitor<'a> {
         let client_cn = self.client_cn.as_deref();
-        admit::Visitor { headers: request.headers(), address: viewer.ip(), client_cn }
+        let known = self.known || viewer.ip() != self.address.ip();
+        admit::Visitor { headers: request.headers(), address: viewer.ip(), known, client_cn }
     }
 }
 
@@ -99,12 +104,14 @@ async fn requests(
     first: Bytes,
 ) -> Option<(AnyStream, BytesMut, Agreed)> {
     let slot = Mutex::new(None);
-    let (slot_of, visitor_of) = (&slot, &visitor);
+    let in_use = Arc::new(InUse::default());
+    let (slot_of, visitor_of, in_use_of) = (&slot, &visitor, &in_use);
     let service = service_fn(|request| {
         Box::pin(async move {
+            let _held = in_use_of.hold();
             let (response, agreed) = answer(shared, visitor_of, &request).await;
             *lock(slot_of) = agreed;
-            Ok::<_, Infallible>(response)
+            Ok::<_, Infallible>(response.map(|body| in_use_of.body(body)))
         })
     });
     let io = TokioIo::new(Begun::new(first, stream));
@@ -119,6 +126,8 @@ async fn requests(
                 () = closed(shared) => Ok(()),
             }
         }
+        // A head that does not come has hyper's own deadline.
+        () = in_use.over(UNUSED.max(shared.config.handshake_wait)) => Ok(()),
     };
     if let Err(error) = &served {
         tracing::debug!(viewer = %visitor.address, %error, "a connection that came to nothing");
@@ -137,14 +146,17 @@ async fn requests(
 
 /// HTTP/2 on a connection of which `first` was read, to its end. Sessions are streams of it, and tasks of their own.
 pub(super) async fn converse_http2(shared: &Arc<Shared>, stream: AnyStream, visitor: Visitor, first: Bytes) {
+    let in_use = Arc::new(InUse::default());
     let service = service_fn(|mut request: Request<Incoming>| {
-        let (shared, visitor) = (Arc::clone(shared), visitor.clone());
+        let (shared, visitor, in_use) = (Arc::clone(shared), visitor.clone(), Arc::clone(&in_use));
         async move {
+            let held = in_use.hold();
             let (response, agreed) = answer(&shared, &visitor, &request).await;
             if let Some(agreed) = agreed {
                 let upgrade = hyper::upgrade::on(&mut request);
                 let tasks = shared.tasks.clone();
                 tasks.spawn(async move {
+                    let _held = held;
                     let Ok(upgraded) = upgrade.await else { return };
                     tokio::select! {
                         () = shared.ending.cut.cancelled() => {}
@@ -152,20 +164,25 @@ pub(super) async fn converse_http2(shared: &Arc<Shared>, stream: AnyStream, visi
                     }
                 });
             }
-            Ok::<_, Infallible>(response)
+            Ok::<_, Infallible>(response.map(|body| in_use.body(body)))
         }
     });
     let io = TokioIo::new(Begun::new(first, stream));
     let mut connection = pin!(shared.http2.serve_connection(io, service));
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = shared.ending.deaf.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                served = connection.as_mut() => served,
-                () = closed(shared) => Ok(()),
-            }
+    let mut closed = pin!(closed(shared));
+    let mut going = false;
+    let served = loop {
+        tokio::select! {
+            served = connection.as_mut() => break served,
+            () = shared.ending.deaf.cancelled(), if !going => {}
+            () = in_use.over(shared.config.handshake_wait) => if going {
+                // It was told so, and has not gone.
+                break Ok(());
+            },
+            () = closed.as_mut() => break Ok(()),
         }
+        going = true;
+        connection.as_mut().graceful_shutdown();
     };
     if let Err(error) = served {
         tracing::debug!(viewer = %visitor.address, %error, "a connection of HTTP/2 that broke off");
@@ -185,20 +202,24 @@ async fn answer(
     request: &Request<Incoming>,
 ) -> (Response<Body>, Option<Agreed>) {
     let viewer = visitor.viewer(request, shared);
-    let (mut response, agreed) = match handshake::asked(request) {
-        None => (file(shared, visitor, viewer, request).await, None),
-        Some(asked) => match agree(shared, visitor, viewer, request, asked).await {
-            Ok((response, agreed)) => (response, Some(agreed)),
-            Err(refusal) => {
-                let (path, status) = (request.uri().path(), refusal.status.as_u16());
-                tracing::warn!(%viewer, path, status, reason = %refusal.text, "no WebSocket");
-                shared.counts.refuse();
-                (refusal.answer(), None)
+    let (mut response, agreed) = match (host(request), handshake::asked(request)) {
+        (Err(error), _) => (Refusal::new(StatusCode::BAD_REQUEST, error.to_string()).answer(), None),
+        (Ok(_), None) => (file(shared, visitor, viewer, request).await, None),
+        (Ok(host), Some(asked)) => {
+            let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
+            match agree(shared, visitor, viewer, request, host, asked).await {
+                Ok((response, agreed)) => (response, Some(agreed)),
+                Err(refusal) => {
+                    let (path, status) = (request.uri().path(), refusal.status.as_u16());
+                    tracing::warn!(%viewer, path, status, reason = %refusal.text, "no WebSocket");
+                    shared.counts.refuse();
+                    (refusal.answer(), None)
+                }
             }
-        },
+        }
     };
-    let headers = &shared.config.headers;
-    response.headers_mut().extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+    // Extending replaces what has these names, and keeps each of several values.
+    response.headers_mut().extend(shared.config.headers.clone());
     (response, agreed)
 }
 
@@ -241,9 +262,9 @@ async fn agree(
     visitor: &Visitor,
     viewer: SocketAddr,
     request: &Request<Incoming>,
+    authority: &str,
     asked: Asked,
 ) -> Result<(Response<Body>, Agreed), Refusal> {
-    let authority = authority(request);
     let served = shared.served(request.uri().path(), authority);
     for admit in served.admits() {
         admit.check(&visitor.asks(viewer, request))?;
@@ -284,10 +305,4 @@ async fn agree(
     let (secure, debug) = (visitor.secure, served.config.debug);
     let story = Story::begin(&shared.counts, viewer.to_string(), path, shown, secure, debug);
     Ok((response, Agreed { served, coding, onward, story, present, revoked, room }))
-}
-
-/// The host that a request names, with its port if it names one.
-fn authority<B>(request: &Request<B>) -> &str {
-    let host = || request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    request.uri().authority().map(http::uri::Authority::as_str).or_else(host).unwrap_or_default()
 }

@@ -143,7 +143,7 @@ struct Greeted {
 
 async fn greet(shared: &Shared, mut stream: TcpStream, address: SocketAddr) -> io::Result<Option<Greeted>> {
     let reached = stream.local_addr().ok();
-    let mut visitor = Visitor { address, reached, secure: false, client_cn: None };
+    let mut visitor = Visitor { address, known: true, reached, secure: false, client_cn: None };
     let first = begin(shared, &mut stream, &mut visitor).await?;
     let Some(tls) = &shared.tls else { return Ok(Some(plain(AnyStream::Tcp(stream), visitor, first))) };
     if first.first().is_some_and(|byte| Hello::begins_with(*byte)) {
@@ -159,7 +159,7 @@ async fn greet(shared: &Shared, mut stream: TcpStream, address: SocketAddr) -> i
 /// Who comes to a path has no address, and counts as one of this machine. There is no TLS within a machine.
 async fn greet_unix(shared: &Shared, mut stream: UnixStream) -> io::Result<Option<Greeted>> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let mut visitor = Visitor { address, reached: None, secure: false, client_cn: None };
+    let mut visitor = Visitor { address, known: false, reached: None, secure: false, client_cn: None };
     let first = begin(shared, &mut stream, &mut visitor).await?;
     Ok(Some(plain(AnyStream::Unix(stream), visitor, first)))
 }
@@ -199,7 +199,8 @@ async fn begin<S: AsyncRead + Unpin>(
             io::Error::from(io::ErrorKind::InvalidData)
         })?;
         if let Some(ends) = ends {
-            (visitor.address, visitor.reached) = (ends.source, Some(ends.destination));
+            (visitor.address, visitor.known) = (ends.source, true);
+            visitor.reached = Some(ends.destination);
         }
         first = behind;
     }

@@ -22,7 +22,6 @@ use tokio::time::{sleep, timeout};
 use super::story::By;
 use crate::proto::limits::ACCEPT_PAUSE;
 use crate::proto::limits::metrics::{AT_ONCE, CONNECTION};
-use crate::stream::splice::Moved;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// For the head of a scraper's request.
@@ -59,11 +58,20 @@ impl Counts {
         self.open.inc();
     }
 
-    pub(super) fn end(&self, by: By, moved: Moved) {
+    /// So many bytes more went to a target, and to a viewer.
+    pub(super) fn moved(&self, outward: u64, inward: u64) {
+        self.received.inc_by(outward);
+        self.sent.inc_by(inward);
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        (self.received.get(), self.sent.get())
+    }
+
+    pub(super) fn end(&self, by: By) {
         self.open.dec();
         self.ended[by as usize].inc();
-        self.received.inc_by(moved.outward);
-        self.sent.inc_by(moved.inward);
     }
 
     pub(super) fn refuse(&self) {

@@ -20,6 +20,7 @@ mod config;
 mod dial;
 mod front;
 mod handshake;
+mod in_use;
 mod listen;
 mod metrics;
 mod reach;
@@ -161,6 +162,9 @@ async fn end(shared: &Shared) {
     shared.ending.closing.cancel();
     if timeout(LAST_GOODBYES + LAST_BYTES, shared.tasks.wait()).await.is_err() {
         tracing::warn!(left = shared.tasks.len(), "not every session ended in time; the rest is cut");
+        shared.ending.cut.cancel();
+        // Each has its record to write.
+        let _ = timeout(LAST_GOODBYES, shared.tasks.wait()).await;
     }
 }
 
@@ -198,6 +202,19 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_cut_at_the_end_still_writes_its_record() {
+        let shared = Shared::new(BridgeConfig::to("localhost:1".parse().unwrap())).unwrap();
+        let (cut, written) = (shared.ending.cut.clone(), Arc::new(()));
+        let story = Arc::clone(&written);
+        shared.tasks.spawn(async move {
+            cut.cancelled().await;
+            drop(story);
+        });
+        end(&shared).await;
+        assert_eq!(Arc::strong_count(&written), 1);
+    }
 
     #[tokio::test]
     async fn a_session_that_came_and_went_between_two_looks_was_the_one() {

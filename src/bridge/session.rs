@@ -64,7 +64,7 @@ where
     }
     let mut splice = Splice::new(HalfClose::Kept);
     let carrying = Carrying::new(&served.config, revoked.unwrap_or_else(|| Box::pin(pending())));
-    let verdict = carrying.carry(shared, &mut splice, &mut target, &mut socket).await;
+    let verdict = carrying.carry(shared, &mut splice, &mut target, &mut socket, &mut story).await;
     story.moved(splice.moved);
     // The target need not wait for the goodbyes.
     drop((target, held));
@@ -201,6 +201,7 @@ impl<'a> Carrying<'a> {
         splice: &mut Splice,
         target: &mut AnyStream,
         socket: &mut Socket<S>,
+        story: &mut Story,
     ) -> Verdict
     where
         S: AsyncRead + AsyncWrite + Send + Unpin,
@@ -243,6 +244,7 @@ impl<'a> Carrying<'a> {
                         // Five calls of the system that a short session is spared.
                         target.tune();
                     }
+                    story.moved(splice.moved);
                     if let Some(verdict) = self.look(splice, socket, going).await {
                         return verdict;
                     }

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::coded::{Coding, FrameType, Incoming, put_base64};
-use crate::proto::frame::{Decoder, Event, HeaderBytes, MAX_CONTROL, Opcode, Role};
+use crate::proto::frame::{Decoder, Event, MAX_CONTROL, Opcode, Role};
 use crate::proto::limits::bridge::{BUFFER, MESSAGE, PONGS};
 use crate::stream::Duplex;
 use crate::stream::frames::{fill_frame, put_frame};
@@ -284,15 +284,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for Socket<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> AsyncWrite for Socket<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        if self.close_sent {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        ready!(self.drain(cx))?;
-        let data = &data[..data.len().min(MESSAGE)];
-        self.output.extend_from_slice(HeaderBytes::new(Opcode::Binary, true, data.len(), None).as_ref());
-        self.output.extend_from_slice(data);
-        Poll::Ready(Ok(data.len()))
+    /// What the target sends comes by [`Duplex::poll_fill`], which knows the coding.
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -114,7 +114,9 @@ impl Story {
         self.by = by;
     }
 
+    /// So much was moved until now. It is counted at once: a session may last for weeks, and may be dropped.
     pub(super) fn moved(&mut self, moved: Moved) {
+        self.counts.moved(moved.outward - self.moved.outward, moved.inward - self.moved.inward);
         self.moved = moved;
     }
 
@@ -128,7 +130,7 @@ impl Story {
 impl Drop for Story {
     fn drop(&mut self) {
         let Self { viewer, path, target, secure, code, reason, moved, .. } = self;
-        self.counts.end(self.by, *moved);
+        self.counts.end(self.by);
         if self.debug < ENDS {
             return;
         }
@@ -147,5 +149,21 @@ impl Drop for Story {
             seconds = self.began.elapsed().as_secs_f64(),
             "session ended"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_session_moves_is_counted_before_it_ends_and_once() {
+        let counts = Arc::new(Counts::new());
+        let mut story = Story::begin(&counts, String::new(), String::new(), String::new(), false, None);
+        story.moved(Moved { outward: 10, inward: 1 });
+        assert_eq!(counts.bytes(), (10, 1));
+        story.moved(Moved { outward: 15, inward: 4 });
+        drop(story);
+        assert_eq!(counts.bytes(), (15, 4));
     }
 }

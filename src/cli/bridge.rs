@@ -161,18 +161,16 @@ async fn serve(flags: &Flags, routes: Vec<RouteFile>) -> anyhow::Result<ExitCode
         }
     });
     let mut wrapping = pin!(wrapped::run(wrap.as_ref(), &ending));
-    let signalled = async {
+    let mut signalled = pin!(async {
         signals.next().await;
         stop.cancel();
         // The second one waits for nobody.
         signals.next().await;
-    };
+        tracing::warn!("stopped at once");
+    });
     let code = tokio::select! {
         () = &mut serving => None,
-        () = signalled => {
-            tracing::warn!("stopped at once");
-            None
-        }
+        () = &mut signalled => None,
         ended = &mut wrapping => Some(ended),
     };
     let code = match code {
@@ -180,7 +178,10 @@ async fn serve(flags: &Flags, routes: Vec<RouteFile>) -> anyhow::Result<ExitCode
         Some(ended) => {
             let asked = stop.is_cancelled();
             stop.cancel();
-            serving.await;
+            tokio::select! {
+                () = serving => {}
+                () = signalled => {}
+            }
             ended.map(|code| code.filter(|_| !asked))
         }
         None => {

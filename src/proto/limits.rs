@@ -769,6 +769,9 @@ pub mod bridge {
     pub const HEAD: usize = 64 * 1024;
     /// Descriptors that one session takes: the viewer's and the target's.
     pub const DESCRIPTORS: usize = 2;
+    /// A connection at which there is no session, no request and no part of a file that is taken, once there was a request. Of
+    /// HTTP/1 that is a viewer which stopped taking a file; between two requests it has the time of the handshake.
+    pub const UNUSED: Duration = Duration::from_secs(60);
     /// Between two pings of a connection of HTTP/2.
     pub const H2_PING_EVERY: Duration = Duration::from_secs(30);
     /// For their answer.

@@ -12,6 +12,9 @@ pub mod duration;
 pub mod forwarded;
 #[doc(hidden)]
 pub mod frame;
+#[cfg(any(feature = "relay", feature = "bridge"))]
+#[doc(hidden)]
+pub mod host;
 #[doc(hidden)]
 pub mod hostname;
 pub mod http1;

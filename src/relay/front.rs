@@ -26,6 +26,7 @@ use super::route::{PATH_PREFIX, Route, is_valid_host};
 use super::secure;
 use super::taskcluster::{self, For};
 use super::viewer::{Busy, Connection};
+use crate::proto::host::host;
 use crate::proto::limits::{Limits, turn};
 use crate::random::fraction;
 use crate::sync::Held;
@@ -222,15 +223,10 @@ pub fn check<B>(request: &Request<B>, limits: &Limits) -> Result<HeaderValue, Ca
     {
         return Err(Cause::BadRequest("The only transfer coding taken is chunked, once."));
     }
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let (first, second) = (hosts.next(), hosts.next());
-    let host = match (uri.authority(), first, second) {
-        (_, _, Some(_)) => return Err(Cause::BadHost),
-        // The absolute form wins over the header (RFC 9112, section 3.2.2).
-        (Some(authority), ..) => HeaderValue::from_str(authority.as_str()).map_err(|_| Cause::BadHost)?,
-        (None, Some(host), None) => host.clone(),
-        (None, None, None) if request.version() == Version::HTTP_10 => HeaderValue::from_static("localhost"),
-        (None, None, None) => return Err(Cause::BadHost),
+    let host = match host(request).map_err(|_| Cause::BadHost)? {
+        Some(host) => host,
+        None if request.version() == Version::HTTP_10 => HeaderValue::from_static("localhost"),
+        None => return Err(Cause::BadHost),
     };
     if host.to_str().is_ok_and(is_valid_host) { Ok(host) } else { Err(Cause::BadHost) }
 }

@@ -155,8 +155,12 @@ async fn files_are_served_beside_sockets_and_with_a_password_if_that_is_asked_fo
             config.web_auth = web_auth;
             config.service.admit =
                 Some(Arc::new(admit(&[("BasicHTTPAuth", "ann:secret"), ("ExpectOrigin", "https://a.test")])));
-            config.headers =
-                extra_headers(&["X-Frame-Options: DENY", "Referrer-Policy: no-referrer"]).unwrap();
+            config.headers = extra_headers(&[
+                "X-Frame-Options: DENY",
+                "Referrer-Policy: no-referrer",
+                "Cache-Control: private",
+            ])
+            .unwrap();
         })
         .await;
         let asking = |method: &str, path: &str, lines: &str| {
@@ -165,6 +169,9 @@ async fn files_are_served_beside_sockets_and_with_a_password_if_that_is_asked_fo
         let without = if web_auth { 401 } else { 200 };
         let (said, head, _) = get(&rig, &asking("GET", "/vnc.html", "")).await;
         assert_eq!(said, without);
+        let replaced =
+            head.matches("cache-control: ").count() == 1 && head.contains("cache-control: private\r\n");
+        assert!(replaced, "{head}");
         assert!(head.contains("x-frame-options: deny\r\n") && head.contains("referrer-policy: "), "{head}");
         let password = "Authorization: Basic YW5uOnNlY3JldA==\r\n";
         let (said, head, body) = get(&rig, &asking("GET", "/vnc.html", password)).await;

@@ -42,6 +42,7 @@ async fn a_handshake_that_is_wrong_is_400_and_no_handshake_426_or_405() {
         ("Connection: keep-alive, Upgrade\r\n", "", 400),
         ("Connection: keep-alive, Upgrade\r\n", "Connection: keep-alive\r\n", 400),
         ("GET /", "POST /", 400),
+        ("Host: localhost\r\n", "Host: localhost\r\nHost: other\r\n", 400),
         ("HTTP/1.1", "HTTP/1.0", 400),
         ("Upgrade: websocket\r\n", "", 426),
         ("Upgrade: websocket\r\n", "Upgrade: h2c\r\n", 426),
@@ -76,7 +77,8 @@ async fn the_subprotocol_that_is_named_is_one_that_was_offered() {
 #[tokio::test]
 async fn who_says_nothing_or_too_slowly_is_closed() {
     let rig = Rig::with(echo().await, |config| config.handshake_wait = Duration::from_millis(300)).await;
-    for begin in ["", "GET / HTTP/1.1\r\nHost:", "P", "\x16\x03"] {
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    for begin in ["", "GET / HTTP/1.1\r\nHost:", "P", "PRI ", preface, "\x16\x03"] {
         let mut stream = TcpStream::connect(rig.address).await.unwrap();
         stream.write_all(begin.as_bytes()).await.unwrap();
         let mut answer = Vec::new();

@@ -249,3 +249,49 @@ fn a_target_is_read_as_websockify_reads_it() {
     let target: Target = "::1:5900".parse().unwrap();
     assert_eq!(target, Target::Tcp { host: "::1".into(), port: 5900 });
 }
+
+/// Ends with its first connection, which somebody else goes on to hold.
+const LEAVES: &str = r#"
+import os, socket, sys
+listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+listener.bind(("127.0.0.1", int(sys.argv[1])))
+listener.listen()
+connection, _ = listener.accept()
+if os.fork() == 0:
+    os.setsid()
+    connection.sendall(b"held")
+    connection.recv(1)
+    os._exit(0)
+os._exit(3)
+"#;
+
+#[tokio::test]
+async fn signals_are_heeded_while_sessions_outlive_a_wrapped_program() {
+    crate::wrap::library();
+    let port = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut command = bridge(&format!("--drain 600 127.0.0.1:{port} -- python3 -c"));
+    command.arg(LEAVES).arg(port.to_string());
+    let (mut child, seen, mut log) = started(command).await;
+    let viewer = soon(async {
+        loop {
+            let mut viewer = open(address(&seen)).await;
+            if viewer.frame().await == Some((BINARY, b"held".to_vec())) {
+                return viewer;
+            }
+        }
+    });
+    let _viewer = viewer.await;
+    while !soon(log.next_line()).await.unwrap().expect("it ended").contains("the bridge ends") {}
+    let id = child.id().unwrap().to_string();
+    let code = soon(async {
+        loop {
+            assert!(Command::new("kill").arg(&id).status().await.unwrap().success());
+            let wait = std::time::Duration::from_millis(50);
+            if let Ok(ended) = tokio::time::timeout(wait, child.wait()).await {
+                return ended.unwrap().code();
+            }
+        }
+    });
+    assert_eq!(code.await, Some(3));
+}

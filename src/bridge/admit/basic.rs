@@ -28,12 +28,14 @@ impl Basic {
         let Some(given) = visitor.headers.get(header::AUTHORIZATION).and_then(credentials) else {
             return Err(unknown("a user and a password are needed here"));
         };
+        // Where nobody has an address, one who guesses would lock out all the others.
+        let guesser = Some(visitor.address).filter(|_| visitor.known);
         // Before the look: an answer to a guess too many would be one.
-        self.guesses.look(Some(visitor.address)).map_err(too_many)?;
+        guesser.map_or(Ok(()), |address| self.guesses.look(Some(address))).map_err(too_many)?;
         if same(&given, self.credentials.expose().as_bytes()) {
             return Ok(());
         }
-        self.guesses.take(Some(visitor.address)).map_err(too_many)?;
+        guesser.map_or(Ok(()), |address| self.guesses.take(Some(address))).map_err(too_many)?;
         Err(unknown("the user or the password is wrong"))
     }
 }
@@ -63,9 +65,14 @@ mod tests {
     use super::*;
 
     fn status(basic: &Basic, authorization: &str, host: u8) -> u16 {
+        status_of(basic, authorization, host, true)
+    }
+
+    fn status_of(basic: &Basic, authorization: &str, host: u8, known: bool) -> u16 {
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, authorization.parse().unwrap());
-        let visitor = Visitor { headers: &headers, address: [192, 0, 2, host].into(), client_cn: None };
+        let address = [192, 0, 2, host].into();
+        let visitor = Visitor { headers: &headers, address, known, client_cn: None };
         basic.check(&visitor).err().map_or(200, |refusal| refusal.status.as_u16())
     }
 
@@ -88,6 +95,15 @@ mod tests {
             (status(&basic, GOOD, 1), status(&basic, WRONG, 1), status(&basic, GOOD, 1)),
             (200, 401, 429)
         );
+    }
+
+    #[test]
+    fn who_guesses_at_a_unix_socket_locks_out_nobody() {
+        let basic = Basic::new("ann:se:cret").unwrap();
+        for _ in 0..=GUESSES {
+            assert_eq!(status_of(&basic, WRONG, 1, false), 401);
+        }
+        assert_eq!(status_of(&basic, GOOD, 1, false), 200);
     }
 
     #[test]

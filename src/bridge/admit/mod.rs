@@ -43,6 +43,8 @@ pub(super) struct Visitor<'a> {
     pub(super) headers: &'a HeaderMap,
     /// Where from; whoever comes to a Unix socket is of this machine.
     pub(super) address: IpAddr,
+    /// Whether that address is not one which all share.
+    pub(super) known: bool,
     /// The common name in the client's certificate, which was verified.
     pub(super) client_cn: Option<&'a str>,
 }
@@ -165,7 +167,7 @@ mod tests {
     }
 
     fn status(admit: &Admit, headers: &HeaderMap, address: &str, client_cn: Option<&str>) -> u16 {
-        let visitor = Visitor { headers, address: address.parse().unwrap(), client_cn };
+        let visitor = Visitor { headers, address: address.parse().unwrap(), known: true, client_cn };
         admit.check(&visitor).err().map_or(200, |refusal| refusal.status.as_u16())
     }
 
@@ -198,7 +200,8 @@ mod tests {
         assert_eq!(status(&admit, &request(&[password]), "192.0.2.1", Some("two")), 403);
         assert_eq!(status(&admit, &request(&[origin]), "192.0.2.1", Some("two")), 401);
         let file = |headers: &HeaderMap| {
-            let visitor = Visitor { headers, address: [192, 0, 2, 1].into(), client_cn: Some("two") };
+            let address = [192, 0, 2, 1].into();
+            let visitor = Visitor { headers, address, known: true, client_cn: Some("two") };
             admit.check_file(&visitor).is_ok()
         };
         assert!(
