@@ -169,7 +169,7 @@ class Tunnel extends EventEmitter<TunnelEvents> {
     await this.#call("POST", `/v1/tunnels/${this.id}/extend`, { ttl });
   }
 
-  get #stopped(): boolean {
+  #stopped(): boolean {
     return this.#stop.signal.aborted;
   }
 
@@ -193,7 +193,7 @@ class Tunnel extends EventEmitter<TunnelEvents> {
   /** Keeps a session until told to stop (protocol.md 5). Never rejects. */
   async #run(giveUpAt: number): Promise<void> {
     let previous: Session | undefined;
-    for (let failures = 0; !this.#stopped;) {
+    for (let failures = 0; !this.#stopped();) {
       let error: AditError | undefined;
       try {
         const session = await this.#connect(previous);
@@ -208,7 +208,7 @@ class Tunnel extends EventEmitter<TunnelEvents> {
       }
       const wait = Math.max(error.retryAfterMs, backoff(failures++));
       if (error.final || performance.now() + wait > giveUpAt) this.#finish(error);
-      if (this.#stopped) return;
+      if (this.#stopped()) return;
       this.log(`${error.message}; trying again in ${(wait / 1000).toFixed(1)} s`);
       await pause(wait, this.#stop.signal);
     }
@@ -245,7 +245,6 @@ class Tunnel extends EventEmitter<TunnelEvents> {
       });
     }
     const session = await this.#open(previous?.id ?? "", SUBPROTOCOL);
-    if (this.#stopped) return session;
     this.#online = true;
     this.emit("online", url);
     return session;
@@ -254,13 +253,13 @@ class Tunnel extends EventEmitter<TunnelEvents> {
   async #open(successorOf: string, offer: string | undefined): Promise<Session> {
     const session = new Session(this, successorOf, offer);
     this.#sessions.add(session);
-    if (this.#stopped) session.close();
+    if (this.#stopped()) session.close();
     void session.done.promise.then((error) => {
       this.#sessions.delete(session);
       if (error.final) this.#finish(error);
       if (this.#sessions.size > 0 || !this.#online) return;
       this.#online = false;
-      if (!this.#stopped) this.emit("offline", error);
+      if (!this.#stopped()) this.emit("offline", error);
     });
     await Promise.race([session.ready.promise, session.done.promise]);
     const error = session.error;
@@ -272,7 +271,7 @@ class Tunnel extends EventEmitter<TunnelEvents> {
 
   /** The tunnel is over, and not because `close()` was called. */
   #finish(error: AditError): void {
-    if (this.#stopped) return;
+    if (this.#stopped()) return;
     this.#stop.abort();
     for (const session of this.#sessions) session.close();
     this.#settle.reject(error);

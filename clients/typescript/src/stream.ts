@@ -1,6 +1,6 @@
 /** One data socket, and behind it one connection to the target: bytes both ways (protocol.md 4 and 8.3). */
 import net from "node:net";
-import { clearTimeout, setTimeout } from "node:timers";
+import { clearTimeout, setImmediate, setTimeout } from "node:timers";
 import WebSocket from "ws";
 import type { Tunnel } from "./adit.js";
 import type { Session } from "./session.js";
@@ -10,6 +10,8 @@ import { AditError, CALL_MS, deferred, dial, opened, words } from "./wire.js";
 const HIGH_WATER = 256 * 1024;
 /** No relay keeps a silent stream for longer than an hour (protocol.md 7); past this the target's side is cut, too. */
 const IDLE_MS = 70 * 60_000;
+/** How long a target may take for the last bytes that it was sent. */
+const FLUSH_MS = 30_000;
 const EMPTY = Buffer.alloc(0);
 
 /** Words for `reject` (protocol.md 8.2). */
@@ -29,6 +31,8 @@ export class Stream {
   readonly #session: Session;
   readonly #id: string;
   #socket: WebSocket | undefined;
+  /** What is to be done to the target, in order. */
+  readonly #steps: (() => void)[] = [];
   #connected = false;
   /** Each direction ends by itself, at level two. */
   #targetEnded = false;
@@ -82,15 +86,11 @@ export class Stream {
     opened(socket, this.#tunnel.relay).then(
       () => this.#target.resume(),
       (error: unknown) => {
-        // 404 is the usual: the viewer has left, or it was too late. Of others the viewer should not wait to hear.
+        if (this.#target.destroyed) return; // cancelled
         this.#target.destroy();
-        if ((error as AditError).code !== "unreachable") return;
-        this.#session.say({
-          type: "reject",
-          id: this.#id,
-          reason: "failed",
-          message: "the client could not take this up",
-        });
+        if ((error as AditError).code === "connection_not_found") return; // too late, or its viewer has left
+        const message = "the client cannot reach the relay for it";
+        this.#session.say({ type: "reject", id: this.#id, reason: "failed", message });
       },
     );
   }
@@ -100,17 +100,18 @@ export class Stream {
     const target = this.#target;
     const { level2 } = this.#session;
     this.#socket = socket;
-    socket.on("message", (data: Buffer) => {
-      if (this.#relayEnded || (data.length === 0 && !level2)) return;
-      if (data.length > 0) {
-        if (!target.write(data)) socket.pause();
-        return;
-      }
-      this.#relayEnded = true;
-      target.end();
-      if (this.#targetEnded) socket.close(1000);
-    });
-    target.on("drain", () => socket.resume());
+    socket.on("message", (data: Buffer) =>
+      this.#later(() => {
+        if (data.length > 0) {
+          if (!target.destroyed && !target.write(data)) socket.pause();
+        } else if (level2) {
+          this.#relayEnded = true;
+          target.end();
+          if (this.#targetEnded) socket.close(1000);
+        }
+      }),
+    );
+    target.on("drain", () => this.#steps.length > 0 || socket.resume());
     target.on("data", (chunk) => {
       socket.send(chunk, { binary: true }, () => {
         if (socket.bufferedAmount <= HIGH_WATER / 2) target.resume();
@@ -126,16 +127,36 @@ export class Stream {
       socket.resume(); // so that its close frame is seen
       if (this.#connected) socket.close(this.#targetEnded ? 1000 : 1011);
     });
-    socket.on("close", (code) => {
-      // A close frame with 1000 or without a code says that all is said. At base level so does the mere end.
-      const complete = code === 1000 || code === 1005 || (!level2 && (code === 1001 || code === 1006));
-      if (!this.#connected) target.destroy();
-      else if (complete) {
-        target.setTimeout(30_000);
-        target.destroySoon(); // after what it has yet to be given
-      } else if ("path" in this.#tunnel.target) target.destroy();
-      else target.resetAndDestroy();
-    });
+    socket.on("close", (code) => this.#later(() => this.#relayClosed(code)));
+  }
+
+  /**
+   * What goes to the target goes one step a turn. One that answers early and hangs up makes our next write fail, and
+   * Node then throws away what it has sent; in a turn, what has come is read before immediates run.
+   */
+  #later(step: () => void): void {
+    this.#steps.push(step);
+    this.#socket?.pause();
+    if (this.#steps.length > 1) return;
+    const run = (): void => {
+      this.#steps[0]?.();
+      this.#steps.shift();
+      if (this.#steps.length > 0) setImmediate(() => setImmediate(run));
+      else if (!this.#target.writableNeedDrain) this.#socket?.resume();
+    };
+    setImmediate(() => setImmediate(run));
+  }
+
+  #relayClosed(code: number): void {
+    const target = this.#target;
+    // A close frame with 1000 or without a code says that all is said. At base level so does the mere end.
+    const complete =
+      code === 1000 || code === 1005 || (!this.#session.level2 && (code === 1001 || code === 1006));
+    if (this.#connected && complete) {
+      target.setTimeout(FLUSH_MS);
+      target.destroySoon(); // after what it has yet to be given
+    } else if (!this.#connected || "path" in this.#tunnel.target) target.destroy();
+    else target.resetAndDestroy();
   }
 
   /** Says no in the target's place, so that nobody waits. */
