@@ -75,7 +75,9 @@ export class Session {
       const message = binary ? undefined : parse(data.toString());
       if (message && (this.level2 || message.type === "connection")) this.#hear(message);
     });
-    ws.on("close", (code, reason) => this.#end(this.#verdict(code, reason.toString())));
+    ws.once("open", () => {
+      ws.once("close", (code, reason) => this.#end(this.#verdict(code, reason.toString())));
+    });
   }
 
   close(): void {

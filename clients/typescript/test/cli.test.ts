@@ -37,6 +37,18 @@ test("the URL is the first line, and a signal ends it in order", DEADLINE, async
   assert.equal((await fetch(url)).status, 404);
 });
 
+test("the example with Express serves, and ends in order", DEADLINE, async (t) => {
+  const relay = await startRelay(t);
+  const example = fileURLToPath(new URL("../examples/express.js", import.meta.url));
+  const env = { ...process.env, ADIT_RELAY: relay.url, ADIT_KEY: KEY };
+  const child = spawn(process.execPath, [example], { env, stdio: ["ignore", "pipe", "inherit"] });
+  t.after(() => child.kill("SIGKILL"));
+  const [url] = (await once(createInterface({ input: child.stdout }), "line")) as [string];
+  assert.equal(await (await fetch(url)).text(), "Hello 127.0.0.1, you came by http.\n");
+  child.kill("SIGINT");
+  assert.equal((await once(child, "exit"))[0], 0);
+});
+
 test("exit codes tell what went wrong, and nothing of it is on stdout", DEADLINE, async (t) => {
   const relay = await startRelay(t);
   const env = { ADIT_RELAY: relay.url, ADIT_KEY: "of-nobody-012345678901234567890" };

@@ -69,7 +69,9 @@ class Script {
         const seen = { ws, query, path, key: request.headers.authorization };
         assert.equal(request.headers["sec-websocket-extensions"], undefined);
         if (path === "/ws/data") this.datas.put(seen);
-        else {
+        else if (level === 1 && "bun" in process.versions && request.headers["sec-websocket-protocol"]) {
+          ws.terminate(); // it drops this one and comes again, see Tunnel
+        } else {
           if (level === 2) say(ws, { type: "welcome", session: "one session", ...welcome });
           this.controls.put(seen);
         }
