@@ -210,7 +210,10 @@ class Tunnel extends EventEmitter<TunnelEvents> {
       if (error.final || performance.now() + wait > giveUpAt) this.#finish(error);
       if (this.#stopped()) return;
       this.log(`${error.message}; trying again in ${(wait / 1000).toFixed(1)} s`);
-      await pause(wait, this.#stop.signal);
+      const draining = previous?.error ? undefined : previous;
+      await Promise.race([pause(wait, this.#stop.signal), ...(draining ? [draining.done.promise] : [])]);
+      // Its successor may not have been there before: from here on it counts as a first failure.
+      if (draining?.error) await pause(backoff((failures = 0)), this.#stop.signal);
     }
   }
 
@@ -220,7 +223,7 @@ class Tunnel extends EventEmitter<TunnelEvents> {
     this.key = await this.freshKey();
     const told = await this.#call("POST", "/v1/tunnels", {
       ...fields,
-      ...(this.#options.port && { local_port: this.#options.port }),
+      local_port: this.#options.port ?? 1, // wanted also where the target has none
       ...((this.name || this.#options.name) && { name: this.name || this.#options.name }),
       ...(this.#remotePort !== undefined && { remote_port: this.#remotePort }),
     });

@@ -4,6 +4,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import http from "node:http";
 import net from "node:net";
+import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { test, type TestContext } from "node:test";
 import { AditError, expose, type ExposeOptions, type Tunnel } from "adit-client";
@@ -38,6 +39,16 @@ test("a GET is served", DEADLINE, async (t) => {
   const response = await fetch(`${tunnel.url}/a?b=c`);
   assert.equal(await response.text(), "you asked for /a?b=c");
   assert.match(tunnel.url, /web/);
+});
+
+test("a Unix socket is served", DEADLINE, async (t) => {
+  const relay = await startRelay(t);
+  const path = join(relay.dataDir, "target.sock");
+  const server = http.createServer((_, response) => response.end("from a socket")).listen(path);
+  await once(server, "listening");
+  t.after(() => server.close());
+  const tunnel = await open(t, relay, { path });
+  assert.equal(await (await fetch(tunnel.url)).text(), "from a socket");
 });
 
 test("20 MB go up and down unharmed", DEADLINE, async (t) => {
