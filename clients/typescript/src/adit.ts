@@ -122,6 +122,8 @@ class Tunnel extends EventEmitter<TunnelEvents> {
     if (options.path === undefined && !(Number(options.port) >= 1 && Number(options.port) <= 65535))
       throw usage("say what to expose: `port` (1 to 65535) or `path`");
     this.relay = relay.replace(/\/+$/, "");
+    if (/^http:\/\/(?!localhost\b|127\.|\[::1\])/.test(relay))
+      this.log("the key and what viewers send cross the network as they are: use https if the relay has it");
     this.target =
       options.path === undefined
         ? { host: options.host ?? "localhost", port: Number(options.port) }
@@ -187,7 +189,9 @@ class Tunnel extends EventEmitter<TunnelEvents> {
   /** @internal A fresh key, if there is a way to get one. */
   async freshKey(): Promise<string> {
     const { key = process.env.ADIT_KEY ?? "" } = this.#options;
-    return typeof key === "string" ? key : await key();
+    const fresh = (typeof key === "string" ? key : await key()).trim();
+    if (!/^[\x21-\x7e]+$/.test(fresh)) throw usage("the key has characters that no key has"); // it is not shown
+    return fresh;
   }
 
   /** Keeps a session until told to stop (protocol.md 5). Never rejects. */
@@ -232,8 +236,8 @@ class Tunnel extends EventEmitter<TunnelEvents> {
       throw new AditError("bad_answer", `${this.relay} did not answer as a relay does: is this its URL?`);
     this.id = encodeURIComponent(id);
     if (this.name && slug !== this.name) this.log(`the relay calls the tunnel ${clean(slug)} now`);
-    this.name = slug;
-    this.url = url;
+    this.name = clean(slug);
+    this.url = clean(url);
     if (fields.proto === "tcp" && typeof port === "number") this.#remotePort = port;
     const ignored =
       fields.policy && !Array.isArray(told.policy)
@@ -249,7 +253,7 @@ class Tunnel extends EventEmitter<TunnelEvents> {
     }
     const session = await this.#open(previous?.id ?? "", SUBPROTOCOL);
     this.#online = true;
-    this.emit("online", url);
+    this.emit("online", this.url);
     return session;
   }
 

@@ -68,7 +68,8 @@ export class Session {
       () => this.level2 || this.#started(30_000, 60_000), // at level two `welcome` does that
       (error: unknown) => this.#end(error as AditError),
     );
-    const heard = (): void => void this.#silence.refresh();
+    // Whoever only pings, and never says welcome, is not waited for.
+    const heard = (): unknown => this.#pings && this.#silence.refresh();
     ws.on("ping", heard).on("pong", heard);
     ws.on("message", (data: Buffer, binary) => {
       heard();
@@ -120,7 +121,7 @@ export class Session {
         else void this.#renew();
         break;
       case "auth":
-        if (message.accepted === true) tunnel.key = this.#freshKey;
+        if (message.accepted === true) tunnel.key = this.#freshKey || tunnel.key;
         else tunnel.log(`the relay refused the fresh token: ${clean(message.error)}`);
         break;
       case "error":
@@ -151,6 +152,7 @@ export class Session {
     this.error = error;
     this.#spareWanted = 0;
     for (const timer of [this.#silence, this.#pings, this.#refill, this.#drain]) clearTimeout(timer);
+    for (const socket of this.#spare) socket.terminate();
     this.done.resolve(error);
     this.replace.resolve(error);
   }

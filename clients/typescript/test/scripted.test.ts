@@ -207,6 +207,16 @@ test("a silent relay is left for another connection", DEADLINE, async (t) => {
   assert.equal((await script.controls.take()).query.get("successor_of"), "one session");
 });
 
+test("a message that is too large costs the session and nothing else", DEADLINE, async (t) => {
+  const script = new Script(t, 2, { ping_interval_ms: 60_000, pong_timeout_ms: 200 }, false);
+  const tunnel = await script.expose(t, { port: 1 });
+  const { ws } = await script.controls.take();
+  const offline = once(tunnel, "offline");
+  ws.send(Buffer.alloc(2 * 1024 * 1024)); // more than it takes
+  await offline;
+  await script.controls.take();
+});
+
 test("a relay that answers pings is kept", DEADLINE, async (t) => {
   const script = new Script(t, 2, { ping_interval_ms: 60_000, pong_timeout_ms: 200 });
   const tunnel = await script.expose(t, { port: 1 });
