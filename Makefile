@@ -34,6 +34,7 @@ clients: setup
 	cd clients/go && test -z "$$(gofmt -l .)" && go vet ./... && go test ./...
 	cd clients/python && $(PYTHON) -m ruff format --check -q && $(PYTHON) -m ruff check -q && $(PYTHON) -m mypy
 	cd clients/python && PYTHONPATH=src $(PYTHON) -W error -m unittest -b -q
+	cd clients/typescript && npm ci --silent --ignore-scripts --no-audit --no-fund && npm run --silent check && npm test --silent
 
 check:
 	$(CARGO) fmt --check
