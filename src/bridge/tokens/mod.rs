@@ -10,7 +10,7 @@ mod redis;
 mod signed;
 mod stamp;
 
-pub(super) use lead::{Revoked, lead};
+pub(super) use lead::{Led, Revoked, lead};
 
 use std::fmt;
 use std::path::PathBuf;
@@ -178,6 +178,15 @@ impl Tokens {
                 .unwrap_or_else(|| Err(TokenError::Source("the look-up panicked".to_owned())))
             }
         }
+    }
+
+    /// What a log may show of `target`, where `token` leads: a token is a secret as long as it does.
+    fn shown(&self, token: &str, target: &Target) -> String {
+        let hidden = match &*self.plugin {
+            Plugin::Directory(directory) => directory.shown(token),
+            _ => None,
+        };
+        hidden.unwrap_or_else(|| target.to_string())
     }
 
     /// Runs what waits for files on a thread for that.
