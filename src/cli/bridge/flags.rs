@@ -66,7 +66,7 @@ pub(super) struct Flags {
     #[arg(long)]
     pub verify_client: bool,
     /// Authorities for --verify-client, in PEM
-    #[arg(long, value_name = "FILE", requires = "verify_client")]
+    #[arg(long, value_name = "FILE")]
     pub cafile: Option<PathBuf>,
     /// TLS to the target
     #[arg(long)]
@@ -109,13 +109,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "NAME")]
     pub token_plugin: Option<String>,
     /// Where the plugin reads
-    #[arg(
-        long,
-        value_name = "SOURCE",
-        env = "ADIT_TOKEN_SOURCE",
-        hide_env_values = true,
-        requires = "token_plugin"
-    )]
+    #[arg(long, value_name = "SOURCE", env = "ADIT_TOKEN_SOURCE", hide_env_values = true)]
     pub token_source: Option<String>,
     /// The token is the host that was asked for
     #[arg(long)]
@@ -124,13 +118,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "NAME")]
     pub auth_plugin: Vec<String>,
     /// What the plugin compares with
-    #[arg(
-        long,
-        value_name = "SOURCE",
-        env = "ADIT_AUTH_SOURCE",
-        hide_env_values = true,
-        requires = "auth_plugin"
-    )]
+    #[arg(long, value_name = "SOURCE", env = "ADIT_AUTH_SOURCE", hide_env_values = true)]
     pub auth_source: Vec<String>,
     /// A ping each so many seconds; who leaves two unanswered is gone at the third
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
