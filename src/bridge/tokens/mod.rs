@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use http::Request;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use self::api::Api;
 use self::directory::Directory;
@@ -203,7 +203,7 @@ impl Tokens {
         };
         let mut every = interval(LOOK_EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut before, mut told) = (None::<Stamp>, None::<Stamp>);
+        let mut told = None::<Stamp>;
         loop {
             every.tick().await;
             let now = self.aside(|plugin| match plugin {
@@ -213,13 +213,11 @@ impl Tokens {
             });
             // What cannot be read at the moment revokes nothing.
             let Some(Some(now)) = now.await else { continue };
-            // Nor does what is being written: it was the same at two looks. The first such counts as a change, as it may have
-            // come since the files were read.
-            if before.as_ref() == Some(&now) && told.as_ref() != Some(&now) {
+            // The first look counts as a change, as one may have come since the files were read.
+            if told.as_ref() != Some(&now) {
                 changes.send_modify(|count| *count += 1);
-                told = Some(now.clone());
+                told = Some(now);
             }
-            before = Some(now);
         }
     }
 
@@ -232,13 +230,23 @@ impl Tokens {
     /// Ready when `token` leads to `target` no more.
     async fn revoked(&self, mut changes: watch::Receiver<u64>, token: &str, target: &Target) {
         while changes.changed().await.is_ok() {
-            match self.target(token).await {
-                Ok(now) if now == *target => {}
-                Err(TokenError::Source(_)) => {}
-                _ => return,
+            // What is just being written revokes nothing: the token is gone at two looks in a row.
+            if self.is_gone(token, target).await {
+                sleep(LOOK_EVERY).await;
+                if self.is_gone(token, target).await {
+                    return;
+                }
             }
         }
         std::future::pending().await
+    }
+
+    async fn is_gone(&self, token: &str, target: &Target) -> bool {
+        match self.target(token).await {
+            Ok(now) => now != *target,
+            Err(TokenError::Source(_)) => false,
+            Err(_) => true,
+        }
     }
 }
 
