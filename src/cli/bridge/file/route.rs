@@ -133,8 +133,8 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, line: usize, entries: Vec<Entry<
                 time => route.connect_timeout = time.unwrap_or_default(),
             },
             "connect-first" => route.connect_first = reader.truth(entry).unwrap_or_default(),
-            "frame-type" => route.frame_type = reader.parsed(entry, frame_type),
-            "text" => route.text = reader.parsed(entry, text_messages),
+            "frame-type" => route.frame_type = reader.parsed(entry, str::parse),
+            "text" => route.text = reader.parsed(entry, str::parse),
             "ping-interval" => route.ping_interval = reader.time(entry),
             "idle-timeout" => route.idle = reader.time(entry),
             "read-timeout" => route.read_idle = reader.time(entry),
@@ -236,19 +236,3 @@ const SPAWN_KEYS: [&str; 9] = [
     "kill-signal",
     "listen-backlog",
 ];
-
-fn frame_type(text: &str) -> Result<FrameType, String> {
-    match text {
-        "binary" => Ok(FrameType::Binary),
-        "text" => Ok(FrameType::Text),
-        _ => Err(format!("{text:?}: expected binary or text")),
-    }
-}
-
-fn text_messages(text: &str) -> Result<TextMessages, String> {
-    match text {
-        "refuse" => Ok(TextMessages::Refuse),
-        "pass" => Ok(TextMessages::Pass),
-        _ => Err(format!("{text:?}: expected refuse or pass")),
-    }
-}
