@@ -243,6 +243,10 @@ async fn agree(
     request: &Request<Incoming>,
     asked: Asked,
 ) -> Result<(Response<Body>, Agreed), Refusal> {
+    // Which of two is meant others may see otherwise (RFC 9112, section 3.2).
+    if request.headers().get_all(header::HOST).iter().nth(1).is_some() {
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "the request names two hosts"));
+    }
     let authority = authority(request);
     let served = shared.served(request.uri().path(), authority);
     for admit in served.admits() {
@@ -290,8 +294,9 @@ async fn agree(
     Ok((response, Agreed { served, coding, onward, story, present, revoked, room }))
 }
 
-/// The host that a request names, with its port if it names one.
-fn authority<B>(request: &Request<B>) -> &str {
+/// The host that a request names, with its port if it names one: in its address, which wins (RFC 9112, section 3.2.2), or its
+/// header; empty if in neither.
+pub(super) fn authority<B>(request: &Request<B>) -> &str {
     let host = || request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     request.uri().authority().map(http::uri::Authority::as_str).or_else(host).unwrap_or_default()
 }

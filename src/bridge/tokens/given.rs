@@ -1,7 +1,8 @@
 //! The token out of a request: from its query, or from the host that it is for.
 
 use http::Request;
-use http::header::HOST;
+
+use crate::bridge::front::authority;
 
 /// The first `token` of the query that is not empty. A line's end behind it is cut off, as people paste one.
 pub(super) fn by_query<B>(request: &Request<B>) -> Option<String> {
@@ -14,9 +15,7 @@ pub(super) fn by_query<B>(request: &Request<B>) -> Option<String> {
 
 /// The host without its port, as the visitor wrote it.
 pub(super) fn by_host<B>(request: &Request<B>) -> Option<String> {
-    // HTTP/2 has it in the address.
-    let header = request.headers().get(HOST).and_then(|value| value.to_str().ok());
-    let host = header.or_else(|| request.uri().authority().map(http::uri::Authority::as_str))?;
+    let host = authority(request);
     let host = match host.strip_prefix('[') {
         Some(address) => address.split(']').next()?,
         None => host.split(':').next()?,
@@ -26,6 +25,8 @@ pub(super) fn by_host<B>(request: &Request<B>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use http::header::HOST;
+
     use super::*;
 
     fn request(uri: &str, host: Option<&str>) -> Request<()> {
@@ -62,7 +63,10 @@ mod tests {
         ] {
             assert_eq!(by_host(&request("/?token=x", Some(host))).as_deref(), token, "{host}");
         }
-        assert_eq!(by_host(&request("https://desk.test:1/", None)).as_deref(), Some("desk.test"));
+        for header in [None, Some("other.test")] {
+            let token = by_host(&request("https://desk.test:1/", header));
+            assert_eq!(token.as_deref(), Some("desk.test"), "a route goes by the address, too");
+        }
         assert_eq!(by_host(&request("/", None)), None);
     }
 }
