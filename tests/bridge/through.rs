@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::frame_bytes::*;
+use crate::program::output;
 use crate::rig::{accepted, ask, echo, handshake, soon, target};
 
 const KEY: &str = "nbk_alice_0123456789abcdef";
