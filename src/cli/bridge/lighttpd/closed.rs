@@ -1,11 +1,16 @@
 //! Tunnels that lighttpd keeps closed by something that a route has no word for.
 
+use super::condition::Asked;
 use super::parse::File;
 
 /// Why requests for `path` (the beginning or the end of paths) in a block must not be let through as they are; `None` if they may.
 pub(super) fn why(file: &File, block: usize, path: &str) -> Option<String> {
     let held = |at: usize, key: &str| file.blocks[at].settings.get(key);
     for at in (0..file.blocks.len()).filter(|at| is_within(file, block, *at) || is_within(file, *at, block)) {
+        let place = Asked::of(&file.blocks[at].conditions).map(|mut asked| asked.settle(""));
+        if place.is_ok_and(|place| place.starts_with('/') && !meet(path, &place)) {
+            continue;
+        }
         if let Some((line, paths)) = held(at, "auth.require")
             && paths.list().iter().any(|(begin, _)| meet(path, begin.as_deref().unwrap_or_default()))
         {
