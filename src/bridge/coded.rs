@@ -1,5 +1,7 @@
 //! What the payload of messages means: bytes as they are, text that must be UTF-8, or base64 in text.
 
+use std::str::FromStr;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use data_encoding::BASE64;
 
@@ -24,6 +26,30 @@ pub enum TextMessages {
     Refuse,
     /// They go to the target as they are, once they are known to be UTF-8 (RFC 6455, section 8.1).
     Pass,
+}
+
+impl FromStr for FrameType {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "binary" => Ok(Self::Binary),
+            "text" => Ok(Self::Text),
+            _ => Err(format!("{text:?}: expected binary or text")),
+        }
+    }
+}
+
+impl FromStr for TextMessages {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "refuse" => Ok(Self::Refuse),
+            "pass" => Ok(Self::Pass),
+            _ => Err(format!("{text:?}: expected refuse or pass")),
+        }
+    }
 }
 
 /// Both directions of one socket.

@@ -57,6 +57,19 @@ pub enum DialError {
     },
 }
 
+impl DialError {
+    /// The same, with what a log may show of the target.
+    pub(super) fn shown_as(mut self, shown: &str) -> Self {
+        match &mut self {
+            Self::Unresolved { .. } => {}
+            Self::Refused { target, .. } | Self::Late { target, .. } | Self::Tls { target, .. } => {
+                shown.clone_into(target);
+            }
+        }
+        self
+    }
+}
+
 /// Why no target can be dialled at all.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

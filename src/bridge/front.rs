@@ -26,7 +26,7 @@ use super::refusal::{Body, Refusal};
 use super::session;
 use super::shared::{Present, Served, Shared};
 use super::story::Story;
-use super::tokens::{self, Revoked};
+use super::tokens::{self, Led, Revoked};
 use crate::proto::forwarded;
 use crate::proto::host::host;
 use crate::proto::limits::bridge::{LAST_GOODBYES, UNUSED};
@@ -270,12 +270,16 @@ async fn agree(
         admit.check(&visitor.asks(viewer, request))?;
     }
     let (response, coding) = handshake::accept(request, asked, &served.config)?;
-    let (target, revoked) = match &served.config.tokens {
+    let (target, mut shown, revoked) = match &served.config.tokens {
         Some(tokens) => {
-            let (target, revoked) = tokens::lead(tokens, request).await?;
-            (Some(target), revoked)
+            let Led { target, shown, revoked } = tokens::lead(tokens, request).await?;
+            (Some(target), shown, revoked)
         }
-        None if served.leads_somewhere() => (served.config.target.clone(), None),
+        None if served.leads_somewhere() => {
+            let target = served.config.target.clone();
+            let shown = target.as_ref().map_or_else(String::new, Target::to_string);
+            (target, shown, None)
+        }
         None => return Err(Refusal::new(StatusCode::NOT_FOUND, "nothing is served here")),
     };
     let full =
@@ -288,9 +292,9 @@ async fn agree(
         .enter()
         .ok_or_else(|| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "no more sessions are begun here"))?;
     let ends = visitor.reached.map(|destination| Ends { source: viewer, destination });
-    let mut shown = target.as_ref().map_or_else(String::new, Target::to_string);
     let path = request.uri().path().to_owned();
-    let way = Way { target, ends, path: path.clone(), authority: authority.to_owned(), address: viewer.ip() };
+    let (authority, address) = (authority.to_owned(), viewer.ip());
+    let way = Way { target, shown: shown.clone(), ends, path: path.clone(), authority, address };
     let onward = match served.config.connect_first {
         false => Onward::Dial(way),
         true => {

@@ -18,6 +18,8 @@ use crate::sync::Held;
 pub(super) struct Way {
     /// `None`: to the backends of the route.
     pub(super) target: Option<Target>,
+    /// What a log may show of it.
+    pub(super) shown: String,
     /// What the target is told.
     pub(super) ends: Option<Ends>,
     /// What backends are chosen by.
@@ -54,7 +56,8 @@ impl Served {
                 Ok(Reached { stream: connected.stream, backend, held: Some(connected.held) })
             }
             (Some(target), _) => {
-                let stream = self.dialer.dial(target, way.ends).await.map_err(ConnectError::Failed)?;
+                let dialled = self.dialer.dial(target, way.ends).await;
+                let stream = dialled.map_err(|error| ConnectError::Failed(error.shown_as(&way.shown)))?;
                 Ok(Reached { stream, backend: None, held: None })
             }
             // Nobody sets out on it; what is asked for without a way is refused before.

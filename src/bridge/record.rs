@@ -1,7 +1,7 @@
 //! Recordings of sessions, in the form of websockify's that noVNC plays back: a script with one array, of which each
 //! element is a direction, a time and bytes.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, DirEntry, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,9 +16,10 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Recordings beside `path`.
+    /// Recordings beside `path`, numbered behind those that are there.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, last: AtomicU64::new(0) }
+        let last = AtomicU64::new(last(&path).unwrap_or_default());
+        Self { path, last }
     }
 
     /// A new file with the next number that is free: what an earlier run recorded stays. Only its owner may read it, as
@@ -44,6 +45,15 @@ impl Recorder {
             }
         }
     }
+}
+
+/// The highest number beside `path`, so that no session has to look for it.
+fn last(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?;
+    let number = |entry: io::Result<DirEntry>| {
+        entry.ok()?.file_name().to_str()?.strip_prefix(name)?.strip_prefix('.')?.parse().ok()
+    };
+    fs::read_dir(path.parent()?).ok()?.filter_map(number).max()
 }
 
 /// One session's file. What is written goes to the system's memory first; a disk that is full ends the recording, and not
@@ -120,7 +130,6 @@ fn escape(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::PermissionsExt;
     use std::time::Duration;
 
@@ -148,10 +157,13 @@ mod tests {
     #[test]
     fn no_recording_is_written_over() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("rec.1"), "kept").unwrap();
+        for name in ["rec.1", "rec.7", "rec.x", "other.9"] {
+            fs::write(dir.path().join(name), "kept").unwrap();
+        }
         let recorder = Recorder::new(dir.path().join("rec"));
+        fs::write(dir.path().join("rec.8"), "of another run").unwrap();
         let names = [(); 2].map(|()| recorder.start().unwrap().path().file_name().unwrap().to_owned());
-        assert_eq!(names, ["rec.2", "rec.3"]);
+        assert_eq!(names, ["rec.9", "rec.10"]);
         assert_eq!(fs::read_to_string(dir.path().join("rec.1")).unwrap(), "kept");
         assert!(Recorder::new(dir.path().join("missing/rec")).start().is_err());
     }

@@ -2,10 +2,14 @@
 //! websockify prints them.
 
 use std::io::{self, Write};
+use std::sync::LazyLock;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
 
 use super::config::BridgeConfig;
 use super::record::Recording;
 use super::socket::Tap;
+use crate::proto::limits::bridge::TRAFFIC_QUEUE;
 
 /// What the characters mean, once for each session.
 const LEGEND: &str = "\nTraffic: } from the client, > to the target, { from the target, < to the client\n";
@@ -55,8 +59,21 @@ impl Tap for Watching {
     }
 }
 
-/// At once, as somebody looks on. Whoever looks on no more ends no session.
-fn print(text: &str) {
-    let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+/// At once, as somebody looks on. Whoever looks on no more, or not for now, stops no session: what does not fit is left out.
+fn print(text: &'static str) {
+    static OUT: LazyLock<SyncSender<&'static str>> = LazyLock::new(|| {
+        let (sender, texts) = sync_channel(TRAFFIC_QUEUE);
+        // For as long as the process; without a thread nothing is printed.
+        let _ = thread::Builder::new().name("traffic".into()).spawn(move || write(&texts, io::stdout()));
+        sender
+    });
+    let _ = OUT.try_send(text);
+}
+
+fn write(texts: &Receiver<&'static str>, mut out: impl Write) {
+    for text in texts {
+        if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+            return;
+        }
+    }
 }

@@ -10,11 +10,13 @@ use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::str::FromStr;
+use std::time::Duration;
 
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::backends::{Balance, Balancing};
 use super::spawn::end;
 use super::target::Target;
 use starts::Starts;
@@ -126,6 +128,12 @@ impl Wrap {
         let port = self.ports.1;
         [Ipv4Addr::LOCALHOST.to_string(), Ipv6Addr::LOCALHOST.to_string()]
             .map(|host| Target::Tcp { host, port })
+    }
+
+    /// How they are dialled: in their order for each viewer, however many there are, as the port of the other address may be
+    /// anybody's; and at once again, as there is nothing in a refusal.
+    pub fn balancing() -> Balancing {
+        Balancing { balance: Balance::InOrder, disable_time: Duration::ZERO }
     }
 
     /// The program, as it was typed.

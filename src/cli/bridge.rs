@@ -92,6 +92,16 @@ async fn serve(flags: &Flags, routes: Vec<RouteFile>) -> anyhow::Result<ExitCode
     config.routes.extend(routes.into_iter().map(|route| route.into_route(&config.service)));
     let wrap = wrapped::wrap(flags, &words, &given, &mut config)?;
     let (format, syslog) = settings::log(flags)?;
+    if connector.is_some() {
+        // The relay has the port and its TLS, whatever certificate lies about here.
+        config.tls = None;
+    }
+    // Before anything is begun: what is wrong with the settings is told at the terminal.
+    let mut bridge = Bridge::new(config.clone())?;
+    if flags.ours.check {
+        println!("the settings are good");
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Some(connector) = connector {
         let file = flags.log_file.as_deref();
         let _log = log::begin(log::Settings {
@@ -104,12 +114,6 @@ async fn serve(flags: &Flags, routes: Vec<RouteFile>) -> anyhow::Result<ExitCode
         return through::run(flags, connector, config).await;
     }
     let unix_listen = flags.unix_listen.as_deref().map(settings::absolute).transpose()?;
-    // Before anything is begun: what is wrong with the settings is told at the terminal.
-    let mut bridge = Bridge::new(config.clone())?;
-    if flags.ours.check {
-        println!("the settings are good");
-        return Ok(ExitCode::SUCCESS);
-    }
     let mut handed = None;
     let (sockets, metrics) = if flags.ours.daemon_of {
         let mut taken = daemon::take().await?;

@@ -746,6 +746,8 @@ pub mod bridge {
     pub const BUFFER: usize = 256 * 1024;
     /// Payload bytes of one message to a viewer.
     pub const MESSAGE: usize = 256 * 1024;
+    /// Characters of `--traffic`, in pairs, that wait to be printed; what comes while nobody reads them is left out.
+    pub const TRAFFIC_QUEUE: usize = 4 * 1024;
     /// Bytes that wait to be sent beyond which only the newest ping is answered.
     pub const PONGS: usize = 4 * 1024;
     /// From the accept to the end of the request's head, of TLS and of a PROXY header; and between two requests.

@@ -11,9 +11,17 @@ use tokio::net::UnixListener;
 /// Connections that may wait to be accepted; the kernel cuts it to its own limit.
 const BACKLOG: i32 = 1024;
 
-/// Listens at `path`, with these permissions from the first moment. A socket that nobody answers is what is left of a
-/// process, and is replaced; anything else that is there is an error.
+/// Listens at `path`, as [`bind`] does.
 pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    let socket = bind(path, mode)?;
+    socket.set_nonblocking(true)?;
+    socket.listen(BACKLOG)?;
+    UnixListener::from_std(socket.into())
+}
+
+/// A socket at `path` that does not listen yet, with these permissions from the first moment. A socket that nobody answers is
+/// what is left of a process, and is replaced; anything else that is there is an error.
+pub fn bind(path: &Path, mode: u32) -> io::Result<Socket> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
@@ -27,12 +35,10 @@ pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
         },
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::unix(path)?)?;
     // Before it listens, so that nobody gets in meanwhile.
     fs::set_permissions(path, Permissions::from_mode(mode))?;
-    socket.listen(BACKLOG)?;
-    UnixListener::from_std(socket.into())
+    Ok(socket)
 }
 
 /// Where it listens, unless that has no name.

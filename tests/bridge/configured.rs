@@ -89,6 +89,18 @@ async fn what_is_wrong_in_a_file_is_told_with_its_line_and_nothing_is_served() {
 }
 
 #[tokio::test]
+async fn what_a_flag_needs_may_stand_in_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, tokens) = (dir.path().join("bridge.toml"), dir.path().join("tokens"));
+    fs::write(&tokens, "").unwrap();
+    fs::write(&file, "listen = 1\nauth-plugin = 'BasicHTTPAuth'\ntoken-plugin = 'TokenFile'\n").unwrap();
+    let mut command = bridge(&format!("--check --config {}", file.display()));
+    command.env("ADIT_AUTH_SOURCE", "ann:secret").env("ADIT_TOKEN_SOURCE", &tokens);
+    let told = soon(command.output()).await.unwrap();
+    assert_eq!(told.status.code(), Some(0), "{told:?}");
+}
+
+#[tokio::test]
 async fn a_backend_that_cannot_be_started_is_the_end_with_code_1() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("bridge.toml");

@@ -286,3 +286,27 @@ async fn a_character_is_printed_for_each_thing_that_moves() {
     }
     assert!(printed.starts_with(b"\nTraffic: "));
 }
+
+#[tokio::test]
+async fn whoever_does_not_read_what_traffic_prints_stops_no_session() {
+    let (_ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    // A terminal that was stopped: nothing more can be written to it.
+    let mut filling = theirs.try_clone().unwrap();
+    filling.set_nonblocking(true).unwrap();
+    while std::io::Write::write(&mut filling, &[0; 1024]).is_ok() {}
+    filling.set_nonblocking(false).unwrap();
+    drop(filling);
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_adit"));
+    command.args(["bridge", "--traffic", "127.0.0.1:0", &echo().await.to_string()]);
+    command.stdout(std::os::fd::OwnedFd::from(theirs)).stderr(Stdio::piped()).stdin(Stdio::null());
+    let mut child = command.kill_on_drop(true).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let listening = soon(log.next_line()).await.unwrap().unwrap();
+    let address = listening.split("listener=\"").nth(1).unwrap().split('"').next().unwrap();
+    for _ in 0..4 {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (_, mut viewer) = soon(ask(stream, handshake("/", "").as_bytes())).await;
+        viewer.send(BINARY, "x").await;
+        assert_eq!(soon(viewer.bytes(1)).await, b"x");
+    }
+}

@@ -75,6 +75,13 @@ async fn the_subprotocol_that_is_named_is_one_that_was_offered() {
 }
 
 #[tokio::test]
+async fn a_request_that_names_two_hosts_is_refused() {
+    let rig = Rig::to(echo().await).await;
+    let (head, _) = rig.ask(&handshake("/", "Host: other.test\r\n")).await;
+    assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+}
+
+#[tokio::test]
 async fn who_says_nothing_or_too_slowly_is_closed() {
     let rig = Rig::with(echo().await, |config| config.handshake_wait = Duration::from_millis(300)).await;
     let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

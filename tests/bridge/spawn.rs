@@ -174,7 +174,7 @@ async fn what_cannot_be_started_is_told_before_anybody_comes() {
     assert!(error.to_string().contains("is no socket") && kept(&dir.path().join("file")), "{error}");
     let _other = std::os::unix::net::UnixListener::bind(dir.path().join("used")).unwrap();
     let error = refused(spawn(at("used"))).await;
-    assert!(error.to_string().contains("another program answers there"), "{error}");
+    assert!(error.to_string().contains("another program listens there"), "{error}");
 }
 
 fn kept(path: &Path) -> bool {

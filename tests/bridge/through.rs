@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::frame_bytes::*;
+use crate::program::output;
 use crate::rig::{accepted, ask, echo, handshake, soon, target};
 
 const KEY: &str = "nbk_alice_0123456789abcdef";
@@ -94,4 +95,12 @@ async fn what_does_not_go_with_a_relay_is_told_at_once() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.code() == Some(2) && said.contains(part), "{said}");
     }
+}
+
+#[tokio::test]
+async fn settings_are_checked_without_going_to_the_relay() {
+    let checked = output("--check --through http://127.0.0.1:1 --name desk 1").await;
+    assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+    let metrics = output("--metrics-listen 127.0.0.1:0 --through http://127.0.0.1:1 --name desk 1").await;
+    assert_eq!(metrics.status.code(), Some(2), "{metrics:?}");
 }

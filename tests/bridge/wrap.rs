@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Once;
 use std::time::Duration;
 
-use adit::bridge::{Balancing, Key, Matcher, Route, Service, Wrap, WrapError, WrapMode};
+use adit::bridge::{Key, Matcher, Route, Service, Wrap, WrapError, WrapMode};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -77,7 +77,7 @@ async fn wrapped(address: &str, mode: WrapMode) -> Wrapped {
         matcher: Matcher { key: Key::from(""), extensions: Vec::new(), url: Vec::new(), host: Vec::new() },
         backends: wrap.targets().into(),
         spawned: Vec::new(),
-        balancing: Balancing { disable_time: Duration::ZERO, ..Balancing::default() },
+        balancing: Wrap::balancing(),
         admit: None,
         service: Service::default(),
     };

@@ -17,6 +17,8 @@ pub enum Balance {
     Hash,
     /// The same for the same address of visitors.
     Sticky,
+    /// Always the first; the others are where it may be instead. For wrapped programs; no setting names it.
+    InOrder,
 }
 
 impl FromStr for Balance {
@@ -49,6 +51,7 @@ impl Balance {
                 candidates.sort_by_cached_key(|backend| weight((visit.path, visit.authority), backend))
             }
             Self::Sticky => candidates.sort_by_cached_key(|backend| weight(visit.address, backend)),
+            Self::InOrder => candidates.sort_by_key(|backend| backend.place),
         }
     }
 }

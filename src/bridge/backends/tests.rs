@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Mutex;
 
 use super::*;
+use crate::bridge::Wrap;
 
 /// Targets `a:1`, `b:1` and so on.
 fn target(name: &str) -> Target {
@@ -54,6 +55,21 @@ async fn the_least_busy_backend_gets_a_visitor_and_of_equals_the_first() {
     open.remove(1);
     assert_eq!(taken(&backends, someone, &[]).await.target, &target("b"));
     assert_eq!(backends.loads().map(|(_, load)| load).collect::<Vec<_>>(), [2, 0, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrapped_program_gets_every_viewer_though_somebody_listens_at_its_other_address() {
+    let targets = vec![target("program"), target("stranger")];
+    let backends = Backends::new(targets, Vec::new(), Wrap::balancing());
+    let someone = visit("/", "192.0.2.1");
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let connected = taken(&backends, someone, &[]).await;
+        assert_eq!(*connected.target, target("program"));
+        open.push(connected);
+    }
+    assert_eq!(*taken(&backends, someone, &["program"]).await.target, target("stranger"));
+    assert_eq!(*taken(&backends, someone, &[]).await.target, target("program"), "there is no rest for it");
 }
 
 #[tokio::test(start_paused = true)]

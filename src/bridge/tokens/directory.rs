@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 
+use super::lead::shown;
 use super::stamp::Stamp;
 use super::{Target, TokenError};
 
@@ -49,8 +50,10 @@ impl Directory {
             return Err(TokenError::Unknown);
         }
         let path = self.path.join(token);
-        let failed =
-            |error: &dyn std::fmt::Display| TokenError::Source(format!("{}: {error}", path.display()));
+        // The name of the file is a secret as long as it leads somewhere, and so is what stands in it.
+        let failed = |error: &dyn std::fmt::Display| {
+            TokenError::Source(format!("the file of a token in {}: {error}", self.path.display()))
+        };
         let file_type = match path.metadata() {
             Ok(metadata) => metadata.file_type(),
             // A name that is too long is none either.
@@ -68,7 +71,12 @@ impl Directory {
         let mut text = String::new();
         let read = File::open(&path).and_then(|file| file.take(FILE).read_to_string(&mut text));
         read.map_err(|error| failed(&error))?;
-        text.trim().parse().map_err(|error| failed(&error))
+        text.trim().parse().map_err(|_| failed(&"it holds no HOST:PORT"))
+    }
+
+    /// What a log may show of where `token` leads, if the token stands in that.
+    pub(super) fn shown(&self, token: &str) -> Option<String> {
+        self.of_sockets.then(|| format!("unix_socket:{}/{}", self.path.display(), shown(token)))
     }
 }
 
@@ -100,7 +108,9 @@ mod tests {
         for token in WAYS_OUT.iter().copied().chain(["none", "sub", &"x".repeat(5000)]) {
             assert_eq!(directory.target(token), Err(TokenError::Unknown), "{token}");
         }
-        assert!(matches!(directory.target("bad"), Err(TokenError::Source(_))));
+        fs::rename(directory.path.join("bad"), directory.path.join("secret-token")).unwrap();
+        let Err(TokenError::Source(reason)) = directory.target("secret-token") else { panic!() };
+        assert!(!reason.contains("secret") && !reason.contains("nonsense"), "a log has the text: {reason}");
         assert!(Directory::of_files(dir.path().join("missing")).is_err());
     }
 
@@ -120,6 +130,11 @@ mod tests {
             directory.target("linked"),
             Ok(Target::Unix(inside.join("linked"))),
             "whoever writes there decides"
+        );
+        assert_eq!(
+            directory.shown("0123456789abcdef"),
+            Some(format!("unix_socket:{}/01234567…", inside.display())),
+            "a log never has a whole token"
         );
         for token in WAYS_OUT.iter().copied().chain(["file", "none"]) {
             assert_eq!(directory.target(token), Err(TokenError::Unknown), "{token}");

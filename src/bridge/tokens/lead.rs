@@ -11,11 +11,17 @@ use crate::bridge::refusal::Refusal;
 /// Ready when a session's token is revoked.
 pub(in crate::bridge) type Revoked = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Where the request's token leads to, and what tells that it does so no more.
-pub(in crate::bridge) async fn lead<B>(
-    tokens: &Arc<Tokens>,
-    request: &Request<B>,
-) -> Result<(Target, Option<Revoked>), Refusal> {
+/// Where a token leads.
+pub(in crate::bridge) struct Led {
+    pub(in crate::bridge) target: Target,
+    /// What a log may show of it.
+    pub(in crate::bridge) shown: String,
+    /// What tells that it leads there no more.
+    pub(in crate::bridge) revoked: Option<Revoked>,
+}
+
+/// Where the request's token leads to.
+pub(in crate::bridge) async fn lead<B>(tokens: &Arc<Tokens>, request: &Request<B>) -> Result<Led, Refusal> {
     let told = |token: &str, error: TokenError| {
         let status = match &error {
             TokenError::Missing => StatusCode::FORBIDDEN,
@@ -33,15 +39,16 @@ pub(in crate::bridge) async fn lead<B>(
     let token = tokens.of(request).map_err(|error| told("", error))?;
     let changes = tokens.changes();
     let target = tokens.target(&token).await.map_err(|error| told(&token, error))?;
+    let shown = tokens.shown(&token, &target);
     let revoked = changes.map(|changes| {
         let (tokens, target) = (Arc::clone(tokens), target.clone());
         Box::pin(async move { tokens.revoked(changes, &token, &target).await }) as Revoked
     });
-    Ok((target, revoked))
+    Ok(Led { target, shown, revoked })
 }
 
 /// What a log may show of a token, which is a secret as long as it leads somewhere.
-fn shown(token: &str) -> String {
+pub(super) fn shown(token: &str) -> String {
     let mut text: String = token.chars().take(8).collect();
     if text.len() < token.len() {
         text.push('…');

@@ -10,7 +10,7 @@ mod redis;
 mod signed;
 mod stamp;
 
-pub(super) use lead::{Revoked, lead};
+pub(super) use lead::{Led, Revoked, lead};
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use http::Request;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use self::api::Api;
 use self::directory::Directory;
@@ -180,6 +180,15 @@ impl Tokens {
         }
     }
 
+    /// What a log may show of `target`, where `token` leads: a token is a secret as long as it does.
+    fn shown(&self, token: &str, target: &Target) -> String {
+        let hidden = match &*self.plugin {
+            Plugin::Directory(directory) => directory.shown(token),
+            _ => None,
+        };
+        hidden.unwrap_or_else(|| target.to_string())
+    }
+
     /// Runs what waits for files on a thread for that.
     async fn aside<T: Send + 'static>(&self, work: impl FnOnce(&Plugin) -> T + Send + 'static) -> Option<T> {
         let plugin = Arc::clone(&self.plugin);
@@ -194,7 +203,7 @@ impl Tokens {
         };
         let mut every = interval(LOOK_EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut before, mut told) = (None::<Stamp>, None::<Stamp>);
+        let mut told = None::<Stamp>;
         loop {
             every.tick().await;
             let now = self.aside(|plugin| match plugin {
@@ -204,13 +213,11 @@ impl Tokens {
             });
             // What cannot be read at the moment revokes nothing.
             let Some(Some(now)) = now.await else { continue };
-            // Nor does what is being written: it was the same at two looks. The first such counts as a change, as it may have
-            // come since the files were read.
-            if before.as_ref() == Some(&now) && told.as_ref() != Some(&now) {
+            // The first look counts as a change, as one may have come since the files were read.
+            if told.as_ref() != Some(&now) {
                 changes.send_modify(|count| *count += 1);
-                told = Some(now.clone());
+                told = Some(now);
             }
-            before = Some(now);
         }
     }
 
@@ -223,13 +230,23 @@ impl Tokens {
     /// Ready when `token` leads to `target` no more.
     async fn revoked(&self, mut changes: watch::Receiver<u64>, token: &str, target: &Target) {
         while changes.changed().await.is_ok() {
-            match self.target(token).await {
-                Ok(now) if now == *target => {}
-                Err(TokenError::Source(_)) => {}
-                _ => return,
+            // What is just being written revokes nothing: the token is gone at two looks in a row.
+            if self.is_gone(token, target).await {
+                sleep(LOOK_EVERY).await;
+                if self.is_gone(token, target).await {
+                    return;
+                }
             }
         }
         std::future::pending().await
+    }
+
+    async fn is_gone(&self, token: &str, target: &Target) -> bool {
+        match self.target(token).await {
+            Ok(now) => now != *target,
+            Err(TokenError::Source(_)) => false,
+            Err(_) => true,
+        }
     }
 }
 

@@ -146,9 +146,9 @@ async fn a_session_hears_that_its_token_was_revoked_or_leads_elsewhere() {
         }
         let change = async {
             // The watch has seen the file as it is, and empty, as who writes it leaves it for a moment.
-            tokio::time::sleep(LOOK_EVERY * 3 + LOOK_EVERY / 2).await;
+            sleep(LOOK_EVERY * 3 + LOOK_EVERY / 2).await;
             write("");
-            tokio::time::sleep(LOOK_EVERY).await;
+            sleep(LOOK_EVERY).await;
             write("b: h:9\nc: h:3\n");
             std::future::pending::<()>().await
         };
@@ -166,5 +166,32 @@ async fn a_session_hears_that_its_token_was_revoked_or_leads_elsewhere() {
     tokio::select! {
         () = sessions => {}
         () = tokens.watch() => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revoked_token_is_heard_of_though_other_tokens_come_and_go_all_the_time() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a"), "h:1").unwrap();
+    let source = dir.path().to_str().unwrap();
+    let tokens = Tokens::new("TokenFileName", source).unwrap().revoking().unwrap();
+    let target: Target = "h:1".parse().unwrap();
+    let others = async {
+        for number in 0.. {
+            sleep(LOOK_EVERY / 2).await;
+            fs::write(dir.path().join(format!("other-{number}")), "h:2").unwrap();
+        }
+    };
+    let revoked = async {
+        let heard = tokens.revoked(tokens.changes().unwrap(), "a", &target);
+        tokio::pin!(heard);
+        assert!(timeout(LOOK_EVERY * 5, &mut heard).await.is_err());
+        fs::remove_file(dir.path().join("a")).unwrap();
+        heard.await;
+    };
+    tokio::select! {
+        () = revoked => {}
+        () = tokens.watch() => {}
+        () = others => {}
     }
 }

@@ -62,6 +62,10 @@ fn tokens(flags: &Flags) -> Result<Option<Tokens>, Usage> {
         (None, None) if flags.doors.token_revoke || flags.host_token => {
             return Err(Usage("--token-revoke and --host-token need tokens: give --token-plugin".to_owned()));
         }
+        // Not a matter of the flags alone: the plugin may stand in a file, and this in the environment.
+        (None, None) if flags.token_source.is_some() => {
+            return Err(Usage("--token-source needs to be told what it is: give --token-plugin".to_owned()));
+        }
         (None, None) => return Ok(None),
     };
     let tokens = Tokens::new(plugin, source).map_err(|error| at("--token-plugin", error))?;
@@ -180,6 +184,9 @@ mod tests {
             ("1 --token-plugin TokenFile", "--token-source"),
             ("1 --token-plugin TokenRedis --token-source h --token-revoke", "in files"),
             ("1 h:1 --token-revoke", "--token-plugin"),
+            ("1 h:1 --token-source x", "--token-plugin"),
+            ("1 h:1 --auth-source x", "--auth-plugin"),
+            ("1 h:1 --cafile x", "--verify-client"),
             ("1 h:1 --auth-plugin BasicHTTPAuth", "--auth-source"),
             ("1 h:1 --auth-plugin Mine --auth-source x", "ExpectOrigin"),
             ("1 h:1 --auth-plugin BasicHTTPAuth --auth-source x", "USER:PASSWORD"),

@@ -1,6 +1,6 @@
 //! The options of `adit bridge`: those of websockify in their spelling, and ours beside them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use super::doors::DoorFlags;
 use super::through::ThroughFlags;
 use crate::bridge::{FrameType, TextMessages};
 use crate::proto::duration;
+use crate::proto::networks::network;
 
 /// What is typed behind `adit bridge`.
 #[derive(Debug, Clone, Args)]
@@ -66,7 +67,7 @@ pub(super) struct Flags {
     #[arg(long)]
     pub verify_client: bool,
     /// Authorities for --verify-client, in PEM
-    #[arg(long, value_name = "FILE", requires = "verify_client")]
+    #[arg(long, value_name = "FILE")]
     pub cafile: Option<PathBuf>,
     /// TLS to the target
     #[arg(long)]
@@ -109,13 +110,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "NAME")]
     pub token_plugin: Option<String>,
     /// Where the plugin reads
-    #[arg(
-        long,
-        value_name = "SOURCE",
-        env = "ADIT_TOKEN_SOURCE",
-        hide_env_values = true,
-        requires = "token_plugin"
-    )]
+    #[arg(long, value_name = "SOURCE", env = "ADIT_TOKEN_SOURCE", hide_env_values = true)]
     pub token_source: Option<String>,
     /// The token is the host that was asked for
     #[arg(long)]
@@ -124,13 +119,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "NAME")]
     pub auth_plugin: Vec<String>,
     /// What the plugin compares with
-    #[arg(
-        long,
-        value_name = "SOURCE",
-        env = "ADIT_AUTH_SOURCE",
-        hide_env_values = true,
-        requires = "auth_plugin"
-    )]
+    #[arg(long, value_name = "SOURCE", env = "ADIT_AUTH_SOURCE", hide_env_values = true)]
     pub auth_source: Vec<String>,
     /// A ping each so many seconds; who leaves two unanswered is gone at the third
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
@@ -188,10 +177,10 @@ pub(super) struct Ours {
     #[arg(long, conflicts_with = "ssl_target_ca")]
     pub ssl_target_insecure: bool,
     /// Text messages: refuse (1003) or pass
-    #[arg(long, value_name = "WHAT", value_parser = text, default_value = "refuse")]
+    #[arg(long, value_name = "WHAT", value_parser = str::parse::<TextMessages>, default_value = "refuse")]
     pub text: TextMessages,
     /// Messages to the viewer: binary or text
-    #[arg(long, value_name = "TYPE", value_parser = frame_type, default_value = "binary")]
+    #[arg(long, value_name = "TYPE", value_parser = str::parse::<FrameType>, default_value = "binary")]
     pub frame_type: FrameType,
     /// A subprotocol to choose if it is offered, beside binary and base64
     #[arg(long, value_name = "NAME")]
@@ -276,25 +265,4 @@ fn half_close(text: &str) -> Result<HalfClose, String> {
 fn mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text.trim_start_matches("0o"), 8).ok().filter(|mode| *mode <= 0o777);
     mode.ok_or_else(|| "expected permissions such as 0660".into())
-}
-
-fn network(text: &str) -> Result<IpNet, String> {
-    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    network.map_err(|_| "expected an address or a network, such as 10.0.0.1 or 10.0.0.0/8".into())
-}
-
-fn text(text: &str) -> Result<TextMessages, String> {
-    match text {
-        "refuse" => Ok(TextMessages::Refuse),
-        "pass" => Ok(TextMessages::Pass),
-        _ => Err("expected refuse or pass".into()),
-    }
-}
-
-fn frame_type(text: &str) -> Result<FrameType, String> {
-    match text {
-        "binary" => Ok(FrameType::Binary),
-        "text" => Ok(FrameType::Text),
-        _ => Err("expected binary or text".into()),
-    }
 }

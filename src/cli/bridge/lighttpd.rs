@@ -1,5 +1,6 @@
 //! `--from-lighttpd FILE`: the configuration of mod_wstunnel as one of the bridge, and what could not be brought over.
 
+mod closed;
 mod condition;
 mod lex;
 mod listen;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow};
 
 use condition::{Asked, shown};
-use parse::{Block, File};
+use parse::{Block, Condition, File};
 
 /// Writes the translation of the file at `path` to stdout, and what it does not have to stderr.
 pub(super) fn run(path: &Path) -> anyhow::Result<ExitCode> {
@@ -110,6 +111,19 @@ fn routes(file: &File, block: usize, others_follow: bool, notes: &mut Vec<String
         note(format!("wstunnel.server is left out: {why}"));
         return String::new();
     }
+    let sockets = listen::sockets(file);
+    let of_socket = |condition: &&Condition| condition.subject == "$SERVER[\"socket\"]";
+    if let Some(condition) = conditions
+        .iter()
+        .filter(of_socket)
+        .find(|condition| !matches!(&sockets[..], [(_, only)] if only.as_str() == listen::socket(condition)))
+    {
+        note(format!(
+            "wstunnel.server is left out: {}: every route is reached at every listening socket; give it a bridge of its own",
+            shown(condition)
+        ));
+        return String::new();
+    }
     if conditions.iter().any(|condition| condition.subject.starts_with("$HTTP[\"remote")) {
         note(
             "another address gets 403, and not what lighttpd would have shown it instead of the tunnel"
@@ -135,6 +149,10 @@ fn routes(file: &File, block: usize, others_follow: bool, notes: &mut Vec<String
             continue;
         }
         let asked = Asked::of(conditions).unwrap_or_default();
+        if let Some(why) = closed::why(file, block, &asked.clone().settle(key)) {
+            notes.push(format!("line {line}: {key:?} is left out: {why}"));
+            continue;
+        }
         toml += &route::write(file, block, (key, hosts), asked, notes);
     }
     toml

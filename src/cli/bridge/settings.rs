@@ -139,6 +139,9 @@ fn tls(flags: &Flags) -> Result<Option<ServerTls>, Usage> {
                 .into(),
         ));
     }
+    if flags.cafile.is_some() && !flags.verify_client {
+        return Err(Usage("--cafile is about certificates of viewers: give --verify-client, too".into()));
+    }
     let only_tls13 = match flags.ssl_version.as_deref() {
         None | Some("default" | "tlsv1_2") => false,
         Some("tlsv1_3") => true,

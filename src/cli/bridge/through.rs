@@ -53,10 +53,11 @@ pub(super) fn connector(flags: &Flags) -> Result<Option<Arc<Connector>>, Usage> 
         (flags.cert.is_some(), "--cert"),
         (flags.ssl_only, "--ssl-only"),
         (flags.verify_client, "--verify-client"),
+        (flags.ours.metrics_listen.is_some(), "--metrics-listen"),
     ];
     if let Some((_, flag)) = elsewhere.iter().find(|(asked, _)| *asked) {
         return Err(Usage(format!(
-            "{flag} does not go with --through: viewers come to the relay, which has the port and its TLS"
+            "{flag} does not go with --through: viewers come to the relay, which has the port, its TLS and the metrics"
         )));
     }
     let relay = RelayUrl::parse(url).map_err(|error| Usage(format!("--through: {error}")))?;
@@ -71,12 +72,12 @@ pub(super) async fn run(
     connector: Arc<Connector>,
     mut config: BridgeConfig,
 ) -> anyhow::Result<ExitCode> {
-    config.tls = None;
     config.service.heartbeat.get_or_insert(HEARTBEAT);
     // The relay says who the viewer is, and nobody else gets to the socket.
     config.trusted_proxies.push(std::net::IpAddr::from([127, 0, 0, 1]).into());
     let shown = shown(config.service.target.as_ref());
-    let bridge = Bridge::new(config)?;
+    let mut bridge = Bridge::new(config)?;
+    bridge.spawn().await?;
     let place = Place::new()?;
     let listener = unix::listen(&place.socket(), 0o600).context("no socket of its own can be had")?;
     let target = format!("unix:{}", place.socket().display());

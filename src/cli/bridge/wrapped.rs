@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::flags::{self, Flags};
 use super::settings::{Usage, Words};
 use super::sockets;
-use crate::bridge::{Balancing, BridgeConfig, Key, Listener, Matcher, Route, Wrap, WrapError, WrapMode};
+use crate::bridge::{BridgeConfig, Key, Listener, Matcher, Route, Wrap, WrapError, WrapMode};
 
 /// The program of the command line, if there is one. It is reached by a route for all that none of the others takes.
 pub(super) fn wrap(
@@ -40,8 +40,7 @@ pub(super) fn wrap(
         matcher: Matcher { key: Key::from(""), extensions: Vec::new(), url: Vec::new(), host: Vec::new() },
         backends: wrap.targets().into(),
         spawned: Vec::new(),
-        // It listens on one of two addresses, so that there is nothing in a refusal.
-        balancing: Balancing { disable_time: std::time::Duration::ZERO, ..Balancing::default() },
+        balancing: Wrap::balancing(),
         admit: None,
         service: config.service.clone(),
     });

@@ -9,8 +9,6 @@ use crate::bridge::{
     Admit, Balancing, FrameType, Key, Matcher, Pattern, Place, Route, Service, Spawn, Target, TextMessages,
 };
 
-/// From lighttpd.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 /// As for lighttpd's backends.
 const BACKLOG: i32 = 1024;
 const SIGTERM: i32 = 15;
@@ -28,7 +26,7 @@ pub(in crate::cli::bridge) struct RouteFile {
     frame_type: Option<FrameType>,
     text: Option<TextMessages>,
     ping_interval: Option<Duration>,
-    connect_timeout: Duration,
+    connect_timeout: Option<Duration>,
     idle: Option<Duration>,
     read_idle: Option<Duration>,
     write_idle: Option<Duration>,
@@ -42,7 +40,7 @@ impl RouteFile {
         let mut service = usual.clone();
         (service.target, service.tokens) = (None, None);
         service.connect_first = self.connect_first;
-        service.dialling.wait = self.connect_timeout;
+        service.dialling.wait = self.connect_timeout.unwrap_or(usual.dialling.wait);
         service.frame_type = self.frame_type.unwrap_or(usual.frame_type);
         service.text = self.text.unwrap_or(usual.text);
         service.heartbeat = some_time(self.ping_interval, usual.heartbeat);
@@ -94,7 +92,7 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, line: usize, entries: Vec<Entry<
         frame_type: None,
         text: None,
         ping_interval: None,
-        connect_timeout: CONNECT_TIMEOUT,
+        connect_timeout: None,
         idle: None,
         read_idle: None,
         write_idle: None,
@@ -130,11 +128,11 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, line: usize, entries: Vec<Entry<
                 Some(Duration::ZERO) => {
                     reader.wrong(entry.line, "connect-timeout: no backend answers in no time")
                 }
-                time => route.connect_timeout = time.unwrap_or_default(),
+                time => route.connect_timeout = time,
             },
             "connect-first" => route.connect_first = reader.truth(entry).unwrap_or_default(),
-            "frame-type" => route.frame_type = reader.parsed(entry, frame_type),
-            "text" => route.text = reader.parsed(entry, text_messages),
+            "frame-type" => route.frame_type = reader.parsed(entry, str::parse),
+            "text" => route.text = reader.parsed(entry, str::parse),
             "ping-interval" => route.ping_interval = reader.time(entry),
             "idle-timeout" => route.idle = reader.time(entry),
             "read-timeout" => route.read_idle = reader.time(entry),
@@ -236,19 +234,3 @@ const SPAWN_KEYS: [&str; 9] = [
     "kill-signal",
     "listen-backlog",
 ];
-
-fn frame_type(text: &str) -> Result<FrameType, String> {
-    match text {
-        "binary" => Ok(FrameType::Binary),
-        "text" => Ok(FrameType::Text),
-        _ => Err(format!("{text:?}: expected binary or text")),
-    }
-}
-
-fn text_messages(text: &str) -> Result<TextMessages, String> {
-    match text {
-        "refuse" => Ok(TextMessages::Refuse),
-        "pass" => Ok(TextMessages::Pass),
-        _ => Err(format!("{text:?}: expected refuse or pass")),
-    }
-}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Arg;
 
 use super::*;
-use crate::bridge::{Place, Service, Spawn};
+use crate::bridge::{Dialling, Place, Service, Spawn};
 
 fn command() -> Command {
     Command::new("bridge")
@@ -43,6 +43,7 @@ fn what_a_route_does_not_say_is_what_the_command_line_says() {
     let usual = Service {
         heartbeat: Some(Duration::from_secs(9)),
         idle: Some(Duration::from_secs(8)),
+        dialling: Dialling { wait: Duration::from_secs(7), ..Dialling::default() },
         ..Service::default()
     };
     let text = "[[route]]\npath = ''\ntarget = 'a:1'\nidle-timeout = 0\nread-timeout = '1m'\ndebug = 4\n\
@@ -53,7 +54,7 @@ fn what_a_route_does_not_say_is_what_the_command_line_says() {
     assert_eq!((one.heartbeat, one.idle), (usual.heartbeat, None));
     assert_eq!((one.read_idle, one.debug), (Some(Duration::from_secs(60)), Some(4)));
     assert_eq!((two.heartbeat, two.idle), (Some(Duration::from_secs(30)), usual.idle));
-    assert_eq!(one.dialling.wait, Duration::from_secs(8));
+    assert_eq!(one.dialling.wait, usual.dialling.wait);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use regex::Regex;
 use super::parse::Condition;
 
 /// What requests of a block are.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Asked {
     /// Patterns of paths, all of which must fit.
     pub(super) url: Vec<String>,

@@ -2,7 +2,7 @@
 
 use toml::Value as Toml;
 
-use super::parse::File;
+use super::parse::{Condition, File};
 use super::value::Value;
 
 /// Settings of TLS that have a word here.
@@ -21,24 +21,7 @@ pub(super) fn write(file: &File, notes: &mut Vec<String>) -> String {
     let mut text = String::new();
     let mut set = |key: &str, value: Toml| text += &format!("{key} = {value}\n");
     let get = |block: usize, key: &str| file.get(block, key).map(|(_, value)| value);
-    // Each socket with the block that is about it.
-    let port = get(0, "server.port").map_or_else(|| "80".to_owned(), Value::shown);
-    let first = match get(0, "server.bind").map(Value::shown) {
-        Some(path) if path.starts_with('/') => path,
-        Some(bind) => address(&bind, &port),
-        None => port,
-    };
-    let mut sockets = vec![(0, first)];
-    for (at, block) in file.blocks.iter().enumerate() {
-        if let [condition] = &block.conditions[..]
-            && condition.subject == "$SERVER[\"socket\"]"
-            && (condition.sign, condition.negated) == ("==", false)
-        {
-            let socket = condition.text.strip_prefix(':').unwrap_or(&condition.text).to_owned();
-            sockets.retain(|(_, other)| *other != socket);
-            sockets.push((at, socket));
-        }
-    }
+    let sockets = sockets(file);
     let tls: Vec<_> =
         sockets.iter().filter(|(block, _)| get(*block, "ssl.engine").is_some_and(Value::is_on)).collect();
     let (paths, ports): (Vec<_>, Vec<_>) =
@@ -84,6 +67,34 @@ pub(super) fn write(file: &File, notes: &mut Vec<String>) -> String {
         set("log-file", log.shown().into());
     }
     text
+}
+
+/// Where lighttpd listens: each socket with the block that is about it.
+pub(super) fn sockets(file: &File) -> Vec<(usize, String)> {
+    let get = |block: usize, key: &str| file.get(block, key).map(|(_, value)| value);
+    let port = get(0, "server.port").map_or_else(|| "80".to_owned(), Value::shown);
+    let first = match get(0, "server.bind").map(Value::shown) {
+        Some(path) if path.starts_with('/') => path,
+        Some(bind) => address(&bind, &port),
+        None => port,
+    };
+    let mut sockets = vec![(0, first)];
+    for (at, block) in file.blocks.iter().enumerate() {
+        if let [condition] = &block.conditions[..]
+            && condition.subject == "$SERVER[\"socket\"]"
+            && (condition.sign, condition.negated) == ("==", false)
+        {
+            let socket = socket(condition).to_owned();
+            sockets.retain(|(_, other)| *other != socket);
+            sockets.push((at, socket));
+        }
+    }
+    sockets
+}
+
+/// The socket that a condition names.
+pub(super) fn socket(condition: &Condition) -> &str {
+    condition.text.strip_prefix(':').unwrap_or(&condition.text)
 }
 
 fn certificates<'a>(

@@ -148,7 +148,7 @@ fn tls_is_that_of_the_sockets() {
 #[test]
 fn what_is_not_brought_over_is_told_with_line_and_reason() {
     let Translation { toml, notes } = translated(
-        "include \"more.conf\"\nserver.username = \"www\"\nauth.require = ( \"\" => ( \"method\" => \"basic\" ) )\n\
+        "include \"more.conf\"\nserver.username = \"www\"\n$HTTP[\"url\"] =^ \"/x\" { auth.require = ( \"\" => ( \"method\" => \"basic\" ) ) }\n\
          $HTTP[\"useragent\"] =~ \"x\" {\nwstunnel.server = ( \"/a\" => (( \"port\" => 1 )) )\n}\n\
          $HTTP[\"url\"] =~ \"^/(?!b)\" {\nwstunnel.server = ( \"/b\" => (( \"port\" => 1 )) )\n}\n\
          wstunnel.server = ( \"/c\" => ( \"host\" => \"x\" ), \"/d\" => (( \"port\" => 4, \"docroot\" => \"/\" )) )\n\
@@ -158,7 +158,7 @@ fn what_is_not_brought_over_is_told_with_line_and_reason() {
     for part in [
         "line 1: include \"more.conf\": no other file is read",
         "line 2: server.username: start the bridge as that user",
-        "line 3: auth.require: nobody is asked",
+        "line 3: auth.require in $HTTP[\"url\"] =^ \"/x\" (line 3): nobody is asked",
         "line 5: wstunnel.server is left out: $HTTP[\"useragent\"]",
         "line 8: wstunnel.server is left out: $HTTP[\"url\"]",
         "line 10: \"/c\" is left out",
@@ -167,6 +167,42 @@ fn what_is_not_brought_over_is_told_with_line_and_reason() {
         "line 12: wstunnel.frame-type in $HTTP[\"url\"] =^ \"/d/x\" (line 12): it holds for some",
     ] {
         assert!(notes.iter().any(|note| note.starts_with(part)), "{part} in {notes:#?}");
+    }
+}
+
+#[test]
+fn a_tunnel_that_lighttpd_keeps_closed_is_left_out() {
+    let tunnel = "wstunnel.server = ( \"/a\" => (( \"port\" => 1 )) )\n";
+    for (text, why) in [
+        (
+            format!("server.port = 80\n$SERVER[\"socket\"] == \"127.0.0.1:81\" {{\n{tunnel}}}\n"),
+            "wstunnel.server is left out: $SERVER",
+        ),
+        (
+            format!("$HTTP[\"host\"] == \"x\" {{ $SERVER[\"socket\"] == \":81\" {{\n{tunnel}}} }}\n"),
+            "wstunnel.server is left out: $SERVER",
+        ),
+        (
+            format!("auth.require = ( \"\" => ( \"method\" => \"basic\" ) )\n{tunnel}"),
+            "auth.require (line 1)",
+        ),
+        (format!("auth.require = ( \"/a/b\" => () )\n{tunnel}"), "auth.require (line 1)"),
+        (
+            format!("{tunnel}$HTTP[\"url\"] =^ \"/a/b\" {{\nauth.require = ( \"\" => () ) }}\n"),
+            "auth.require (line 3)",
+        ),
+        (format!("url.access-deny = ( \"\" )\n{tunnel}"), "url.access-deny (line 1)"),
+        (format!("url.access-allow = ( \".html\" )\n{tunnel}"), "url.access-allow (line 1)"),
+    ] {
+        let Translation { toml, notes } = translated(&text);
+        assert!(!toml.contains("[[route]]"), "{text}{toml}");
+        assert!(notes.iter().any(|note| note.contains(why)), "{why} in {notes:#?}");
+    }
+    for text in [
+        format!("$SERVER[\"socket\"] == \":80\" {{\n{tunnel}}}\n"),
+        format!("auth.require = ( \"/b\" => () )\nurl.access-deny = ( \"~\", \".inc\" )\n{tunnel}"),
+    ] {
+        assert!(translated(&text).toml.contains("[[route]]"), "{text}");
     }
 }
 
