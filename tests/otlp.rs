@@ -5,6 +5,8 @@
 
 #[path = "it/certs.rs"]
 mod certs;
+#[path = "it/frame_bytes.rs"]
+mod frame_bytes;
 #[path = "it/frames.rs"]
 mod frames;
 #[path = "it/program.rs"]
