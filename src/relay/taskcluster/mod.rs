@@ -16,7 +16,7 @@ use super::errors::Cause;
 use super::front::Content;
 use super::viewer::Connection;
 use crate::proto::worker;
-use crate::tunnel::{Tunnel, WORKER};
+use crate::tunnel::Tunnel;
 
 /// Names the worker that registers.
 const ID: HeaderName = HeaderName::from_static(worker::ID);
@@ -64,19 +64,22 @@ pub fn asked<B>(shared: &Shared, request: &Request<B>) -> Option<For> {
 
 /// The tunnel of the worker `id`, which must be there.
 pub fn tunnel(shared: &Shared, id: &str) -> Result<Arc<Tunnel>, Cause> {
+    there(shared, shared.registry.worker(id))
+}
+
+/// The tunnel of the worker whose host has this label below the base domain, which must be there.
+pub fn tunnel_of_host(shared: &Shared, label: &str) -> Result<Arc<Tunnel>, Cause> {
+    there(shared, shared.registry.by_label(label))
+}
+
+fn there(shared: &Shared, known: Option<Arc<Tunnel>>) -> Result<Arc<Tunnel>, Cause> {
     if shared.ending.is_stopping() {
         return Err(Cause::Draining);
     }
     // The process before us told its own: they are still there, or on their way to us.
     let may_come = || shared.predecessor.was_alive(shared.config.limits.reconnect_wait);
     let is_there = |tunnel: &Arc<Tunnel>| tunnel.session().is_some() || may_come();
-    shared.registry.worker(id).filter(is_there).ok_or(Cause::NoWorker)
-}
-
-/// The tunnel of the worker whose host has this label below the base domain, which must be there.
-pub fn tunnel_of_host(shared: &Shared, label: &str) -> Result<Arc<Tunnel>, Cause> {
-    let tunnel = shared.registry.by_label(label).ok_or(Cause::NoWorker)?;
-    self::tunnel(shared, tunnel.name.trim_start_matches(WORKER))
+    known.filter(is_there).ok_or(Cause::NoWorker)
 }
 
 /// The answer to what the relay itself is asked.
