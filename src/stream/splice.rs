@@ -22,7 +22,7 @@ const CHUNKS_AT_ONCE: usize = 16;
 pub struct Moved {
     /// From the socket into the [`Duplex`].
     pub inward: u64,
-    /// From the [`Duplex`] to the socket.
+    /// From the [`Duplex`] to the socket, with what came once the socket took nothing any more.
     pub outward: u64,
 }
 
@@ -80,8 +80,12 @@ impl Splice {
         S: AsyncRead + AsyncWrite + Send + Unpin,
         D: Duplex + ?Sized,
     {
-        let first = self.inward.poll(cx, socket, duplex, &mut self.moved.inward)?;
+        let broken = self.outward.failed.is_some();
+        let first = self.inward.poll(cx, socket, duplex, &mut self.moved.inward, broken)?;
         let second = self.outward.poll(cx, socket, duplex, &mut self.moved.outward)?;
+        if let Some(error) = self.outward.failed.take_if(|_| first.is_ready()) {
+            return Poll::Ready(Err(error));
+        }
         let ended = match self.half_close {
             HalfClose::Kept => second.is_ready() && (first.is_ready() || duplex.is_over()),
             HalfClose::EndsBoth => first.is_ready() || second.is_ready(),
@@ -148,6 +152,7 @@ impl Inward {
         socket: &mut S,
         duplex: &mut D,
         moved: &mut u64,
+        broken: bool,
     ) -> Poll<io::Result<()>>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin,
@@ -161,6 +166,8 @@ impl Inward {
             }
             match self {
                 Self::Reading => match ready!(duplex.poll_fill(cx, socket))? {
+                    // The system told of the reset once, when we wrote; who reads gets a plain end.
+                    0 if broken => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
                     0 => *self = Self::Ending,
                     count => {
                         *moved += count as u64;
@@ -188,6 +195,9 @@ struct Outward {
     /// How the duplex ended, once the chunks before that are written.
     end: Option<io::Result<()>>,
     shut: bool,
+    /// Why the socket takes nothing any more. What it has said is still read: the answer of a server that hangs up
+    /// on the rest of a question.
+    failed: Option<io::Error>,
 }
 
 impl Outward {
@@ -209,24 +219,43 @@ impl Outward {
                 return Poll::Pending;
             }
             self.gather(cx, duplex);
-            if !self.chunks.is_empty() {
-                let count = ready!(self.write(cx, socket))?;
-                *moved += count as u64;
+            if self.failed.is_some() && !self.chunks.is_empty() {
+                *moved += self.chunks.drain(..).map(|chunk| chunk.len() as u64).sum::<u64>();
                 continue;
             }
-            if let Some(Err(error)) = self.end.take_if(|end| end.is_err()) {
+            if self.chunks.is_empty()
+                && let Some(Err(error)) = self.end.take_if(|end| end.is_err())
+            {
                 return Poll::Ready(Err(error));
             }
-            if self.end.is_none() {
-                ready!(Pin::new(&mut *socket).poll_flush(cx))?;
+            if self.failed.is_some() {
                 return Poll::Pending;
             }
-            if !self.shut {
-                ready!(Pin::new(&mut *socket).poll_shutdown(cx))?;
-                self.shut = true;
+            match ready!(self.deliver(cx, socket)) {
+                Ok(0) if self.end.is_some() => return Poll::Ready(Ok(())),
+                Ok(0) => return Poll::Pending,
+                Ok(count) => *moved += count as u64,
+                Err(error) => self.failed = Some(error),
             }
-            return Poll::Ready(Ok(()));
         }
+    }
+
+    /// Gives the socket what is there: how much it took, 0 when nothing waits any more.
+    fn deliver<S: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &mut S,
+    ) -> Poll<io::Result<usize>> {
+        if !self.chunks.is_empty() {
+            return self.write(cx, socket);
+        }
+        if self.end.is_none() {
+            ready!(Pin::new(socket).poll_flush(cx))?;
+        } else if !self.shut {
+            ready!(Pin::new(socket).poll_shutdown(cx))?;
+            self.shut = true;
+        }
+        Poll::Ready(Ok(0))
     }
 
     /// Takes what the duplex has at hand.
@@ -277,9 +306,13 @@ impl Outward {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, ReadBuf};
+    use bytes::BytesMut;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::proto::frame::Role;
+    use crate::stream::websocket::{Sizes, WebSocket};
 
     /// Gives its chunks, then an error; takes nothing.
     struct Broken(VecDeque<Bytes>);
@@ -312,6 +345,37 @@ mod tests {
 
         fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Ready(Ok(()))
+        }
+    }
+
+    /// A server that answers without reading the question, and hangs up: the system resets the connection.
+    #[tokio::test]
+    async fn what_a_socket_has_said_is_delivered_though_it_takes_nothing_more() {
+        for round in 0..100 {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (mut server, _) = listener.accept().await.unwrap();
+            let (near, far) = tokio::io::duplex(64 * 1024);
+            let sizes = Sizes { buffer: 1 << 20, message: 64 * 1024 };
+            let mut near = WebSocket::new(near, Role::Client, BytesMut::new(), sizes);
+            let mut far = WebSocket::new(far, Role::Server, BytesMut::new(), sizes);
+            let asking = tokio::spawn(async move {
+                let _ = far.write_all(&vec![7; 4 << 20]).await;
+                let _ = far.flush().await;
+                std::future::pending::<()>().await;
+            });
+            let answering = tokio::spawn(async move {
+                server.readable().await.unwrap();
+                server.write_all(b"too large").await.unwrap();
+            });
+            let mut moved = Moved::default();
+            let idle = Duration::from_secs(60);
+            let copied = splice(&mut socket, &mut near, HalfClose::Kept, idle, &mut moved).await;
+            // What was cut off is never taken for an end.
+            assert!(copied.is_err(), "round {round}");
+            assert_eq!(moved.inward, 9, "round {round}");
+            asking.abort();
+            answering.await.unwrap();
         }
     }
 
