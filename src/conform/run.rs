@@ -108,8 +108,9 @@ pub async fn run<World: Send + 'static>(
     loop {
         while running.len() < jobs.max(1) {
             let Some(at) = waiting.next() else { break };
-            let (world, trace) = world(cases[at]);
-            running.spawn(async move { (at, one(cases[at], world, trace).await) });
+            let case = cases[at];
+            let (world, trace) = world(case);
+            running.spawn(async move { (at, one(case, world, trace).await) });
         }
         // A panic of a case is a fault of the kit: the case stays without an outcome, and is told as failed below.
         match running.join_next().await {

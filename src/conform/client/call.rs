@@ -1,7 +1,6 @@
 //! One request of the client to the scripted relay: read byte by byte, looked at, and answered in any way.
 
 use std::io;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use serde_json::{Value, json};
@@ -126,12 +125,6 @@ impl Call {
     /// Drops the connection without an answer.
     pub(super) fn drop_it(self) {
         self.trace.text(Way::Sent, &self.who, "no answer: the connection is dropped");
-    }
-
-    /// Whether the client hangs up within `wait`, though nothing was answered.
-    pub(super) async fn hangs_up(&mut self, wait: Duration) -> bool {
-        let gone = async { while self.stream.read_buf(&mut self.already).await.is_ok_and(|read| read > 0) {} };
-        tokio::time::timeout(wait, gone).await.is_ok()
     }
 
     /// Answers the handshake of a WebSocket; `protocol` is the subprotocol that the answer names.

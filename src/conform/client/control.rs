@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{sleep_until, timeout, timeout_at, Instant};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::wire::{End, Heard, Reader, Writer, close_payload, first, frame};
 use crate::conform::case::Ended;
@@ -198,10 +198,8 @@ async fn run(mut reader: Reader, mut writer: Writer, mut orders: mpsc::Receiver<
                     }
                     None => return,
                 };
-                if written.is_err() {
-                    // What the client has said before may still be read.
-                    sleep_until(Instant::now()).await;
-                }
+                // What the client has said before it left may still be read.
+                drop(written);
             }
             heard = reader.next(), if reading => {
                 let said = match heard {
@@ -214,6 +212,9 @@ async fn run(mut reader: Reader, mut writer: Writer, mut orders: mpsc::Receiver<
                     Ok(Heard::Pong(payload)) => Said::Pong(payload.to_vec()),
                     Ok(Heard::End(end)) => {
                         reading = false;
+                        if let End::Close(code) = end {
+                            let _ = writer.frame(Opcode::Close, true, &close_payload(code, "")).await;
+                        }
                         Said::End(end)
                     }
                     Ok(heard) => {

@@ -64,6 +64,13 @@ impl Data {
                 Ok(Ok(Heard::Ping(payload))) => {
                     let _ = self.writer.frame(Opcode::Pong, true, &payload).await;
                 }
+                Ok(Ok(Heard::End(end))) => {
+                    // The answer that a client may wait for.
+                    if let End::Close(code) = end {
+                        let _ = self.writer.close(code, "").await;
+                    }
+                    return Ok(Some(Heard::End(end)));
+                }
                 Ok(heard) => return heard.map(Some),
                 Err(_) => return Ok(None),
             }
@@ -93,6 +100,43 @@ impl Data {
         }
         self.left = came.split_off(bytes.len());
         Ok(())
+    }
+
+    /// The same, while more is sent than the client may want to take.
+    pub(super) async fn expect_during(&mut self, upload: &[u8], bytes: &[u8]) -> Result<(), Ended> {
+        let (until, mut came) = (Instant::now() + self.wait, Vec::new());
+        let Self { reader, writer, .. } = self;
+        let send = async {
+            for piece in upload.chunks(MESSAGE) {
+                if writer.frame(Opcode::Binary, true, piece).await.is_err() {
+                    break;
+                }
+            }
+            std::future::pending().await
+        };
+        let read = async {
+            while came.len() < bytes.len() {
+                match reader.next().await? {
+                    Heard::Data(data) => came.extend_from_slice(&data),
+                    Heard::End(end) => return Ok(Some(end)),
+                    _ => {}
+                }
+            }
+            Ok(None)
+        };
+        let ended = tokio::select! {
+            ended = timeout_at(until, read) => ended,
+            () = send => Ok(Ok(None)),
+        };
+        let ended = ended.unwrap_or(Ok(None))?;
+        if came == bytes {
+            return Ok(());
+        }
+        let how = ended.map_or_else(|| format!("within {:?}", self.wait), |end| format!("before {end}"));
+        Err(Ended::failed(
+            format!("\"{}\" ({} bytes) on the data socket, though the target takes no more", first(bytes), bytes.len()),
+            format!("\"{}\" ({} bytes) came {how}", first(&came), came.len()),
+        ))
     }
 
     /// A pong with this payload; bytes that come before are an error.

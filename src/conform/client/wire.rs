@@ -8,7 +8,6 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::time::timeout;
 
 use crate::conform::case::Ended;
 use crate::conform::trace::{Trace, Way};
@@ -110,11 +109,6 @@ impl Reader {
                 Err(_) => self.end(End::Reset),
             }
         }
-    }
-
-    /// The same, or `None` when nothing came in time.
-    pub(super) async fn next_within(&mut self, wait: Duration) -> Result<Option<Heard>, Ended> {
-        timeout(wait, self.next()).await.map_or(Ok(None), |heard| heard.map(Some))
     }
 
     /// Whether the payload that came last was one of text.

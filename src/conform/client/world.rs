@@ -21,6 +21,9 @@ use crate::conform::trace::Trace;
 use crate::proto::frame::Opcode;
 use crate::proto::message::{ADIT_1, Level};
 
+/// What tells of no change is looked at so often.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
 /// What a case gets: nothing runs yet.
 pub struct Stage {
     pub(super) settings: Arc<Settings>,
@@ -190,6 +193,16 @@ impl World {
     /// The control socket of a tunnel that was granted.
     pub(super) async fn open(&mut self, tunnel: Tunnel, more: Value) -> Result<Session, Ended> {
         let call = self.control_call(&tunnel).await?;
+        self.open_by(call, tunnel, more).await
+    }
+
+    /// The same with the handshake at hand.
+    pub(super) async fn open_by(
+        &mut self,
+        call: Call,
+        tunnel: Tunnel,
+        more: Value,
+    ) -> Result<Session, Ended> {
         let offers = call.list("sec-websocket-protocol").iter().any(|name| name == ADIT_1);
         let protocol = match self.level {
             Level::Base => None,
@@ -246,6 +259,18 @@ impl World {
     pub(super) async fn data(&mut self, id: &str) -> Result<Data, Ended> {
         let call = self.data_call(id).await?;
         Data::accept(call, self.wait()).await
+    }
+
+    /// Waits until `what` is so.
+    pub(super) async fn until(&self, expected: &str, what: impl Fn(&Self) -> bool) -> Result<(), Ended> {
+        let until = Instant::now() + self.wait();
+        while !what(self) {
+            if Instant::now() > until {
+                return Err(Ended::failed(expected, format!("it was not so within {:?}", self.wait())));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(())
     }
 
     /// Announces a viewer whose bytes are `request`: its data socket and the connection to the target, on which they came.
@@ -362,7 +387,7 @@ fn told(tunnel: &Tunnel, asked: &Value, more: Value) -> Value {
         "requests": 0,
     });
     if asked["policy"].as_object().is_some_and(|policy| !policy.is_empty()) {
-        told["policy"] = asked["policy"].as_object().map(|policy| policy.keys().collect::<Vec<_>>()).into();
+        told["policy"] = asked["policy"].as_object().map(|policy| policy.keys().cloned().collect::<Vec<_>>()).into();
     }
     if let Some(proto @ ("tcp" | "tls")) = asked["proto"].as_str() {
         told["proto"] = proto.into();
