@@ -213,7 +213,8 @@ async fn run(mut reader: Reader, mut writer: Writer, mut orders: mpsc::Receiver<
                     Ok(Heard::End(end)) => {
                         reading = false;
                         if let End::Close(code) = end {
-                            let _ = writer.frame(Opcode::Close, true, &close_payload(code, "")).await;
+                            let _ = writer.close(code, "").await;
+                            writer.fin().await;
                         }
                         Said::End(end)
                     }
@@ -235,8 +236,8 @@ async fn run(mut reader: Reader, mut writer: Writer, mut orders: mpsc::Receiver<
                         Said::Broken(broken)
                     }
                 };
-                // Pings need no place: a case that does not listen is not to be held up by them.
-                if matches!(said, Said::Ping) {
+                // Pings and pongs need no place: a case that does not listen is not to be held up by them.
+                if matches!(said, Said::Ping | Said::Pong(_)) {
                     let _ = say.try_send(said);
                 } else if say.send(said).await.is_err() {
                     return;

@@ -68,6 +68,7 @@ impl Data {
                     // The answer that a client may wait for.
                     if let End::Close(code) = end {
                         let _ = self.writer.close(code, "").await;
+                        self.writer.fin().await;
                     }
                     return Ok(Some(Heard::End(end)));
                 }

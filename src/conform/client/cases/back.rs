@@ -165,7 +165,7 @@ async fn retry_after(stage: Stage) -> Result<(), Ended> {
     let mut world = stage.start()?;
     let session = world.session().await?;
     restart(&session).await;
-    let body = json!({ "error": "later", "code": "draining" }).to_string();
+    let body = json!({ "error": "later", "code": "store_unavailable" }).to_string();
     world.creation().await?.answer_with(503, "Retry-After: 3\r\n", &body).await;
     let began = Instant::now();
     world.creation_within(world.wait() + ASKED).await?;

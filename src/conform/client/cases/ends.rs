@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::cases;
 use crate::conform::case::Ended;
@@ -160,13 +160,13 @@ async fn early_answer(stage: Stage) -> Result<(), Ended> {
     const ROUNDS: usize = 8;
     let mut world = stage.start()?;
     let session = world.session().await?;
-    let upload = vec![b'z'; 4 * LARGE];
+    let (upload, wait) = (vec![b'z'; 4 * LARGE], world.wait());
     for _ in 0..ROUNDS {
         let (mut data, mut visit) = world.viewer(&session).await?;
         let target = async {
             visit.write(ANSWER).await;
             // With bytes unread, which the system answers with a reset.
-            let _ = visit.some().await;
+            let _ = timeout(wait, visit.some()).await;
             drop(visit);
         };
         let (_, came) = tokio::join!(target, data.expect_during(&upload, ANSWER));

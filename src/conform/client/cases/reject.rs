@@ -16,7 +16,7 @@ cases! {
     Advised Base "tcp-target-refused" ["C-29"], 30, tcp_target_refused,
         "with TCP the data socket is closed with 1011 in its place";
     Required Two "two-target-refused" ["C-48"], 30, two_target_refused,
-        "`reject` names the connection whose target refuses, nothing is sent on its data socket, and the next one is served";
+        "`reject` names the connection whose target refuses, no bytes are sent for it, and the next one is served";
 }
 
 async fn target_refused(stage: Stage) -> Result<(), Ended> {
@@ -83,9 +83,12 @@ async fn two_target_refused(stage: Stage) -> Result<(), Ended> {
         return Err(Ended::failed("a `reason` in `reject`", format!("there was {told}")));
     }
     if let Some(data) = &mut opened {
-        // It is the relay that closes it.
-        data.stays_silent(world.settings.quiet / 4).await?;
-        data.close(1000).await?;
+        // It is the relay that closes it, if the client has not given up its handshake.
+        let _ = data.close(1000).await;
+        let rest = data.rest().await?;
+        if !rest.bytes.is_empty() {
+            return Err(Ended::failed("no bytes of a client that rejects", format!("there came \"{}\"", first(&rest.bytes))));
+        }
     }
     listen_again(&mut world)?;
     world.serves(&session).await

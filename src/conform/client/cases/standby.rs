@@ -28,8 +28,8 @@ cases! {
         "a standby socket that is refused is tried again with the next `standby`, and not before";
     Required Two "two-standby-ended" ["C-60"], 30, ended,
         "a standby socket that ends unassigned is replaced, and not at once";
-    Advised Two "two-standby-target-refused" ["C-48"], 30, target_refused,
-        "`reject` names the assigned standby socket whose target refuses";
+    Required Two "two-standby-target-refused" ["C-48"], 30, target_refused,
+        "`reject` names the assigned standby socket whose target refuses, and leaves it for the relay to close";
 }
 
 /// The next handshake of a standby socket, which is looked at.

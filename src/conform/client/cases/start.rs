@@ -115,7 +115,7 @@ async fn falls_back(stage: Stage) -> Result<(), Ended> {
 async fn unknown_fields(stage: Stage) -> Result<(), Ended> {
     let mut world = stage.start()?;
     let creation = world.creation().await?;
-    let more = json!({ "x-kit": { "deep": [1, null, "two"] }, "connected": "perhaps", "clients": null });
+    let more = json!({ "x-kit": { "deep": [1, null, "two"] }, "x-another": 7, "expires": "perhaps" });
     let tunnel = world.grant_with(creation, more).await?;
     let session = world.open(tunnel, json!({ "x-kit": [] })).await?;
     world.serves(&session).await
