@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::call::Call;
 use super::wire::{End, Heard, MESSAGE, Reader, Writer, first};
@@ -67,8 +67,7 @@ impl Data {
                 Ok(Ok(Heard::End(end))) => {
                     // The answer that a client may wait for.
                     if let End::Close(code) = end {
-                        let _ = self.writer.close(code, "").await;
-                        self.writer.fin().await;
+                        self.writer.answer_close(code).await;
                     }
                     return Ok(Some(Heard::End(end)));
                 }
@@ -138,6 +137,19 @@ impl Data {
             format!("\"{}\" ({} bytes) on the data socket, though the target takes no more", first(bytes), bytes.len()),
             format!("\"{}\" ({} bytes) came {how}", first(&came), came.len()),
         ))
+    }
+
+    /// Sends until nothing more is taken, perhaps within a frame.
+    pub(super) async fn fill(&mut self) {
+        const STALLED: Duration = Duration::from_millis(300);
+        const MOST: usize = 2000;
+        let piece = [b'z'; MESSAGE];
+        for _ in 0..MOST {
+            match timeout(STALLED, self.writer.frame(Opcode::Binary, true, &piece)).await {
+                Ok(Ok(())) => {}
+                _ => return,
+            }
+        }
     }
 
     /// A pong with this payload; bytes that come before are an error.
@@ -245,6 +257,12 @@ impl Data {
     /// A close frame.
     pub(super) async fn close(&mut self, code: u16) -> Result<(), Ended> {
         self.writer.close(Some(code), "").await.map_err(|error| gone(&error))
+    }
+
+    /// The same, and waits for the client's answer, as some libraries see the end of a socket no sooner.
+    pub(super) async fn dismiss(&mut self, code: u16) -> Result<(), Ended> {
+        self.close(code).await?;
+        self.rest().await.map(drop)
     }
 
     /// Ends the TCP connection without a close frame.

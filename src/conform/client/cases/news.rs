@@ -58,10 +58,7 @@ async fn split_messages(stage: Stage) -> Result<(), Ended> {
     session.control.frame(Opcode::Continuation, true, rest).await;
     world.data_call("in-fragments").await?;
     let whole = crate::conform::client::wire::frame(Opcode::Text, true, connection("by-bytes").to_string().as_bytes());
-    for byte in whole {
-        session.control.raw(vec![byte]).await;
-        tokio::task::yield_now().await;
-    }
+    session.control.slowly(whole).await;
     world.data_call("by-bytes").await.map(drop)
 }
 

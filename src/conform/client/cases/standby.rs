@@ -117,10 +117,10 @@ async fn falls(stage: Stage) -> Result<(), Ended> {
     one.stays_silent(Duration::from_millis(300)).await?;
     two.stays_silent(Duration::from_millis(300)).await?;
     // It is the relay that closes what is too much.
-    one.close(1000).await?;
+    one.dismiss(1000).await?;
     no_other(&mut world).await?;
     wants(&session, 0).await;
-    two.close(1000).await?;
+    two.dismiss(1000).await?;
     no_other(&mut world).await?;
     world.serves(&session).await
 }
@@ -169,7 +169,7 @@ async fn ended(stage: Stage) -> Result<(), Ended> {
     let session = world.session().await?;
     wants(&session, 1).await;
     let (_, mut data) = next(&mut world, &session).await?;
-    data.close(1000).await?;
+    data.dismiss(1000).await?;
     if let Ok(Some(_)) = timeout_at(Instant::now() + LEAST, world.relay.datas.recv()).await {
         return Err(Ended::failed("another standby socket a second later", "it came at once"));
     }

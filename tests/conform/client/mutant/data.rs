@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::session::Shared;
@@ -161,7 +161,6 @@ impl Copy<'_> {
     async fn run(&mut self) {
         let (mut relay_ended, mut target_ended) = (false, false);
         let mut buffer = vec![0; 64 * 1024];
-        let (mut ping, mut owed) = (interval(Duration::from_millis(200)), None);
         let hoard = self.is(Defect::Hoards).then(|| self.hoard());
         loop {
             if relay_ended && target_ended {
@@ -170,9 +169,6 @@ impl Copy<'_> {
             }
             tokio::select! {
                 heard = self.reader.next() => {
-                    if matches!(heard, In::Pong) {
-                        owed = None;
-                    }
                     let ends = self.is_end(&heard);
                     match self.heard(heard, hoard.as_ref()).await {
                         Some(end) => return end.of(self).await,
@@ -192,13 +188,6 @@ impl Copy<'_> {
                     },
                     Err(_) => return self.target_failed().await,
                 },
-                _ = ping.tick(), if self.is(Defect::PingsData) => {
-                    if owed.is_some_and(|since: Instant| since.elapsed() > Duration::from_millis(400)) {
-                        return;
-                    }
-                    owed = owed.or(Some(Instant::now()));
-                    let _ = send(&self.writer, Opcode::Ping, b"").await;
-                }
             }
         }
     }
