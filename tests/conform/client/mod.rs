@@ -1,6 +1,7 @@
 //! The side that tests clients: a good client passes all, our own does, and each mutant is caught by its case.
 
 mod mutant;
+mod program;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use adit::conform::case::Ended;
 use adit::conform::client::{Launch, Settings, all, stage};
+use adit::conform::requirements;
 use adit::conform::run::{Outcome, run};
 use futures_util::FutureExt;
 
@@ -48,6 +50,18 @@ fn each_case_has_a_mutant() {
     assert_eq!(names.len(), all().len(), "names are unique");
     assert_eq!(names.difference(&with).collect::<Vec<_>>(), Vec::<&&str>::new(), "without a mutant");
     assert_eq!(with.difference(&names).collect::<Vec<_>>(), Vec::<&&str>::new(), "of no case");
+}
+
+/// Each requirement of clients, and a case that tests it.
+#[test]
+fn each_requirement_of_clients_has_a_case() {
+    let tested: BTreeSet<_> = all().iter().flat_map(|case| case.requirements.iter().copied()).collect();
+    let known = requirements::all();
+    let asked = known.iter().map(|requirement| requirement.id).filter(|id| id.starts_with('C'));
+    let without: Vec<_> = asked.clone().filter(|id| !tested.contains(id)).collect();
+    assert_eq!(without, Vec::<&str>::new(), "without a case");
+    let asked: BTreeSet<_> = asked.collect();
+    assert_eq!(tested.difference(&asked).collect::<Vec<_>>(), Vec::<&&str>::new(), "not in protocol.md");
 }
 
 #[tokio::test(flavor = "multi_thread")]
