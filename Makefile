@@ -40,7 +40,7 @@ check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy --quiet --features otlp --bins --test otlp -- -D warnings
-	for features in "" client relay bridge; do \
+	for features in "" client relay bridge conform; do \
 	  $(CARGO) clippy --quiet --no-default-features --features "$$features" -- -D warnings || exit 1; done
 	$(CARGO) fetch --locked --quiet
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked --quiet cargo-deny

@@ -53,6 +53,9 @@ pub mod bridge;
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "conform")]
+#[doc(hidden)]
+pub mod conform;
 #[cfg(feature = "relay")]
 #[doc(hidden)]
 pub mod link;

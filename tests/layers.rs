@@ -25,7 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("relay", &["sync", "rate", "tally", "random", "proto", "stream", "link", "store", "auth", "tunnel"]),
     ("client", &["sync", "random", "proto", "stream", "auth"]),
     ("bridge", &["sync", "rate", "tally", "random", "proto", "stream", "link", "store", "auth", "tunnel"]),
-    ("conform", &["proto", "stream", "link", "store", "auth", "tunnel", "relay", "client", "bridge"]),
+    ("conform", &["sync", "proto", "stream", "link", "store", "auth", "tunnel", "relay", "client", "bridge"]),
     (
         "cli",
         &[
@@ -52,6 +52,7 @@ const BELONGS_IN: &[(&str, &[&str])] = &[
             "cli/bridge/",
             "bridge/spawn/process.rs",
             "bridge/wrap/program.rs",
+            "conform/client/process.rs",
         ],
     ),
     ("regex", &["bridge/routes.rs", "cli/bridge/lighttpd/"]),

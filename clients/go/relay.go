@@ -111,6 +111,9 @@ func (t *Tunnel) create(ctx context.Context) error {
 	if name != "" {
 		body["name"] = name
 	}
+	if before.Slug != "" {
+		body["resume"] = true // its end stays as it is
+	}
 	if before.RemotePort != 0 {
 		body["remote_port"] = before.RemotePort
 	}

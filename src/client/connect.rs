@@ -76,6 +76,7 @@ impl Attempt {
             local_port: options.target.port().unwrap_or(80).into(),
             name: options.name.clone().or_else(|| self.known.as_ref().map(|known| known.slug.clone())),
             ttl: options.ttl.clone(),
+            resume: self.known.is_some().then_some(true),
             device_name: options.device_name.clone(),
             source: Some(options.source.clone()),
             auth_user,

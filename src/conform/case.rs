@@ -16,6 +16,8 @@ pub struct Case<World: 'static> {
     pub weight: Weight,
     /// The requirements of `protocol.md` that it tests, such as `C-12`. A failure names them all.
     pub requirements: &'static [&'static str],
+    /// Seconds after which it has failed, whatever it waits for. Cases with few go first.
+    pub seconds: u64,
     /// Does it, in a world of its own.
     pub run: fn(World) -> Running,
 }
@@ -48,6 +50,16 @@ pub struct Failure {
     pub expected: String,
     /// In words, as an end of the sentence "but …".
     pub came: String,
+}
+
+impl Weight {
+    /// As people and programs read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Required => "required",
+            Self::Advised => "advised",
+        }
+    }
 }
 
 impl Ended {

@@ -103,16 +103,19 @@ pub const API_VERSION: &str = "1";
 #[cfg_attr(feature = "relay", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct CreateTunnel {
-    /// Port of the target on the client's machine, for display only; 1 to 65535.
-    #[cfg_attr(feature = "relay", schema(minimum = 1, maximum = 65535))]
+    /// Port of the target on the client's machine, for display only; 0 or absent: it has none.
+    #[cfg_attr(feature = "relay", schema(minimum = 0, maximum = 65535))]
     pub local_port: i64,
     /// The wanted name; absent or empty: the relay makes one up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// How long the tunnel lives, such as `1h30m` (units `d`, `h`, `m`, `s`, `ms`); absent, empty or `0`: until it is
-    /// deleted.
+    /// deleted. It counts from each creation, but for those with `resume`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl: Option<String>,
+    /// `true`: a client comes back to its tunnel. If that is still there, it ends when it would have, whatever `ttl` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume: Option<bool>,
     /// Name of the client's machine, for display.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device_name: Option<String>,

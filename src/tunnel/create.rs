@@ -20,7 +20,7 @@ use super::policy::{Given, Policy, PolicyError, Scope, stored};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CreateError {
     /// `local_port` is out of range.
-    #[error("local_port must be 1 to 65535")]
+    #[error("local_port must be 1 to 65535; leave it out if there is none")]
     Port,
     /// The name breaks a rule.
     #[error("{0}")]
@@ -226,8 +226,7 @@ impl Spec {
         before: Option<&Self>,
         body_limit: Option<u64>,
     ) -> Result<(Self, Option<Name>), CreateError> {
-        let local_port =
-            u16::try_from(request.local_port).ok().filter(|port| *port != 0).ok_or(CreateError::Port)?;
+        let local_port = u16::try_from(request.local_port).map_err(|_| CreateError::Port)?;
         let name = filled(&request.name).map(Name::parse).transpose()?;
         let ttl = filled(&request.ttl).map(duration::parse).transpose()?.filter(|ttl| !ttl.is_zero());
         let host_header = filled(&request.host_header).map(host).transpose()?;

@@ -259,6 +259,10 @@ impl Tunnel {
         }
     }
 
+    fn expiry(&self) -> Expiry {
+        lock(&self.life).expiry
+    }
+
     fn expire_at(&self, expiry: Expiry) -> Expiry {
         std::mem::replace(&mut lock(&self.life).expiry, expiry)
     }

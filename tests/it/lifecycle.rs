@@ -195,6 +195,12 @@ async fn a_client_that_comes_back_does_not_undo_an_extension() {
     assert_eq!(create(&rig, ALICE, wanted.clone()).await.1["expires_at"], extended["expires_at"]);
     let (_, shorter) = create(&rig, ALICE, json!({"name": "web", "ttl": "2h"})).await;
     assert!(shorter["expires_at"].as_str().unwrap() < extended["expires_at"].as_str().unwrap());
+    // One that says so changes nothing of the end, however often it comes and whatever else it changes.
+    for more in [json!({}), json!({"device_name": "laptop"})] {
+        let mut resumed = json!({"name": "web", "ttl": "9h", "resume": true});
+        resumed.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        assert_eq!(create(&rig, ALICE, resumed).await.1["expires_at"], shorter["expires_at"], "{more}");
+    }
 }
 
 #[tokio::test]

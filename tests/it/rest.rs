@@ -67,6 +67,7 @@ async fn a_tunnel_has_the_fields_and_types_of_the_public_api() {
 async fn a_tunnel_of_few_words_has_a_name_made_up_and_no_end() {
     let rig = Rig::start().await;
     for body in [
+        "{}",
         r#"{"local_port":1}"#,
         r#"{"local_port":65535,"name":"","ttl":"0","auth_user":"","auth_pass":"","source":null}"#,
     ] {
@@ -135,7 +136,7 @@ async fn every_refusal_is_json_with_a_code_and_the_request_id_of_its_header() {
         create(r#"{"local_port":1} x"#, 400, "invalid_body"),
         create(long, 413, "body_too_large"),
         create(r#"{"local_port":1,"policy":{"alow":[]}}"#, 400, "invalid_policy"),
-        create("{}", 400, "invalid_port"),
+        create(r#"{"local_port":-1}"#, 400, "invalid_port"),
         create(r#"{"local_port":65536}"#, 400, "invalid_port"),
         create(r#"{"local_port":1,"name":"-a"}"#, 400, "invalid_name"),
         create(r#"{"local_port":1,"name":"health"}"#, 400, "invalid_name"),

@@ -229,6 +229,7 @@ class Tunnel extends EventEmitter<TunnelEvents> {
       ...fields,
       local_port: this.#options.port ?? 1, // wanted also where the target has none
       ...((this.name || this.#options.name) && { name: this.name || this.#options.name }),
+      ...(this.name && { resume: true }),
       ...(this.#remotePort !== undefined && { remote_port: this.#remotePort }),
     });
     const { id, slug, public_url: url, remote_port: port } = told;

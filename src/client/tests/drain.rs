@@ -18,6 +18,7 @@ async fn closed(control: &mut Socket, reason: &str, code: u16) {
 /// Expects the control socket that follows the session `before`.
 async fn successor(relay: &Scripted, before: &str, session: &str) -> Socket {
     let created = relay.grant("t1", "abc").await;
+    assert_eq!(created.body["resume"], true, "and its end stays");
     assert_eq!(created.body["name"], "abc", "the same name, whoever chose it");
     let call = relay.call().await;
     assert_eq!(call.line, format!("GET /ws/control?tunnel_id=t1&successor_of={before}"));

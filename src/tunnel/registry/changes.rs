@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(registry.suspend(&tunnel, true).await, Ok(false));
         assert_eq!(registry.extend(&tunnel, Some(Duration::from_secs(60))).await, Ok(false));
         let spec = (*tunnel.spec()).clone();
-        assert!(!registry.take_up(&tunnel, spec).await.unwrap());
+        assert!(!registry.take_up(&tunnel, spec, false).await.unwrap());
         assert!(Registry::open(store, &Limits::default()).await.unwrap().all().is_empty());
         let (again, is_new) = registry.create(&Owner::from("alice"), wanted).await.unwrap();
         assert!(is_new && again.id != tunnel.id);

@@ -28,6 +28,7 @@ impl Registry {
         let hashes = request.auth_pass.is_some()
             || request.policy.as_ref().is_some_and(|policy| policy.auth.is_some());
         let body_limit = self.body_limit;
+        let resumes = request.resume.unwrap_or_default();
         let check = move || Spec::check(&request, before.as_deref(), body_limit);
         // Only a password takes long.
         let (spec, name) = if hashes {
@@ -43,7 +44,7 @@ impl Registry {
         }
         let _writing = loop {
             if let Some(tunnel) = self.owned(owner, &wanted)
-                && self.take_up(&tunnel, spec.clone()).await?
+                && self.take_up(&tunnel, spec.clone(), resumes).await?
             {
                 return Ok((tunnel, false));
             }
@@ -81,8 +82,13 @@ impl Registry {
         self.by_name(name).filter(|tunnel| tunnel.owner == *owner)
     }
 
-    /// `false`: it has ended meanwhile.
-    pub(super) async fn take_up(&self, tunnel: &Arc<Tunnel>, mut spec: Spec) -> Result<bool, CreateError> {
+    /// `false`: it has ended meanwhile. Who resumes leaves its end as it is.
+    pub(super) async fn take_up(
+        &self,
+        tunnel: &Arc<Tunnel>,
+        mut spec: Spec,
+        resumes: bool,
+    ) -> Result<bool, CreateError> {
         // A client that comes back with the name we made up for it does not thereby choose it.
         spec.chosen = tunnel.spec().chosen;
         let asked = spec.policy.clone();
@@ -91,7 +97,7 @@ impl Registry {
         let keeps_port = self.keeps_port(&mut spec, port);
         let unchanged = keeps_port && *tunnel.spec() == spec;
         // Without a change nothing needs writing, so that clients come back even while the disk is full.
-        let writes = !unchanged || spec.ttl.is_some() || tunnel.expires_at().is_some();
+        let writes = !unchanged || !resumes && (spec.ttl.is_some() || tunnel.expires_at().is_some());
         let _writing = if writes { Some(self.writing(&tunnel.quota).await) } else { None };
         if !self.is_there(tunnel) {
             return Ok(false);
@@ -101,15 +107,18 @@ impl Registry {
             opened = self.find_port(&tunnel.owner, Some(&tunnel.name), &mut spec).await?;
         }
         let before = if unchanged {
-            // A client that comes back must not undo an extension.
-            tunnel.expire_no_earlier(spec.ttl);
+            if !resumes {
+                // Clients that know no better say nothing when they come back; that must not undo an extension.
+                tunnel.expire_no_earlier(spec.ttl);
+            }
             None
         } else {
             // Another policy may have been put there while this waited for its turn.
             (spec.policy, spec.asked) = (asked, None);
             spec.settle(&tunnel.spec())?;
             let ttl = spec.ttl;
-            Some((tunnel.replace_spec(Arc::new(spec)), tunnel.expire_after(ttl)))
+            let before = tunnel.replace_spec(Arc::new(spec));
+            Some((before, if resumes { tunnel.expiry() } else { tunnel.expire_after(ttl) }))
         };
         let written = if writes { self.write(tunnel, false).await } else { Ok(()) };
         match (written, before) {

@@ -232,7 +232,7 @@ class Tunnel:
         if not all(isinstance(text, str) and text for text in texts):
             raise AditError(f"{self._relay} does not answer like an Adit relay: is the URL right?")
         self._id, self.name, self.url = (_plain(text) for text in texts)
-        self._fields["name"] = self.name  # from now on no other will do
+        self._fields |= {"name": self.name, "resume": True}  # from now on no other will do
         wanted = self._fields.get("proto", "http")
         if tunnel.get("proto", "http") != wanted:
             await self._rest("DELETE", f"/v1/tunnels/{quote(self._id, safe='')}")

@@ -1,0 +1,63 @@
+//! The report for people: a line for each case, and below those that failed all that helps to mend them.
+
+use std::fmt::Write;
+
+use super::{Run, seconds};
+use crate::client::text::visible;
+use crate::conform::case::{Ended, Failure, Weight};
+use crate::conform::requirements;
+use crate::conform::run::Outcome;
+
+const GREEN: &str = "32";
+const RED: &str = "31";
+const YELLOW: &str = "33";
+const DIM: &str = "2";
+
+pub(super) fn render(run: &Run<'_>, colour: bool) -> String {
+    let paint = |code: &str, text: &str| match colour {
+        true => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+        false => text.to_owned(),
+    };
+    let width = run.outcomes.iter().map(|outcome| outcome.name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for outcome in run.outcomes {
+        let (word, code) = word(outcome);
+        let about = match &outcome.result {
+            Err(Ended::Skipped(why)) => visible(why),
+            _ => outcome.about.into(),
+        };
+        let Outcome { name, took, .. } = outcome;
+        let (word, took) = (paint(code, &format!("{word:<5}")), format!("{:>7}", seconds(*took)));
+        let _ = writeln!(text, "{word} {name:width$} {took}  {}", paint(DIM, &about));
+        if let Err(Ended::Failed(failure)) = &outcome.result {
+            failed(&mut text, outcome, failure);
+        }
+    }
+    let counts = run.summary();
+    let advised = if counts.advised > 0 { format!(", {} advised failed", counts.advised) } else { String::new() };
+    let skipped = if counts.skipped > 0 { format!(", {} skipped", counts.skipped) } else { String::new() };
+    let line =
+        format!("{} passed, {} failed{advised}{skipped} in {}", counts.passed, counts.failed, seconds(run.took));
+    let _ = writeln!(text, "{}", paint(if counts.is_pass() { GREEN } else { RED }, &line));
+    text
+}
+
+fn word(outcome: &Outcome) -> (&'static str, &'static str) {
+    match (&outcome.result, outcome.weight) {
+        (Ok(()), _) => ("ok", GREEN),
+        (Err(Ended::Skipped(_)), _) => ("skip", DIM),
+        (Err(Ended::Failed(_)), Weight::Required) => ("FAIL", RED),
+        (Err(Ended::Failed(_)), Weight::Advised) => ("warn", YELLOW),
+    }
+}
+
+fn failed(text: &mut String, outcome: &Outcome, failure: &Failure) {
+    let _ = writeln!(text, "        expected {}", visible(&failure.expected));
+    let _ = writeln!(text, "        but      {}", visible(&failure.came));
+    if !outcome.requirements.is_empty() {
+        let _ = writeln!(text, "        see      {}", requirements::named(outcome.requirements));
+    }
+    for line in &outcome.trace {
+        let _ = writeln!(text, "      | {line}");
+    }
+}
