@@ -59,23 +59,26 @@ pub struct Client {
     level: Level,
     /// What the relay said first, at level two.
     pub welcome: Welcome,
+    /// The same as it came.
+    pub first: Value,
 }
 
 impl Client {
     /// A client of the base level.
     pub fn base(world: World, tunnel: Tunnel, socket: Socket) -> Self {
-        Self { world, tunnel, socket, level: Level::Base, welcome: Welcome::default() }
+        Self { world, tunnel, socket, level: Level::Base, welcome: Welcome::default(), first: Value::Null }
     }
 
     /// A client of level two; its welcome is read.
     pub async fn two(world: World, tunnel: Tunnel, socket: Socket) -> Outcome<Self> {
-        let mut client = Self { world, tunnel, socket, level: Level::Two, welcome: Welcome::default() };
+        let mut client = Self { level: Level::Two, ..Self::base(world, tunnel, socket) };
         let first = client.hear().await?;
         if first["type"] != "welcome" {
             return Err(Ended::failed("`welcome` is the first message", first.to_string()));
         }
         client.welcome = serde_json::from_value(first.clone())
             .map_err(|error| Ended::failed("a `welcome` with the fields of 8.1", format!("{first} ({error})")))?;
+        client.first = first;
         Ok(client)
     }
 
@@ -152,7 +155,7 @@ impl Client {
     pub fn data_key(&self) -> &str {
         match self.level {
             Level::Base => "",
-            Level::Two => &self.world.settings().key,
+            Level::Two => self.world.key(),
         }
     }
 

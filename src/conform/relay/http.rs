@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::Outcome;
 use super::wire::{End, Wire};
 use crate::conform::case::Ended;
+use crate::conform::trace::Way;
 use crate::proto::http1::{BodyReader, Framing, Piece, ResponseHead};
 
 /// Bytes of the longest head that is read.
@@ -33,6 +34,8 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body as far as it came, without its coding.
     pub body: Bytes,
+    /// What came behind a chunked body.
+    pub trailers: HeaderMap,
     /// The body came to the end that its framing promises.
     pub complete: bool,
 }
@@ -41,14 +44,17 @@ impl Answer {
     /// The next answer to a request with `method`; `expected` is what a silence fails.
     pub async fn read(wire: &mut Wire, method: &Method, expected: &str) -> Outcome<Self> {
         let head = head(wire, expected).await?;
+        Self::behind(wire, head, method, expected).await
+    }
+
+    /// The answer that begins with `head`.
+    pub async fn behind(wire: &mut Wire, head: ResponseHead, method: &Method, expected: &str) -> Outcome<Self> {
         let framing = head.framing(method).map_err(|error| Ended::failed("an answer of HTTP/1.1", error.to_string()))?;
-        let mut answer = Self { status: head.status.as_u16(), headers: head.headers, body: Bytes::new(), complete: true };
-        if answer.status == 101 {
-            return Ok(answer);
-        }
-        let (body, complete) = body(wire, framing, expected).await?;
-        (answer.body, answer.complete) = (body, complete);
-        Ok(answer)
+        let (status, headers) = (head.status.as_u16(), head.headers);
+        // What follows is no body.
+        let framing = if status == 101 { Framing::Empty } else { framing };
+        let Body { bytes: body, trailers, complete } = body(wire, framing, expected).await?;
+        Ok(Self { status, headers, body, trailers, complete })
     }
 
     /// A header as text; empty where it is absent.
@@ -104,7 +110,7 @@ pub async fn head(wire: &mut Wire, expected: &str) -> Outcome<ResponseHead> {
         match ResponseHead::parse(&input, HEAD) {
             Ok(Some((head, size))) => {
                 let bytes = wire.buffer.split_to(size);
-                wire.trace().came(wire.who(), &bytes);
+                wire.trace(Way::Came, &String::from_utf8_lossy(&bytes));
                 let interim = head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS;
                 if !interim {
                     return Ok(head);
@@ -124,36 +130,38 @@ pub async fn head(wire: &mut Wire, expected: &str) -> Outcome<ResponseHead> {
                 }
             }
             Err(error) => {
-                wire.trace().came(wire.who(), &wire.buffer);
+                wire.trace(Way::Came, &String::from_utf8_lossy(&wire.buffer));
                 return Err(Ended::failed(expected, format!("an answer that cannot be read: {error}")));
             }
         }
     }
 }
 
-/// The body, and whether it came whole.
-pub async fn body(wire: &mut Wire, framing: Framing, expected: &str) -> Outcome<(Bytes, bool)> {
+/// What came behind a head.
+pub struct Body {
+    /// Without its coding.
+    pub bytes: Bytes,
+    /// Of a chunked one.
+    pub trailers: HeaderMap,
+    /// It came to the end that its framing promises.
+    pub complete: bool,
+}
+
+/// Reads a body to its end.
+pub async fn body(wire: &mut Wire, framing: Framing, expected: &str) -> Outcome<Body> {
     let (mut reader, mut whole) = (BodyReader::new(framing), BytesMut::new());
-    loop {
+    let broken = |error| Ended::failed(expected, format!("a body that breaks HTTP: {error}"));
+    let (complete, trailers) = loop {
         let mut input = wire.buffer.split().freeze();
-        let complete = loop {
-            match reader.next(&mut input) {
-                Ok(Some(Piece::Data(data))) => whole.extend_from_slice(&data),
-                Ok(Some(Piece::End(_))) => break Some(true),
-                Ok(None) => break None,
-                Err(error) => return Err(Ended::failed(expected, format!("a body that breaks HTTP: {error}"))),
-            }
-            if reader.ended() {
-                break Some(true);
-            }
-        };
+        let piece = reader.next(&mut input).map_err(broken)?;
         wire.buffer = BytesMut::from(&input[..]);
-        let complete = match complete {
-            None if wire.more(expected).await? => continue,
-            None => reader.complete_at_close() && wire.end() == End::Closed,
-            Some(complete) => complete,
-        };
-        wire.trace().came(wire.who(), &whole[..whole.len().min(512)]);
-        return Ok((whole.freeze(), complete));
-    }
+        match piece {
+            Some(Piece::Data(data)) => whole.extend_from_slice(&data),
+            Some(Piece::End(trailers)) => break (true, trailers),
+            None if wire.more(expected).await? => {}
+            None => break (reader.complete_at_close() && wire.end() == End::Closed, None),
+        }
+    };
+    wire.trace_bytes(Way::Came, "body", &whole);
+    Ok(Body { bytes: whole.freeze(), trailers: trailers.unwrap_or_default(), complete })
 }

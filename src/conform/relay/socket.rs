@@ -1,11 +1,13 @@
 //! A WebSocket of a client, made by hand: it says what RFC 6455 forbids, too, and shows what came frame by frame.
 
 use bytes::{Bytes, BytesMut};
+use ::http::Method;
 
 use super::Outcome;
 use super::http::{self, Answer};
 use super::wire::{End, Wire};
 use crate::conform::case::Ended;
+use crate::conform::trace::Way;
 use crate::proto::frame::{Decoder, Event, HeaderBytes, MAX_HEADER, Opcode, Role, apply_mask};
 use crate::proto::http1::ResponseHead;
 
@@ -84,10 +86,7 @@ impl Socket {
         let expected = "an answer to the handshake of a WebSocket";
         let head = http::head(&mut wire, expected).await?;
         if head.status != 101 {
-            let framing = head.framing(&http_get()).map_err(|error| Ended::failed(expected, error.to_string()))?;
-            let (body, complete) = http::body(&mut wire, framing, expected).await?;
-            let status = head.status.as_u16();
-            return Ok(Err(Answer { status, headers: head.headers, body, complete }));
+            return Answer::behind(&mut wire, head, &Method::GET, expected).await.map(Err);
         }
         let accept = head.headers.get("sec-websocket-accept").and_then(|value| value.to_str().ok());
         if accept != Some(ACCEPT) {
@@ -101,13 +100,13 @@ impl Socket {
 
     /// Sends one frame.
     pub async fn send(&mut self, opcode: Opcode, last: bool, payload: &[u8]) -> Outcome {
-        self.wire.trace().sent_frame(self.wire.who(), &format!("{opcode:?}"), payload);
+        self.trace(Way::Sent, opcode, payload);
         self.wire.write(&frame(opcode, last, payload)).await
     }
 
     /// Sends bytes that may be no frame at all.
     pub async fn raw(&mut self, bytes: &[u8]) -> Outcome {
-        self.wire.trace().note(self.wire.who(), &format!("sends the bytes {:02x?}", &bytes[..bytes.len().min(16)]));
+        self.wire.trace_bytes(Way::Sent, "bytes", bytes);
         self.wire.write(bytes).await
     }
 
@@ -122,7 +121,6 @@ impl Socket {
             let front = self.wire.buffer[..self.wire.buffer.len().min(MAX_HEADER + 125)].to_vec();
             let event = self.decoder.next(&mut self.wire.buffer);
             let event = event.map_err(|error| Ended::failed("frames as RFC 6455 has them", error.to_string()))?;
-            let (who, trace) = (self.wire.who(), self.wire.trace());
             let came = match event {
                 None => match self.wire.more(expected).await? {
                     true => continue,
@@ -131,8 +129,7 @@ impl Socket {
                 },
                 Some(Event::End) => continue,
                 Some(Event::Data(data)) => {
-                    let kind = if self.decoder.is_text() { "Text" } else { "Binary" };
-                    trace.came_frame(who, kind, &data);
+                    self.trace(Way::Came, if self.is_text() { Opcode::Text } else { Opcode::Binary }, &data);
                     self.message += data.len() as u64;
                     self.longest = self.longest.max(self.message);
                     if self.decoder.at_rest() {
@@ -141,29 +138,36 @@ impl Socket {
                     Came::Data(data)
                 }
                 Some(Event::EmptyMessage) => {
-                    trace.came_frame(who, "Binary", b"");
+                    self.trace(Way::Came, if self.is_text() { Opcode::Text } else { Opcode::Binary }, b"");
                     Came::Empty
                 }
                 Some(Event::Ping(payload)) => {
-                    trace.came_frame(who, "Ping", &payload);
+                    self.trace(Way::Came, Opcode::Ping, &payload);
                     if self.answers {
                         self.send(Opcode::Pong, true, &payload).await?;
                     }
                     Came::Ping(payload)
                 }
                 Some(Event::Pong(payload)) => {
-                    trace.came_frame(who, "Pong", &payload);
+                    self.trace(Way::Came, Opcode::Pong, &payload);
                     Came::Pong(payload)
                 }
                 Some(Event::Close(code)) => {
                     // The decoder tells the code alone; a server's close frame has a header of two bytes.
                     let reason = code.and_then(|_| front.get(4..2 + usize::from(*front.get(1)?)));
                     let reason = String::from_utf8_lossy(reason.unwrap_or_default()).into_owned();
-                    trace.came_frame(who, "Close", format!("{code:?} {reason}").as_bytes());
+                    self.wire.trace(Way::Came, &format!("close frame, {}, {reason:?}", code.unwrap_or_default()));
                     Came::Close(code, reason)
                 }
             };
             return Ok(came);
+        }
+    }
+
+    fn trace(&self, way: Way, opcode: Opcode, payload: &[u8]) {
+        match opcode {
+            Opcode::Text => self.wire.trace(way, &String::from_utf8_lossy(payload)),
+            opcode => self.wire.trace_bytes(way, &format!("{opcode:?}").to_lowercase(), payload),
         }
     }
 
@@ -215,10 +219,6 @@ impl Socket {
             }
         }
     }
-}
-
-fn http_get() -> ::http::Method {
-    ::http::Method::GET
 }
 
 /// A whole message that has begun with `first`.

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::Outcome;
 use crate::conform::case::Ended;
-use crate::conform::trace::Trace;
+use crate::conform::trace::{Trace, Way};
 use crate::stream::any::AnyStream;
 
 /// How the other side ended.
@@ -55,7 +55,7 @@ impl Wire {
 
     /// Sends text, such as the head of a request.
     pub async fn say(&mut self, text: &[u8]) -> Outcome {
-        self.trace.sent(self.who, text);
+        self.trace.text(Way::Sent, self.who, &String::from_utf8_lossy(text));
         self.write(text).await
     }
 
@@ -76,7 +76,8 @@ impl Wire {
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => End::Closed,
             Ok(Err(error)) => End::Broken(error.to_string()),
         };
-        self.trace.note(self.who, if end == End::Closed { "the relay ends the connection" } else { "reset" });
+        let how = if end == End::Closed { "the end of the connection" } else { "a reset of the connection" };
+        self.trace.text(Way::Came, self.who, how);
         self.end = Some(end);
         Ok(false)
     }
@@ -113,7 +114,7 @@ impl Wire {
 
     /// Ends the sending direction: TCP's FIN.
     pub async fn finish(&mut self) -> Outcome {
-        self.trace.note(self.who, "sends no more (FIN)");
+        self.trace.text(Way::Sent, self.who, "the end of the sending direction");
         // A connection that is gone already has no end to be told.
         let _ = timeout(self.patience, self.stream.shutdown()).await;
         Ok(())
@@ -121,7 +122,7 @@ impl Wire {
 
     /// Drops the connection by a reset.
     pub fn reset(self) {
-        self.trace.note(self.who, "drops the connection (RST)");
+        self.trace.text(Way::Sent, self.who, "a reset of the connection");
         self.stream.reset_on_close();
     }
 
@@ -130,13 +131,13 @@ impl Wire {
         self.stream.local_addr()
     }
 
-    /// What has crossed the wire.
-    pub fn trace(&self) -> &Trace {
-        &self.trace
+    /// Keeps text, such as a head, in the trace.
+    pub fn trace(&self, way: Way, text: &str) {
+        self.trace.text(way, self.who, text);
     }
 
-    /// Who we are, in the trace.
-    pub fn who(&self) -> &'static str {
-        self.who
+    /// Keeps bytes, such as a frame's payload, in the trace.
+    pub fn trace_bytes(&self, way: Way, what: &str, bytes: &[u8]) {
+        self.trace.bytes(way, self.who, what, bytes);
     }
 }

@@ -26,10 +26,12 @@ use crate::sync::lock;
 pub struct Settings {
     /// The relay.
     pub place: Place,
-    /// Whose tunnels are made.
+    /// Whose tunnels are made, unless a case makes tokens of its own.
     pub key: String,
     /// Somebody else's key, for the cases between two owners.
     pub key2: Option<String>,
+    /// The relay's secret for tokens, for the cases about them.
+    pub secret: Option<String>,
     /// Bytes that are sent each way where it is about many.
     pub bytes: u64,
     /// How long something is waited for that happens at once.
@@ -48,13 +50,26 @@ static WORLDS: AtomicU32 = AtomicU32::new(0);
 pub struct World {
     number: u32,
     settings: Arc<Settings>,
+    /// Whose tunnels are made.
+    key: String,
     trace: Trace,
 }
 
 impl World {
     /// A world of its own for a case.
     pub fn new(settings: Arc<Settings>, trace: Trace) -> Self {
-        Self { number: WORLDS.fetch_add(1, Ordering::Relaxed), settings, trace }
+        let key = settings.key.clone();
+        Self { number: WORLDS.fetch_add(1, Ordering::Relaxed), settings, key, trace }
+    }
+
+    /// The same world for another owner.
+    pub fn with_key(&self, key: String) -> Self {
+        Self { key, ..self.clone() }
+    }
+
+    /// Whose tunnels are made.
+    pub fn key(&self) -> &str {
+        &self.key
     }
 
     /// What all cases share.
@@ -133,7 +148,7 @@ impl World {
 
     /// The same with our key.
     pub async fn call(&self, method: &str, path: &str, body: &Value) -> Outcome<Answer> {
-        self.call_as(&self.settings.key, method, path, body).await
+        self.call_as(&self.key, method, path, body).await
     }
 
     /// The answer to the creation of a tunnel with these fields.
@@ -148,18 +163,23 @@ impl World {
             match (answer.status, answer.header("retry-after").parse()) {
                 (429, Ok(seconds @ 0..=60)) => tokio::time::sleep(Duration::from_secs(seconds)).await,
                 _ => {
-                    if let Some(id) = answer.json().ok().as_ref().and_then(|made| made["id"].as_str()) {
-                        lock(&self.settings.made).push((self.number, id.to_owned()));
-                    }
+                    self.made(&answer);
                     return Ok(answer);
                 }
             }
         }
     }
 
+    /// Remembers the tunnel that a creation has answered with, if it has.
+    pub fn made(&self, answer: &Answer) {
+        if let Some(id) = answer.json().ok().as_ref().and_then(|made| made["id"].as_str()) {
+            lock(&self.settings.made).push((self.number, id.to_owned()));
+        }
+    }
+
     /// A tunnel of ours with these fields, and a name made up by the relay unless they have one.
     pub async fn tunnel(&self, fields: Value) -> Outcome<Tunnel> {
-        let answer = self.try_create(&self.settings.key, &fields).await?;
+        let answer = self.try_create(&self.key, &fields).await?;
         match answer.status {
             200 | 201 => Tunnel::read(answer.json()?, self.host()),
             _ => Err(Ended::failed(format!("201 for a tunnel with {fields}"), answer.shown())),
@@ -205,7 +225,7 @@ impl World {
     /// A base client of `tunnel`. Its first ping says that the tunnel has this client now.
     pub async fn serve(&self, tunnel: Tunnel) -> Outcome<Client> {
         let path = format!("/ws/control?tunnel_id={}", percent_encode(&tunnel.id));
-        let opened = self.socket("control", &path, &bearer(&self.settings.key)).await?;
+        let opened = self.socket("control", &path, &bearer(&self.key)).await?;
         let (socket, _) = opened.map_err(|answer| Ended::failed("101 for a control socket", answer.shown()))?;
         Ok(Client::base(self.clone(), tunnel, socket))
     }
@@ -219,7 +239,7 @@ impl World {
     /// A client of level two of `tunnel`; `more` is put behind the query.
     pub async fn serve_two(&self, tunnel: Tunnel, more: &str) -> Outcome<Client> {
         let path = format!("/ws/control?tunnel_id={}{more}", percent_encode(&tunnel.id));
-        let lines = format!("{}Sec-WebSocket-Protocol: {ADIT_1}\r\n", bearer(&self.settings.key));
+        let lines = format!("{}Sec-WebSocket-Protocol: {ADIT_1}\r\n", bearer(&self.key));
         let opened = self.socket("control", &path, &lines).await?;
         let (socket, head) = opened.map_err(|answer| Ended::failed("101 for a control socket", answer.shown()))?;
         let agreed = head.headers.get("sec-websocket-protocol").map(|value| value.as_bytes());
