@@ -76,8 +76,9 @@ impl Client {
         if first["type"] != "welcome" {
             return Err(Ended::failed("`welcome` is the first message", first.to_string()));
         }
-        client.welcome = serde_json::from_value(first.clone())
-            .map_err(|error| Ended::failed("a `welcome` with the fields of 8.1", format!("{first} ({error})")))?;
+        client.welcome = serde_json::from_value(first.clone()).map_err(|error| {
+            Ended::failed("a `welcome` with the fields of 8.1", format!("{first} ({error})"))
+        })?;
         client.first = first;
         Ok(client)
     }
@@ -96,7 +97,8 @@ impl Client {
                         return Err(Ended::failed("text messages on the control socket", "a binary one"));
                     }
                     let text = message(&mut self.socket, first, expected).await?;
-                    let read = serde_json::from_slice::<Value>(&text).ok().filter(|value| value["type"].is_string());
+                    let read =
+                        serde_json::from_slice::<Value>(&text).ok().filter(|value| value["type"].is_string());
                     return read.ok_or_else(|| {
                         let text = String::from_utf8_lossy(&text).into_owned();
                         Ended::failed("messages that are JSON objects with a `type`", text)

@@ -35,8 +35,12 @@ pub struct Request {
 impl Request {
     /// A header as text, several joined by a comma; empty where it is absent.
     pub fn header(&self, name: &str) -> String {
-        let all: Vec<_> =
-            self.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        let all: Vec<_> = self
+            .headers
+            .get_all(name)
+            .iter()
+            .map(|value| String::from_utf8_lossy(value.as_bytes()))
+            .collect();
         all.join(", ")
     }
 
@@ -51,7 +55,10 @@ impl Request {
     /// Fails if the header came.
     pub fn expect_without(&self, name: &str) -> Outcome {
         if self.headers.contains_key(name) {
-            return Err(Ended::failed(format!("the target gets no `{name}`"), format!("the head {:?}", self.head)));
+            return Err(Ended::failed(
+                format!("the target gets no `{name}`"),
+                format!("the head {:?}", self.head),
+            ));
         }
         Ok(())
     }
@@ -148,8 +155,10 @@ fn read(head: &[u8]) -> Outcome<Request> {
     request.parse(head).map_err(|error| broken(format!("{error}: {:?}", String::from_utf8_lossy(head))))?;
     let mut headers = HeaderMap::new();
     for header in request.headers.iter() {
-        let name = ::http::HeaderName::from_bytes(header.name.as_bytes()).map_err(|error| broken(error.to_string()))?;
-        let value = ::http::HeaderValue::from_bytes(header.value).map_err(|error| broken(error.to_string()))?;
+        let name = ::http::HeaderName::from_bytes(header.name.as_bytes())
+            .map_err(|error| broken(error.to_string()))?;
+        let value =
+            ::http::HeaderValue::from_bytes(header.value).map_err(|error| broken(error.to_string()))?;
         headers.append(name, value);
     }
     let head = String::from_utf8_lossy(head).into_owned();

@@ -48,8 +48,15 @@ impl Answer {
     }
 
     /// The answer that begins with `head`.
-    pub async fn behind(wire: &mut Wire, head: ResponseHead, method: &Method, expected: &str) -> Outcome<Self> {
-        let framing = head.framing(method).map_err(|error| Ended::failed("an answer of HTTP/1.1", error.to_string()))?;
+    pub async fn behind(
+        wire: &mut Wire,
+        head: ResponseHead,
+        method: &Method,
+        expected: &str,
+    ) -> Outcome<Self> {
+        let framing = head
+            .framing(method)
+            .map_err(|error| Ended::failed("an answer of HTTP/1.1", error.to_string()))?;
         let (status, headers) = (head.status.as_u16(), head.headers);
         // What follows is no body.
         let framing = if status == 101 { Framing::Empty } else { framing };
@@ -69,7 +76,8 @@ impl Answer {
 
     /// The body as JSON.
     pub fn json(&self) -> Outcome<Value> {
-        serde_json::from_slice(&self.body).map_err(|error| Ended::failed("a body of JSON", format!("{} ({error})", self.shown())))
+        serde_json::from_slice(&self.body)
+            .map_err(|error| Ended::failed("a body of JSON", format!("{} ({error})", self.shown())))
     }
 
     /// Fails unless it has this status, and its body came whole.
@@ -111,7 +119,8 @@ pub async fn head(wire: &mut Wire, expected: &str) -> Outcome<ResponseHead> {
             Ok(Some((head, size))) => {
                 let bytes = wire.buffer.split_to(size);
                 wire.trace(Way::Came, &String::from_utf8_lossy(&bytes));
-                let interim = head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS;
+                let interim =
+                    head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS;
                 if !interim {
                     return Ok(head);
                 }

@@ -7,12 +7,14 @@ mod http;
 mod place;
 mod rest;
 mod socket;
+mod start;
 mod viewer;
 mod wire;
 mod world;
 
 pub use cases::cases;
 pub use place::Place;
+pub use start::{Found, start};
 pub use world::{Settings, World};
 
 use crate::conform::case::Ended;

@@ -71,7 +71,8 @@ impl Place {
         let name = host.rsplit_once(':').map_or(host, |(name, port)| {
             if port.bytes().all(|byte| byte.is_ascii_digit()) { name } else { host }
         });
-        let name = ServerName::try_from(name.trim_matches(['[', ']']).to_owned()).map_err(io::Error::other)?;
+        let name =
+            ServerName::try_from(name.trim_matches(['[', ']']).to_owned()).map_err(io::Error::other)?;
         let stream = connector.connect(name, stream).await?;
         Ok(AnyStream::Tls(Box::new(stream.into())))
     }

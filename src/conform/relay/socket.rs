@@ -1,7 +1,7 @@
 //! A WebSocket of a client, made by hand: it says what RFC 6455 forbids, too, and shows what came frame by frame.
 
-use bytes::{Bytes, BytesMut};
 use ::http::Method;
+use bytes::{Bytes, BytesMut};
 
 use super::Outcome;
 use super::http::{self, Answer};
@@ -54,7 +54,9 @@ impl Came {
     /// In words, for a failure.
     pub fn shown(&self) -> String {
         match self {
-            Self::Data(bytes) => format!("a message: {:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(200)])),
+            Self::Data(bytes) => {
+                format!("a message: {:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(200)]))
+            }
             Self::Empty => "an empty message".into(),
             Self::Ping(_) => "a ping".into(),
             Self::Pong(_) => "a pong".into(),
@@ -120,7 +122,8 @@ impl Socket {
         loop {
             let front = self.wire.buffer[..self.wire.buffer.len().min(MAX_HEADER + 125)].to_vec();
             let event = self.decoder.next(&mut self.wire.buffer);
-            let event = event.map_err(|error| Ended::failed("frames as RFC 6455 has them", error.to_string()))?;
+            let event =
+                event.map_err(|error| Ended::failed("frames as RFC 6455 has them", error.to_string()))?;
             let came = match event {
                 None => match self.wire.more(expected).await? {
                     true => continue,
@@ -156,7 +159,8 @@ impl Socket {
                     // The decoder tells the code alone; a server's close frame has a header of two bytes.
                     let reason = code.and_then(|_| front.get(4..2 + usize::from(*front.get(1)?)));
                     let reason = String::from_utf8_lossy(reason.unwrap_or_default()).into_owned();
-                    self.wire.trace(Way::Came, &format!("close frame, {}, {reason:?}", code.unwrap_or_default()));
+                    self.wire
+                        .trace(Way::Came, &format!("close frame, {}, {reason:?}", code.unwrap_or_default()));
                     Came::Close(code, reason)
                 }
             };
@@ -197,7 +201,9 @@ impl Socket {
         let expected = format!("a close frame with {code}, {why}");
         match self.closed(&expected).await? {
             (Some(found), reason) if found == code => Ok(reason),
-            (Some(found), reason) => Err(Ended::failed(expected, format!("a close frame with {found}: {reason}"))),
+            (Some(found), reason) => {
+                Err(Ended::failed(expected, format!("a close frame with {found}: {reason}")))
+            }
             (None, _) => Err(Ended::failed(expected, "the connection ended without one")),
         }
     }

@@ -18,8 +18,8 @@ use super::wire::Wire;
 use crate::client::text::percent_encode;
 use crate::conform::case::Ended;
 use crate::conform::trace::Trace;
-use crate::proto::message::ADIT_1;
 use crate::proto::http1::ResponseHead;
+use crate::proto::message::ADIT_1;
 use crate::sync::lock;
 
 /// What all cases of a run share.
@@ -40,6 +40,27 @@ pub struct Settings {
     pub made: Mutex<Vec<(u32, String)>>,
     /// The numbers of the relay's sessions, once a session of level two has told them.
     pub welcome: OnceLock<Welcome>,
+}
+
+impl Settings {
+    /// Those of a run without options; `patience` is how long something is waited for that happens at once.
+    pub fn new(place: Place, key: impl Into<String>, patience: Duration) -> Self {
+        Self {
+            place,
+            key: key.into(),
+            key2: None,
+            secret: None,
+            bytes: 8_000_000,
+            patience,
+            made: Mutex::default(),
+            welcome: OnceLock::new(),
+        }
+    }
+
+    /// What must not be shown.
+    pub fn secrets(&self) -> Vec<String> {
+        [Some(&self.key), self.key2.as_ref(), self.secret.as_ref()].into_iter().flatten().cloned().collect()
+    }
 }
 
 /// Worlds, counted.
@@ -188,7 +209,10 @@ impl World {
 
     /// The tunnel as the relay shows it now.
     pub async fn look(&self, id: &str) -> Outcome<Value> {
-        self.call("GET", &format!("/v1/tunnels/{id}"), &Value::Null).await?.expect(200, "with the tunnel")?.json()
+        self.call("GET", &format!("/v1/tunnels/{id}"), &Value::Null)
+            .await?
+            .expect(200, "with the tunnel")?
+            .json()
     }
 
     /// Looks until the tunnel has, or has not, a client.
@@ -226,7 +250,8 @@ impl World {
     pub async fn serve(&self, tunnel: Tunnel) -> Outcome<Client> {
         let path = format!("/ws/control?tunnel_id={}", percent_encode(&tunnel.id));
         let opened = self.socket("control", &path, &bearer(&self.key)).await?;
-        let (socket, _) = opened.map_err(|answer| Ended::failed("101 for a control socket", answer.shown()))?;
+        let (socket, _) =
+            opened.map_err(|answer| Ended::failed("101 for a control socket", answer.shown()))?;
         Ok(Client::base(self.clone(), tunnel, socket))
     }
 
@@ -241,10 +266,13 @@ impl World {
         let path = format!("/ws/control?tunnel_id={}{more}", percent_encode(&tunnel.id));
         let lines = format!("{}Sec-WebSocket-Protocol: {ADIT_1}\r\n", bearer(&self.key));
         let opened = self.socket("control", &path, &lines).await?;
-        let (socket, head) = opened.map_err(|answer| Ended::failed("101 for a control socket", answer.shown()))?;
+        let (socket, head) =
+            opened.map_err(|answer| Ended::failed("101 for a control socket", answer.shown()))?;
         let agreed = head.headers.get("sec-websocket-protocol").map(|value| value.as_bytes());
         if agreed != Some(ADIT_1.as_bytes()) {
-            return Err(Ended::Skipped(format!("the relay does not know {ADIT_1}: it speaks the base level")));
+            return Err(Ended::Skipped(format!(
+                "the relay does not know {ADIT_1}: it speaks the base level"
+            )));
         }
         let client = Client::two(self.clone(), tunnel, socket).await?;
         let _ = self.settings.welcome.set(client.welcome.clone());

@@ -11,12 +11,36 @@ use crate::conform::relay::world::World;
 const LONG: u64 = 90;
 
 pub(super) static CASES: &[Case<World>] = &[
-    base("bytes-request", "a request comes as it was sent, with its body", &["R-43"], super::QUICK, runs!(request)),
-    base("bytes-chunked", "a chunked upload, whose length nobody tells, comes whole", &["R-43"], super::QUICK, runs!(chunked)),
+    base(
+        "bytes-request",
+        "a request comes as it was sent, with its body",
+        &["R-43"],
+        super::QUICK,
+        runs!(request),
+    ),
+    base(
+        "bytes-chunked",
+        "a chunked upload, whose length nobody tells, comes whole",
+        &["R-43"],
+        super::QUICK,
+        runs!(chunked),
+    ),
     base("bytes-down", "a long answer reaches the viewer unchanged", &["R-43"], LONG, runs!(down)),
     base("bytes-up", "a long upload reaches the target unchanged", &["R-43"], LONG, runs!(up)),
-    base("bytes-both-ways", "an upgraded connection carries many bytes both ways at once", &["R-49"], LONG, runs!(both_ways)),
-    base("bytes-slow-viewer", "a viewer that reads late loses nothing, and the target is held back meanwhile", &["R-43"], LONG, runs!(slow_viewer)),
+    base(
+        "bytes-both-ways",
+        "an upgraded connection carries many bytes both ways at once",
+        &["R-49"],
+        LONG,
+        runs!(both_ways),
+    ),
+    base(
+        "bytes-slow-viewer",
+        "a viewer that reads late loses nothing, and the target is held back meanwhile",
+        &["R-43"],
+        LONG,
+        runs!(slow_viewer),
+    ),
 ];
 
 /// Bytes of one message.
@@ -80,10 +104,16 @@ async fn target_reads(data: &mut Data, total: u64) -> Outcome {
 async fn request(world: World) -> Outcome {
     let mut client = world.client().await?;
     let mut viewer = world.viewer(&client.tunnel).await?;
-    viewer.ask("PUT", "/a%2Fb//c?d=%00&e=/../", "X-Kit: one\r\nX-Kit: two\r\n", b"\0\r\n\r\nbody\xff").await?;
+    viewer
+        .ask("PUT", "/a%2Fb//c?d=%00&e=/../", "X-Kit: one\r\nX-Kit: two\r\n", b"\0\r\n\r\nbody\xff")
+        .await?;
     let mut data = client.accept().await?;
     let request = data.request().await?;
-    want(request.line.starts_with("PUT ") && request.line.ends_with("/a%2Fb//c?d=%00&e=/../ HTTP/1.1"), "the request line as it was sent", &request.line)?;
+    want(
+        request.line.starts_with("PUT ") && request.line.ends_with("/a%2Fb//c?d=%00&e=/../ HTTP/1.1"),
+        "the request line as it was sent",
+        &request.line,
+    )?;
     request.expect("x-kit", "one, two")?;
     request.expect("content-length", "13")?;
     data.expect_bytes(b"\0\r\n\r\nbody\xff").await.and(Ok(()))?;
@@ -107,7 +137,8 @@ async fn chunked(world: World) -> Outcome {
         request.expect("content-length", "8")?;
         body.extend_from_slice(&data.exactly(8, "the whole body").await?);
     }
-    let text: String = String::from_utf8_lossy(&body).split("\r\n").filter(|line| line.contains(['k', '-'])).collect();
+    let text: String =
+        String::from_utf8_lossy(&body).split("\r\n").filter(|line| line.contains(['k', '-'])).collect();
     want(text == "kit-kit!", "the body `kit-kit!`", text)?;
     data.say(OK).await?;
     viewer.answer().await?.expect(200, "of the target").map(drop)

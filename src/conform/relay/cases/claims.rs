@@ -10,15 +10,57 @@ use crate::conform::relay::Outcome;
 use crate::conform::relay::world::World;
 
 pub(super) static CASES: &[Case<World>] = &[
-    base("claim-in-time", "a connection is taken up, and its viewer gets what the target says", &["R-24", "R-43"], QUICK, runs!(in_time)),
-    base("claim-near-the-end", "a connection can be taken up when most of its time is over", &["R-24"], QUICK, runs!(near_the_end)),
-    base("claim-late", "when nobody takes it up, the viewer gets 504 and the id is void", &["R-24", "R-34"], QUICK, runs!(late)),
-    base("claim-twice", "an id is good for one data socket, and the first goes on", &["R-34"], QUICK, runs!(twice)),
+    base(
+        "claim-in-time",
+        "a connection is taken up, and its viewer gets what the target says",
+        &["R-24", "R-43"],
+        QUICK,
+        runs!(in_time),
+    ),
+    base(
+        "claim-near-the-end",
+        "a connection can be taken up when most of its time is over",
+        &["R-24"],
+        QUICK,
+        runs!(near_the_end),
+    ),
+    base(
+        "claim-late",
+        "when nobody takes it up, the viewer gets 504 and the id is void",
+        &["R-24", "R-34"],
+        QUICK,
+        runs!(late),
+    ),
+    base(
+        "claim-twice",
+        "an id is good for one data socket, and the first goes on",
+        &["R-34"],
+        QUICK,
+        runs!(twice),
+    ),
     base("claim-unknown", "an id of nobody, or none, is refused", &["R-34"], QUICK, runs!(unknown)),
     base("claim-failed-handshake", "a handshake that fails uses up nothing", &["R-34"], QUICK, runs!(failed)),
-    base("claim-wrong-key", "a key that is sent at base level must be the right one", &["R-33"], QUICK, runs!(wrong_key)),
-    base("claim-of-viewer-that-left", "the id of a viewer that has gone is void", &["R-34"], QUICK, runs!(left)),
-    base("claim-many-at-once", "fifty viewers at once are each announced, and each gets its own answer", &["R-24"], QUICK, runs!(many)),
+    base(
+        "claim-wrong-key",
+        "a key that is sent at base level must be the right one",
+        &["R-33"],
+        QUICK,
+        runs!(wrong_key),
+    ),
+    base(
+        "claim-of-viewer-that-left",
+        "the id of a viewer that has gone is void",
+        &["R-34"],
+        QUICK,
+        runs!(left),
+    ),
+    base(
+        "claim-many-at-once",
+        "fifty viewers at once are each announced, and each gets its own answer",
+        &["R-24"],
+        QUICK,
+        runs!(many),
+    ),
 ];
 
 async fn in_time(world: World) -> Outcome {
@@ -80,12 +122,17 @@ async fn wrong_key(world: World) -> Outcome {
     let mut client = world.client().await?;
     let mut viewer = world.asking(&client.tunnel).await?;
     let id = client.connection().await?;
-    world.refused(&id, "nbk_nobody_0123456789", 401, "unauthorized", "for a data socket with an unknown key").await?;
+    world
+        .refused(&id, "nbk_nobody_0123456789", 401, "unauthorized", "for a data socket with an unknown key")
+        .await?;
     if let Ok(key2) = world.key2() {
-        world.refused(&id, key2, 403, "foreign_connection", "for a data socket with another owner's key").await?;
+        world
+            .refused(&id, key2, 403, "foreign_connection", "for a data socket with another owner's key")
+            .await?;
     }
     let data = world.claim(&id, world.key()).await?;
-    let mut data = data.map_err(|answer| crate::conform::case::Ended::failed("101 with the right key", answer.shown()))?;
+    let mut data =
+        data.map_err(|answer| crate::conform::case::Ended::failed("101 with the right key", answer.shown()))?;
     data.serve().await?;
     viewer.answer().await?.expect(200, "of the target").map(drop)
 }
@@ -124,7 +171,11 @@ async fn many(world: World) -> Outcome {
     let _open = try_join_all(serving).await?;
     for (number, viewer) in viewers.iter_mut().enumerate() {
         let answer = viewer.answer().await?.expect(200, "of the target")?;
-        want(answer.text().ends_with(&format!("/{number}")), &format!("the answer to /{number}"), answer.text())?;
+        want(
+            answer.text().ends_with(&format!("/{number}")),
+            &format!("the answer to /{number}"),
+            answer.text(),
+        )?;
     }
     Ok(())
 }

@@ -11,29 +11,114 @@ use crate::conform::relay::world::{World, bearer};
 use crate::proto::frame::Opcode;
 
 pub(super) static CASES: &[Case<World>] = &[
-    base("control-handshake", "the handshake is answered with 101, without a subprotocol or an extension", &["R-23", "R-58"], QUICK, runs!(opens)),
-    base("control-refusals", "a handshake that is wrong is refused with the code for it", &["R-23"], QUICK, runs!(refusals)),
-    base("control-foreign", "the control socket of somebody else's tunnel is 403", &["R-23"], QUICK, runs!(foreign)),
-    base("control-first-ping", "the relay pings right after the handshake", &["R-26"], QUICK, runs!(first_ping)),
-    base("control-ping-answered", "each ping of the client is answered with its payload", &["R-27"], QUICK, runs!(pings_answered)),
-    base("control-connection", "a viewer is announced in a text message with a type and an id, each with its own", &["R-24", "R-58"], QUICK, runs!(connection)),
-    base("control-client-messages", "what a base client says is ignored, up to 64 KiB", &["R-25"], QUICK, runs!(ignored)),
-    base("control-large-message", "a message over 64 KiB closes the socket with 1009", &["R-25", "R-30"], QUICK, runs!(large)),
-    base("control-large-fragments", "so does one that is too large in all its fragments", &["R-25"], QUICK, runs!(large_fragments)),
-    base("control-bad-text", "text that is no UTF-8 closes the socket with 1007", &["R-30"], QUICK, runs!(bad_text)),
-    base("control-broken-frame", "a frame that breaks RFC 6455 closes the socket with 1002", &["R-30"], QUICK, runs!(broken_frame)),
-    base("control-close-answered", "a client that says goodbye gets its close frame back", &["R-30"], QUICK, runs!(close_answered)),
+    base(
+        "control-handshake",
+        "the handshake is answered with 101, without a subprotocol or an extension",
+        &["R-23", "R-58"],
+        QUICK,
+        runs!(opens),
+    ),
+    base(
+        "control-refusals",
+        "a handshake that is wrong is refused with the code for it",
+        &["R-23"],
+        QUICK,
+        runs!(refusals),
+    ),
+    base(
+        "control-foreign",
+        "the control socket of somebody else's tunnel is 403",
+        &["R-23"],
+        QUICK,
+        runs!(foreign),
+    ),
+    base(
+        "control-first-ping",
+        "the relay pings right after the handshake",
+        &["R-26"],
+        QUICK,
+        runs!(first_ping),
+    ),
+    base(
+        "control-ping-answered",
+        "each ping of the client is answered with its payload",
+        &["R-27"],
+        QUICK,
+        runs!(pings_answered),
+    ),
+    base(
+        "control-connection",
+        "a viewer is announced in a text message with a type and an id, each with its own",
+        &["R-24", "R-58"],
+        QUICK,
+        runs!(connection),
+    ),
+    base(
+        "control-client-messages",
+        "what a base client says is ignored, up to 64 KiB",
+        &["R-25"],
+        QUICK,
+        runs!(ignored),
+    ),
+    base(
+        "control-large-message",
+        "a message over 64 KiB closes the socket with 1009",
+        &["R-25", "R-30"],
+        QUICK,
+        runs!(large),
+    ),
+    base(
+        "control-large-fragments",
+        "so does one that is too large in all its fragments",
+        &["R-25"],
+        QUICK,
+        runs!(large_fragments),
+    ),
+    base(
+        "control-bad-text",
+        "text that is no UTF-8 closes the socket with 1007",
+        &["R-30"],
+        QUICK,
+        runs!(bad_text),
+    ),
+    base(
+        "control-broken-frame",
+        "a frame that breaks RFC 6455 closes the socket with 1002",
+        &["R-30"],
+        QUICK,
+        runs!(broken_frame),
+    ),
+    base(
+        "control-close-answered",
+        "a client that says goodbye gets its close frame back",
+        &["R-30"],
+        QUICK,
+        runs!(close_answered),
+    ),
     base("control-next-ping", "the relay pings again at its interval", &["R-26"], 75, runs!(next_ping)),
-    base("control-silent-client", "a client that answers no ping is closed with 1001, though it sends other things", &["R-26"], 100, runs!(silent)),
+    base(
+        "control-silent-client",
+        "a client that answers no ping is closed with 1001, though it sends other things",
+        &["R-26"],
+        100,
+        runs!(silent),
+    ),
 ];
 
 async fn opens(world: World) -> Outcome {
     let tunnel = world.tunnel(Value::Null).await?;
-    let lines = format!("{}Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n", bearer(world.key()));
+    let lines = format!(
+        "{}Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n",
+        bearer(world.key())
+    );
     let opened = world.socket("control", &format!("/ws/control?tunnel_id={}", tunnel.id), &lines).await?;
     let (mut socket, head) = opened.map_err(|answer| Ended::failed("101", answer.shown()))?;
     for name in ["sec-websocket-extensions", "sec-websocket-protocol"] {
-        want(!head.headers.contains_key(name), &format!("no {name}, as none was agreed"), format!("{:?}", head.headers))?;
+        want(
+            !head.headers.contains_key(name),
+            &format!("no {name}, as none was agreed"),
+            format!("{:?}", head.headers),
+        )?;
     }
     socket.ping(b"open").await
 }
@@ -54,13 +139,19 @@ async fn refusals(world: World) -> Outcome {
     for (what, request, status, code) in [
         ("without a tunnel", handshake("/ws/control", &host, &key), 400, "missing_parameter"),
         ("without a key", handshake(&path, &host, ""), 401, "unauthorized"),
-        ("with an unknown key", handshake(&path, &host, &bearer("nbk_nobody_0123456789")), 401, "unauthorized"),
+        (
+            "with an unknown key",
+            handshake(&path, &host, &bearer("nbk_nobody_0123456789")),
+            401,
+            "unauthorized",
+        ),
         ("for a tunnel that is not there", handshake(&unknown, &host, &key), 404, "tunnel_not_found"),
         ("without an upgrade", good.replace("Upgrade: websocket\r\n", ""), 400, "not_websocket"),
         ("without Sec-WebSocket-Key", good.replace("Sec-WebSocket-Key:", "X-Nothing:"), 400, "not_websocket"),
         ("with version 8", good.replace("Version: 13", "Version: 8"), 426, "websocket_version"),
     ] {
-        let refused = answer(&world, &request).await?.refused(status, code, &format!("for a handshake {what}"))?;
+        let refused =
+            answer(&world, &request).await?.refused(status, code, &format!("for a handshake {what}"))?;
         if status == 426 {
             let version = refused.header("sec-websocket-version");
             want(version == "13", "Sec-WebSocket-Version: 13 beside 426", version)?;
@@ -96,7 +187,11 @@ async fn connection(world: World) -> Outcome {
     for _ in 0..3 {
         let _viewer = world.asking(&client.tunnel).await?;
         let told = client.hear().await?;
-        want(told["type"] == "connection", "a message of the type `connection`, and no other at base level", &told)?;
+        want(
+            told["type"] == "connection",
+            "a message of the type `connection`, and no other at base level",
+            &told,
+        )?;
         let id = told["id"].as_str().unwrap_or_default().to_owned();
         let plain = id.len() >= 20 && id.bytes().all(|byte| byte.is_ascii_graphic());
         want(plain && !ids.contains(&id), "an `id` of its own that cannot be guessed", &told)?;

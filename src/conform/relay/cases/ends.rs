@@ -11,20 +11,86 @@ use crate::conform::relay::world::World;
 use crate::proto::frame::Opcode;
 
 pub(super) static CASES: &[Case<World>] = &[
-    base("end-close-1000", "a close frame with 1000 ends an answer that lasts until the end", &["R-39"], QUICK, runs!(normal_close)),
+    base(
+        "end-close-1000",
+        "a close frame with 1000 ends an answer that lasts until the end",
+        &["R-39"],
+        QUICK,
+        runs!(normal_close),
+    ),
     base("end-close-1001", "so does one with 1001", &["R-39"], QUICK, runs!(going_away)),
-    base("end-bare", "so does the end of the TCP connection between two messages", &["R-39"], QUICK, runs!(bare)),
-    base("end-inside-frame", "an end inside a frame is an error to the viewer", &["R-39", "R-53"], QUICK, runs!(inside_frame)),
-    base("end-inside-header", "an end inside a frame's header is an error to the viewer", &["R-39", "R-53"], QUICK, runs!(inside_header)),
-    base("end-between-fragments", "an end between two fragments is an error to the viewer", &["R-39", "R-53"], QUICK, runs!(between_fragments)),
-    base("end-close-1011", "another close code is an error to the viewer", &["R-39", "R-53"], QUICK, runs!(failed_close)),
+    base(
+        "end-bare",
+        "so does the end of the TCP connection between two messages",
+        &["R-39"],
+        QUICK,
+        runs!(bare),
+    ),
+    base(
+        "end-inside-frame",
+        "an end inside a frame is an error to the viewer",
+        &["R-39", "R-53"],
+        QUICK,
+        runs!(inside_frame),
+    ),
+    base(
+        "end-inside-header",
+        "an end inside a frame's header is an error to the viewer",
+        &["R-39", "R-53"],
+        QUICK,
+        runs!(inside_header),
+    ),
+    base(
+        "end-between-fragments",
+        "an end between two fragments is an error to the viewer",
+        &["R-39", "R-53"],
+        QUICK,
+        runs!(between_fragments),
+    ),
+    base(
+        "end-close-1011",
+        "another close code is an error to the viewer",
+        &["R-39", "R-53"],
+        QUICK,
+        runs!(failed_close),
+    ),
     base("end-reset", "a reset is an error to the viewer", &["R-39", "R-53"], QUICK, runs!(reset)),
-    base("end-short-body", "a body that is shorter than was said is an error to the viewer, however it ended", &["R-53"], QUICK, runs!(short_body)),
-    base("end-before-answer", "a data socket that ends without an answer is 502", &["R-52", "R-53"], QUICK, runs!(before_answer)),
+    base(
+        "end-short-body",
+        "a body that is shorter than was said is an error to the viewer, however it ended",
+        &["R-53"],
+        QUICK,
+        runs!(short_body),
+    ),
+    base(
+        "end-before-answer",
+        "a data socket that ends without an answer is 502",
+        &["R-52", "R-53"],
+        QUICK,
+        runs!(before_answer),
+    ),
     base("end-of-viewer", "when the viewer leaves, its data socket ends", &["R-47"], QUICK, runs!(of_viewer)),
-    base("end-of-upgraded", "when one side of an upgraded connection ends, all is delivered before the other side ends", &["R-49"], QUICK, runs!(of_upgraded)),
-    base("end-broken-upgraded", "an upgraded connection that breaks off is not ended in order", &["R-39", "R-53"], QUICK, runs!(broken_upgraded)),
-    base("end-close-answered", "a close frame on a data socket is answered", &["R-39"], QUICK, runs!(close_answered)),
+    base(
+        "end-of-upgraded",
+        "when one side of an upgraded connection ends, all is delivered before the other side ends",
+        &["R-49"],
+        QUICK,
+        runs!(of_upgraded),
+    ),
+    base(
+        "end-broken-upgraded",
+        "an upgraded connection that breaks off is not ended in order",
+        &["R-39", "R-53"],
+        QUICK,
+        runs!(broken_upgraded),
+    ),
+    base(
+        "end-close-answered",
+        "a close frame on a data socket is answered",
+        &["R-39"],
+        QUICK,
+        runs!(close_answered),
+    ),
 ];
 
 /// A viewer that has the head and the first bytes of an answer that lasts until the end.
@@ -142,7 +208,11 @@ async fn broken_upgraded(world: World) -> Outcome {
     let (_, end) = viewer.rest().await?;
     let broken = matches!(end, crate::conform::relay::wire::End::Broken(_));
     // TLS without its own end is an end that was cut.
-    want(broken || world.settings().place.url().is_tls(), "a reset of the viewer's connection", Came::Ended(end).shown())
+    want(
+        broken || world.settings().place.url().is_tls(),
+        "a reset of the viewer's connection",
+        Came::Ended(end).shown(),
+    )
 }
 
 async fn close_answered(world: World) -> Outcome {

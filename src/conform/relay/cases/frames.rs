@@ -11,15 +11,45 @@ use crate::conform::relay::world::World;
 use crate::proto::frame::{HeaderBytes, Opcode};
 
 pub(super) static CASES: &[Case<World>] = &[
-    base("frames-fragments", "a message in fragments, with pings between them, is the same bytes", &["R-36", "R-40"], QUICK, runs!(fragments)),
+    base(
+        "frames-fragments",
+        "a message in fragments, with pings between them, is the same bytes",
+        &["R-36", "R-40"],
+        QUICK,
+        runs!(fragments),
+    ),
     base("frames-text", "text messages are taken, too", &["R-35"], QUICK, runs!(text)),
     base("frames-empty", "empty messages mean nothing at base level", &["R-37"], QUICK, runs!(empty)),
     base("frames-large", "one message of a mebibyte is taken", &["R-38"], QUICK, runs!(large)),
-    base("frames-of-the-relay", "the relay's own messages have at most 64 KiB, however much a viewer sends", &["R-38"], QUICK, runs!(of_the_relay)),
-    advised(base("frames-not-held-back", "a part of a message reaches the viewer before the rest of it has come", &["R-36"], QUICK, runs!(not_held_back))),
-    advised(base("frames-upload-not-held-back", "a part of an upload reaches the target before the rest of it has come", &["R-36"], QUICK, runs!(upload))),
+    base(
+        "frames-of-the-relay",
+        "the relay's own messages have at most 64 KiB, however much a viewer sends",
+        &["R-38"],
+        QUICK,
+        runs!(of_the_relay),
+    ),
+    advised(base(
+        "frames-not-held-back",
+        "a part of a message reaches the viewer before the rest of it has come",
+        &["R-36"],
+        QUICK,
+        runs!(not_held_back),
+    )),
+    advised(base(
+        "frames-upload-not-held-back",
+        "a part of an upload reaches the target before the rest of it has come",
+        &["R-36"],
+        QUICK,
+        runs!(upload),
+    )),
     base("frames-ping-answered", "pings on a data socket are answered", &["R-40"], QUICK, runs!(ping)),
-    base("frames-broken", "a frame that breaks RFC 6455 closes the data socket with 1002, and the viewer sees an error", &["R-39"], QUICK, runs!(broken_frames)),
+    base(
+        "frames-broken",
+        "a frame that breaks RFC 6455 closes the data socket with 1002, and the viewer sees an error",
+        &["R-39"],
+        QUICK,
+        runs!(broken_frames),
+    ),
 ];
 
 async fn fragments(world: World) -> Outcome {
@@ -80,7 +110,11 @@ async fn of_the_relay(world: World) -> Outcome {
     });
     asked?;
     let mut data = data?;
-    want(data.socket.longest <= 64 * 1024, "messages of at most 64 KiB", format!("one of {} bytes", data.socket.longest))?;
+    want(
+        data.socket.longest <= 64 * 1024,
+        "messages of at most 64 KiB",
+        format!("one of {} bytes", data.socket.longest),
+    )?;
     data.say(OK).await?;
     viewer.answer().await?.expect(200, "of the target").map(drop)
 }

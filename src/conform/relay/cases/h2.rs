@@ -11,9 +11,27 @@ use crate::conform::relay::data::Data;
 use crate::conform::relay::world::World;
 
 pub(super) static CASES: &[Case<World>] = &[
-    base("h2-preface", "to such a target a data socket begins with the preface of HTTP/2, and an answer comes back", &["R-50"], QUICK, runs!(preface)),
-    base("h2-trailers", "trailers reach a viewer of HTTP/1.1 that takes them", &["R-51"], QUICK, runs!(trailers)),
-    base("h2-reset", "an answer whose stream is reset does not look complete", &["R-51", "R-53"], QUICK, runs!(reset)),
+    base(
+        "h2-preface",
+        "to such a target a data socket begins with the preface of HTTP/2, and an answer comes back",
+        &["R-50"],
+        QUICK,
+        runs!(preface),
+    ),
+    base(
+        "h2-trailers",
+        "trailers reach a viewer of HTTP/1.1 that takes them",
+        &["R-51"],
+        QUICK,
+        runs!(trailers),
+    ),
+    base(
+        "h2-reset",
+        "an answer whose stream is reset does not look complete",
+        &["R-51", "R-53"],
+        QUICK,
+        runs!(reset),
+    ),
 ];
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -13,16 +13,64 @@ use crate::conform::relay::viewer::Viewer;
 use crate::conform::relay::world::World;
 
 pub(super) static CASES: &[Case<World>] = &[
-    base("takeover-serves-at-once", "a newer control socket serves at once", &["R-29"], QUICK, runs!(at_once)),
-    base("takeover-of-live", "an older one that answers pings is closed with 1000", &["R-29", "R-30"], QUICK, runs!(of_live)),
-    base("takeover-of-dead", "an older one that does not is closed with 1001, and the newer one stays", &["R-29", "R-30"], QUICK, runs!(of_dead)),
+    base(
+        "takeover-serves-at-once",
+        "a newer control socket serves at once",
+        &["R-29"],
+        QUICK,
+        runs!(at_once),
+    ),
+    base(
+        "takeover-of-live",
+        "an older one that answers pings is closed with 1000",
+        &["R-29", "R-30"],
+        QUICK,
+        runs!(of_live),
+    ),
+    base(
+        "takeover-of-dead",
+        "an older one that does not is closed with 1001, and the newer one stays",
+        &["R-29", "R-30"],
+        QUICK,
+        runs!(of_dead),
+    ),
     base("takeover-running", "what runs through the older one goes on", &["R-47"], QUICK, runs!(running)),
-    base("delete-closes", "a deletion closes the client with 1000 and a reason", &["R-30"], QUICK, runs!(delete_closes)),
-    base("delete-cuts", "a deletion cuts what runs, and it does not look complete", &["R-47", "R-53"], QUICK, runs!(delete_cuts)),
+    base(
+        "delete-closes",
+        "a deletion closes the client with 1000 and a reason",
+        &["R-30"],
+        QUICK,
+        runs!(delete_closes),
+    ),
+    base(
+        "delete-cuts",
+        "a deletion cuts what runs, and it does not look complete",
+        &["R-47", "R-53"],
+        QUICK,
+        runs!(delete_cuts),
+    ),
     base("suspend-cuts", "so does a suspension", &["R-47"], QUICK, runs!(suspend_cuts)),
-    base("expiry-closes", "a tunnel whose time is over closes its client with 1000, and is gone", &["R-30"], QUICK, runs!(expiry)),
-    base("lost-running", "what runs goes on when the control socket is lost", &["R-47"], QUICK, runs!(lost_running)),
-    base("half-closed-viewer", "a viewer that only ends its sending side still gets its answer", &["R-43"], QUICK, runs!(half_closed)),
+    base(
+        "expiry-closes",
+        "a tunnel whose time is over closes its client with 1000, and is gone",
+        &["R-30"],
+        QUICK,
+        runs!(expiry),
+    ),
+    base(
+        "lost-running",
+        "what runs goes on when the control socket is lost",
+        &["R-47"],
+        QUICK,
+        runs!(lost_running),
+    ),
+    base(
+        "half-closed-viewer",
+        "a viewer that only ends its sending side still gets its answer",
+        &["R-43"],
+        QUICK,
+        runs!(half_closed),
+    ),
 ];
 
 async fn at_once(world: World) -> Outcome {
@@ -89,14 +137,20 @@ async fn delete_cuts(world: World) -> Outcome {
 async fn suspend_cuts(world: World) -> Outcome {
     let mut client = world.client().await?;
     let (mut viewer, mut data) = begun(&mut client).await?;
-    world.call("POST", &client.tunnel.path("/suspend"), &json!({ "suspended": true })).await?.expect(200, "for a suspension")?;
+    world
+        .call("POST", &client.tunnel.path("/suspend"), &json!({ "suspended": true }))
+        .await?
+        .expect(200, "for a suspension")?;
     viewer.expect_cut("the tunnel was suspended").await?;
     data.socket.expect_end("the end of the data socket of a suspended tunnel").await
 }
 
 async fn expiry(world: World) -> Outcome {
     let mut client = world.client().await?;
-    world.call("POST", &client.tunnel.path("/extend"), &json!({ "ttl": "1s" })).await?.expect(200, "for an extension")?;
+    world
+        .call("POST", &client.tunnel.path("/extend"), &json!({ "ttl": "1s" }))
+        .await?
+        .expect(200, "for an extension")?;
     client.socket.wire.patience = world.beyond(Duration::from_secs(5));
     client.socket.expect_close(1000, "as the tunnel's time is over").await?;
     world.asking(&client.tunnel).await?.answer().await?.expect(404, "for a tunnel whose time is over")?;

@@ -10,10 +10,34 @@ use crate::conform::relay::world::World;
 
 pub(super) static CASES: &[Case<World>] = &[
     base("name-folded", "upper case in a name is folded", &["R-10"], QUICK, runs!(folded)),
-    base("name-after-drop", "a client that was lost gets its name, URL and viewers back", &["R-12"], QUICK, runs!(after_drop)),
-    base("name-after-deletion", "the name of a deleted tunnel is still its key's", &["R-12"], QUICK, runs!(after_deletion)),
-    base("name-made-up", "a client comes back to a made-up name by its slug", &["R-12"], QUICK, runs!(made_up)),
-    base("name-of-another", "another key gets 409 for the name, also when the tunnel is deleted", &["R-11"], QUICK, runs!(of_another)),
+    base(
+        "name-after-drop",
+        "a client that was lost gets its name, URL and viewers back",
+        &["R-12"],
+        QUICK,
+        runs!(after_drop),
+    ),
+    base(
+        "name-after-deletion",
+        "the name of a deleted tunnel is still its key's",
+        &["R-12"],
+        QUICK,
+        runs!(after_deletion),
+    ),
+    base(
+        "name-made-up",
+        "a client comes back to a made-up name by its slug",
+        &["R-12"],
+        QUICK,
+        runs!(made_up),
+    ),
+    base(
+        "name-of-another",
+        "another key gets 409 for the name, also when the tunnel is deleted",
+        &["R-11"],
+        QUICK,
+        runs!(of_another),
+    ),
     base("name-at-once", "two creations of a name at once give one tunnel", &["R-12"], QUICK, runs!(at_once)),
 ];
 

@@ -15,13 +15,49 @@ use crate::conform::relay::wire::{End, Wire};
 use crate::conform::relay::world::World;
 
 pub(super) static CASES: &[Case<World>] = &[
-    base("tcp-bytes", "a port of the relay leads to the tunnel, and its bytes pass unread", &["R-18"], QUICK, runs!(bytes)),
-    base("tcp-socket-of-its-own", "each connection has a data socket of its own", &["R-18"], QUICK, runs!(of_its_own)),
+    base(
+        "tcp-bytes",
+        "a port of the relay leads to the tunnel, and its bytes pass unread",
+        &["R-18"],
+        QUICK,
+        runs!(bytes),
+    ),
+    base(
+        "tcp-socket-of-its-own",
+        "each connection has a data socket of its own",
+        &["R-18"],
+        QUICK,
+        runs!(of_its_own),
+    ),
     base("tcp-refusals", "what is for HTTP alone is refused", &["R-19"], QUICK, runs!(refusals)),
-    base("tcp-port-kept", "the port belongs to the name, also when the tunnel was deleted", &["R-20"], QUICK, runs!(kept)),
-    base("tcp-nobody", "who cannot be served is cut with a reset, and HTTP to such a name is 421", &["R-20"], QUICK, runs!(nobody)),
-    base("tls-hello", "a TLS connection for the tunnel's name is passed on from its first byte", &["R-21"], QUICK, runs!(hello)),
-    base("proxy-header", "with proxy_protocol a data socket begins with a PROXY header, and is one viewer's alone", &["R-22"], QUICK, runs!(proxy_header)),
+    base(
+        "tcp-port-kept",
+        "the port belongs to the name, also when the tunnel was deleted",
+        &["R-20"],
+        QUICK,
+        runs!(kept),
+    ),
+    base(
+        "tcp-nobody",
+        "who cannot be served is cut with a reset, and HTTP to such a name is 421",
+        &["R-20"],
+        QUICK,
+        runs!(nobody),
+    ),
+    base(
+        "tls-hello",
+        "a TLS connection for the tunnel's name is passed on from its first byte",
+        &["R-21"],
+        QUICK,
+        runs!(hello),
+    ),
+    base(
+        "proxy-header",
+        "with proxy_protocol a data socket begins with a PROXY header, and is one viewer's alone",
+        &["R-22"],
+        QUICK,
+        runs!(proxy_header),
+    ),
 ];
 
 /// A tunnel with such fields, where the relay has that kind.
@@ -129,7 +165,8 @@ async fn hello(world: World) -> Outcome {
 fn client_hello(name: &str) -> Result<Vec<u8>, String> {
     let name = ServerName::try_from(name.to_owned()).map_err(|error| error.to_string())?;
     let connector = crate::stream::tls::unverified().map_err(|error| error.to_string())?;
-    let mut connection = rustls::ClientConnection::new(Arc::clone(connector.config()), name).map_err(|error| error.to_string())?;
+    let mut connection = rustls::ClientConnection::new(Arc::clone(connector.config()), name)
+        .map_err(|error| error.to_string())?;
     let mut bytes = Vec::new();
     connection.write_tls(&mut bytes).map_err(|error| error.to_string())?;
     Ok(bytes)
@@ -154,7 +191,11 @@ async fn proxy_header(world: World) -> Outcome {
             if source.parse::<std::net::IpAddr>().is_ok() && port.parse::<u16>().is_ok());
         want(right, "PROXY TCP4 or TCP6 with the addresses and ports", &line)?;
         if let (true, Some(local)) = (world.settings().place.url().is_loopback(), viewer.wire.local_addr()) {
-            want(words.get(4) == Some(&local.port().to_string().as_str()), &format!("the viewer's port {}", local.port()), &line)?;
+            want(
+                words.get(4) == Some(&local.port().to_string().as_str()),
+                &format!("the viewer's port {}", local.port()),
+                &line,
+            )?;
         }
         data.request().await?;
         data.say(OK).await?;

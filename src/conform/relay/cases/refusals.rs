@@ -8,31 +8,94 @@ use crate::conform::relay::Outcome;
 use crate::conform::relay::world::{World, bearer};
 
 pub(super) static CASES: &[Case<World>] = &[
-    base("refusal-shape", "an error is JSON with a text for people, a code for programs and the request's id", &["R-14", "R-6"], QUICK, runs!(shape)),
+    base(
+        "refusal-shape",
+        "an error is JSON with a text for people, a code for programs and the request's id",
+        &["R-14", "R-6"],
+        QUICK,
+        runs!(shape),
+    ),
     base("refusal-key", "a missing or unknown key is 401", &["R-1"], QUICK, runs!(key)),
-    base("refusal-key-elsewhere", "a key counts in the Authorization header alone", &["R-1"], QUICK, runs!(key_elsewhere)),
+    base(
+        "refusal-key-elsewhere",
+        "a key counts in the Authorization header alone",
+        &["R-1"],
+        QUICK,
+        runs!(key_elsewhere),
+    ),
     base("refusal-token", "a token that is not signed as it must be is 401", &["R-2"], QUICK, runs!(token)),
-    base("refusal-body", "a body that is no JSON object of the right types is 400", &["R-14", "R-5"], QUICK, runs!(body)),
+    base(
+        "refusal-body",
+        "a body that is no JSON object of the right types is 400",
+        &["R-14", "R-5"],
+        QUICK,
+        runs!(body),
+    ),
     base("refusal-large-body", "a body over the limit is 413", &["R-5"], QUICK, runs!(large_body)),
-    base("refusal-names", "names that break a rule, or are reserved, are 400", &["R-10"], QUICK, runs!(names)),
+    base(
+        "refusal-names",
+        "names that break a rule, or are reserved, are 400",
+        &["R-10"],
+        QUICK,
+        runs!(names),
+    ),
     base("refusal-fields", "each field that is wrong has its code", &["R-14"], QUICK, runs!(fields)),
-    base("refusal-policy", "a policy with unknown rules is 400, and nothing of it is in force", &["R-15"], QUICK, runs!(policy)),
-    base("refusal-domain", "hosts of the relay's own, and with tcp any, are 400", &["R-13"], QUICK, runs!(domain)),
-    base("refusal-unknown-tunnel", "a tunnel that is not there is 404 for each call", &["R-14"], QUICK, runs!(unknown_tunnel)),
-    base("refusal-unknown-path", "other paths are 404, other methods 405", &["R-14"], QUICK, runs!(unknown_path)),
-    base("refusal-foreign-tunnel", "somebody else's tunnel is 404 for each call, and not listed", &["R-7"], QUICK, runs!(foreign)),
+    base(
+        "refusal-policy",
+        "a policy with unknown rules is 400, and nothing of it is in force",
+        &["R-15"],
+        QUICK,
+        runs!(policy),
+    ),
+    base(
+        "refusal-domain",
+        "hosts of the relay's own, and with tcp any, are 400",
+        &["R-13"],
+        QUICK,
+        runs!(domain),
+    ),
+    base(
+        "refusal-unknown-tunnel",
+        "a tunnel that is not there is 404 for each call",
+        &["R-14"],
+        QUICK,
+        runs!(unknown_tunnel),
+    ),
+    base(
+        "refusal-unknown-path",
+        "other paths are 404, other methods 405",
+        &["R-14"],
+        QUICK,
+        runs!(unknown_path),
+    ),
+    base(
+        "refusal-foreign-tunnel",
+        "somebody else's tunnel is 404 for each call, and not listed",
+        &["R-7"],
+        QUICK,
+        runs!(foreign),
+    ),
     base("refusal-inspection", "what the relay does not do is 501", &["R-14"], QUICK, runs!(inspection)),
 ];
 
 async fn shape(world: World) -> Outcome {
     let path = format!("/v1/tunnels/{}", uuid::Uuid::new_v4());
-    let answer = world.call("GET", &path, &Value::Null).await?.expect(404, "for a tunnel that is not there")?;
-    want(answer.header("content-type").starts_with("application/json"), "Content-Type: application/json", answer.header("content-type"))?;
+    let answer =
+        world.call("GET", &path, &Value::Null).await?.expect(404, "for a tunnel that is not there")?;
+    want(
+        answer.header("content-type").starts_with("application/json"),
+        "Content-Type: application/json",
+        answer.header("content-type"),
+    )?;
     let error = answer.json()?;
     want(error["error"].as_str().is_some_and(|text| !text.is_empty()), "`error` in words", &error)?;
     want(error["code"] == "tunnel_not_found", "`code`: tunnel_not_found", &error)?;
     let id = answer.header("x-request-id");
-    want(!id.is_empty() && error["request_id"] == id, "`request_id` as in X-Request-ID", format!("{error} and {id:?}"))
+    want(
+        !id.is_empty() && error["request_id"] == id,
+        "`request_id` as in X-Request-ID",
+        format!("{error} and {id:?}"),
+    )
 }
 
 async fn key(world: World) -> Outcome {
@@ -57,7 +120,10 @@ async fn key_elsewhere(world: World) -> Outcome {
         ("/v1/tunnels".into(), format!("Authorization: Basic {key}\r\n")),
     ];
     for (path, lines) in places {
-        world.ask("GET", &path, &lines, b"").await?.expect(401, "where the key is not behind `Authorization: Bearer`")?;
+        world
+            .ask("GET", &path, &lines, b"")
+            .await?
+            .expect(401, "where the key is not behind `Authorization: Bearer`")?;
     }
     Ok(())
 }
@@ -78,7 +144,16 @@ async fn token(world: World) -> Outcome {
 }
 
 async fn body(world: World) -> Outcome {
-    for body in ["", "{", "[]", "7", "null", r#"{"local_port":"80"}"#, r#"{"local_port":80,"name":7}"#, r#"{"local_port":80} x"#] {
+    for body in [
+        "",
+        "{",
+        "[]",
+        "7",
+        "null",
+        r#"{"local_port":"80"}"#,
+        r#"{"local_port":80,"name":7}"#,
+        r#"{"local_port":80} x"#,
+    ] {
         let answer = world.ask("POST", "/v1/tunnels", &bearer(world.key()), body.as_bytes()).await?;
         world.made(&answer);
         answer.refused(400, "invalid_body", &format!("for the body {body:?}"))?;
@@ -88,14 +163,35 @@ async fn body(world: World) -> Outcome {
 
 async fn large_body(world: World) -> Outcome {
     let body = json!({ "local_port": 80, "name": "x".repeat(200 * 1024) });
-    world.call("POST", "/v1/tunnels", &body).await?.refused(413, "body_too_large", "for a creation of 200 KiB")?;
+    world.call("POST", "/v1/tunnels", &body).await?.refused(
+        413,
+        "body_too_large",
+        "for a creation of 200 KiB",
+    )?;
     let tunnel = world.tunnel(json!({})).await?;
     let body = json!({ "ttl": "x".repeat(65 * 1024) });
-    world.call("POST", &tunnel.path("/extend"), &body).await?.refused(413, "body_too_large", "for a body of 65 KiB").map(drop)
+    world
+        .call("POST", &tunnel.path("/extend"), &body)
+        .await?
+        .refused(413, "body_too_large", "for a body of 65 KiB")
+        .map(drop)
 }
 
 async fn names(world: World) -> Outcome {
-    for name in ["a", "-ab", "ab-", "a--b", "a_b", "a.b", "../x", "\u{fc}ber", &"x".repeat(64), "www", "api", "health"] {
+    for name in [
+        "a",
+        "-ab",
+        "ab-",
+        "a--b",
+        "a_b",
+        "a.b",
+        "../x",
+        "\u{fc}ber",
+        &"x".repeat(64),
+        "www",
+        "api",
+        "health",
+    ] {
         let answer = world.try_create(world.key(), &json!({ "name": name })).await?;
         answer.refused(400, "invalid_name", &format!("for the name {name:?}"))?;
     }
@@ -122,19 +218,31 @@ async fn policy(world: World) -> Outcome {
     want_policies(&tunnel.json)?;
     for policy in [json!({ "alow": ["10.0.0.0/8"] }), json!({ "allow": [] }), json!({ "max_body": "many" })] {
         let what = format!("for {policy}");
-        world.try_create(world.key(), &json!({ "policy": policy })).await?.refused(400, "invalid_policy", &what)?;
+        world.try_create(world.key(), &json!({ "policy": policy })).await?.refused(
+            400,
+            "invalid_policy",
+            &what,
+        )?;
         world.call("PUT", &tunnel.path("/policy"), &policy).await?.refused(400, "invalid_policy", &what)?;
     }
     let both = json!({ "alow": ["10.0.0.0/8"], "dney": ["10.0.0.0/8"] });
     let error = world.call("PUT", &tunnel.path("/policy"), &both).await?.text();
-    want(error.contains("alow") && error.contains("dney"), "an `error` that names both unknown rules", error)?;
+    want(
+        error.contains("alow") && error.contains("dney"),
+        "an `error` that names both unknown rules",
+        error,
+    )?;
     let shown = world.call("GET", &tunnel.path("/policy"), &Value::Null).await?.json()?;
     want(shown == json!({}), "no policy", shown)
 }
 
 /// Skips where the relay knows no policies.
 pub(super) fn want_policies(tunnel: &Value) -> Outcome {
-    let unknown = || crate::conform::case::Ended::Skipped("the relay knows no policies: its tunnels have no field `policy`".into());
+    let unknown = || {
+        crate::conform::case::Ended::Skipped(
+            "the relay knows no policies: its tunnels have no field `policy`".into(),
+        )
+    };
     tunnel.get("policy").map(drop).ok_or_else(unknown)
 }
 
@@ -146,14 +254,19 @@ async fn domain(world: World) -> Outcome {
     }
     answer.refused(400, "invalid_domain", "for the relay's own host")?;
     let fields = json!({ "proto": "tcp", "domains": ["kit.example.com"] });
-    let answer = world.try_create(world.key(), &fields).await?.expect(400, "for a tcp tunnel with a domain")?;
+    let answer =
+        world.try_create(world.key(), &fields).await?.expect(400, "for a tcp tunnel with a domain")?;
     let code = answer.json()?["code"].clone();
     want(code == "only_http" || code == "no_tcp_ports", "only_http", code)
 }
 
 async fn unknown_tunnel(world: World) -> Outcome {
     for (method, path, body) in calls(&uuid::Uuid::new_v4().to_string()).into_iter().chain(calls("kit")) {
-        world.call(method, &path, &body).await?.refused(404, "tunnel_not_found", &format!("for {method} {path}"))?;
+        world.call(method, &path, &body).await?.refused(
+            404,
+            "tunnel_not_found",
+            &format!("for {method} {path}"),
+        )?;
     }
     Ok(())
 }
@@ -171,8 +284,16 @@ fn calls(id: &str) -> [(&'static str, String, Value); 6] {
 }
 
 async fn unknown_path(world: World) -> Outcome {
-    world.call("GET", "/v1/nothing", &Value::Null).await?.refused(404, "not_found", "for a path of nobody")?;
-    world.call("PATCH", "/v1/tunnels", &json!({})).await?.refused(405, "method_not_allowed", "for a method of nobody").map(drop)
+    world.call("GET", "/v1/nothing", &Value::Null).await?.refused(
+        404,
+        "not_found",
+        "for a path of nobody",
+    )?;
+    world
+        .call("PATCH", "/v1/tunnels", &json!({}))
+        .await?
+        .refused(405, "method_not_allowed", "for a method of nobody")
+        .map(drop)
 }
 
 async fn foreign(world: World) -> Outcome {
@@ -182,7 +303,8 @@ async fn foreign(world: World) -> Outcome {
         let answer = world.call_as(key2, method, &path, &body).await?;
         answer.refused(404, "tunnel_not_found", &format!("for {method} {path} with another owner's key"))?;
     }
-    let list = world.call_as(key2, "GET", "/v1/tunnels", &Value::Null).await?.expect(200, "for the list")?.text();
+    let list =
+        world.call_as(key2, "GET", "/v1/tunnels", &Value::Null).await?.expect(200, "for the list")?.text();
     want(!list.contains(&tunnel.id), "a list without somebody else's tunnel", "it is in it")?;
     world.look(&tunnel.id).await.map(drop)
 }
@@ -190,5 +312,9 @@ async fn foreign(world: World) -> Outcome {
 async fn inspection(world: World) -> Outcome {
     let tunnel = world.tunnel(json!({})).await?;
     let body = json!({ "enabled": true });
-    world.call("POST", &tunnel.path("/inspection"), &body).await?.refused(501, "not_implemented", "for inspection").map(drop)
+    world
+        .call("POST", &tunnel.path("/inspection"), &body)
+        .await?
+        .refused(501, "not_implemented", "for inspection")
+        .map(drop)
 }

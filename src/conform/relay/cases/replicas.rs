@@ -10,11 +10,23 @@ use crate::conform::relay::rest::Tunnel;
 use crate::conform::relay::world::World;
 
 pub(super) static CASES: &[Case<World>] = &[
-    base("replica-shares", "clients that ask for it share a tunnel, and the one with the fewest viewers gets the next", &["R-31", "R-29"], QUICK, runs!(shares)),
+    base(
+        "replica-shares",
+        "clients that ask for it share a tunnel, and the one with the fewest viewers gets the next",
+        &["R-31", "R-29"],
+        QUICK,
+        runs!(shares),
+    ),
     base("replica-lost", "a request whose client is gone goes to another one", &["R-32"], QUICK, runs!(lost)),
     base("replica-not-taken-up", "so does one that is not taken up", &["R-32"], QUICK, runs!(not_taken_up)),
     two("replica-rejected", "so does one that is rejected", &["R-32"], QUICK, runs!(rejected)),
-    base("replica-taken-back", "a client that does not ask to share takes over from all", &["R-29"], QUICK, runs!(taken_back)),
+    base(
+        "replica-taken-back",
+        "a client that does not ask to share takes over from all",
+        &["R-29"],
+        QUICK,
+        runs!(taken_back),
+    ),
 ];
 
 /// A tunnel for several clients, where the relay knows such.

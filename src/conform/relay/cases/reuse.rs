@@ -21,24 +21,106 @@ const PONG: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(55);
 
 pub(super) static CASES: &[Case<World>] = &[
-    advised(base("reuse-next-request", "the next request comes on the socket that waits", &["R-43"], QUICK, runs!(next_request))),
-    base("reuse-client-that-closes", "a client that closes after each answer is served as well", &["R-44"], QUICK, runs!(closes)),
-    base("reuse-client-that-counts", "so is one that passes over a second request on a socket", &["R-44", "R-46"], QUICK, runs!(counts)),
-    base("reuse-off", "with `reuse` false each request has a socket of its own", &["R-48"], QUICK, runs!(off)),
-    base("reuse-byte-discards", "a byte that comes on a waiting socket discards it", &["R-45"], QUICK, runs!(byte_discards)),
-    base("reuse-close-target", "a socket whose target closes its connection is not used again", &["R-43"], QUICK, runs!(target_closes)),
-    base("reuse-dead-socket", "a request that is safe to repeat is sent again when its socket was dead", &["R-46"], QUICK, runs!(dead)),
+    advised(base(
+        "reuse-next-request",
+        "the next request comes on the socket that waits",
+        &["R-43"],
+        QUICK,
+        runs!(next_request),
+    )),
+    base(
+        "reuse-client-that-closes",
+        "a client that closes after each answer is served as well",
+        &["R-44"],
+        QUICK,
+        runs!(closes),
+    ),
+    base(
+        "reuse-client-that-counts",
+        "so is one that passes over a second request on a socket",
+        &["R-44", "R-46"],
+        QUICK,
+        runs!(counts),
+    ),
+    base(
+        "reuse-off",
+        "with `reuse` false each request has a socket of its own",
+        &["R-48"],
+        QUICK,
+        runs!(off),
+    ),
+    base(
+        "reuse-byte-discards",
+        "a byte that comes on a waiting socket discards it",
+        &["R-45"],
+        QUICK,
+        runs!(byte_discards),
+    ),
+    base(
+        "reuse-close-target",
+        "a socket whose target closes its connection is not used again",
+        &["R-43"],
+        QUICK,
+        runs!(target_closes),
+    ),
+    base(
+        "reuse-dead-socket",
+        "a request that is safe to repeat is sent again when its socket was dead",
+        &["R-46"],
+        QUICK,
+        runs!(dead),
+    ),
     base("reuse-only-once", "it is sent again only once", &["R-46"], QUICK, runs!(only_once)),
-    base("reuse-unsafe", "a request that is not safe to repeat is never sent twice", &["R-46"], QUICK, runs!(not_safe)),
-    base("reuse-begun-answer", "nothing is sent twice once an answer has begun", &["R-46"], QUICK, runs!(begun)),
-    base("reuse-ends-with-session", "waiting sockets end with their control socket, and what runs goes on", &["R-47"], QUICK, runs!(ends_with_session)),
-    base("reuse-waiting-ping", "a socket that waits is pinged, and is dropped when no pong comes", &["R-42"], 60, runs!(waiting_ping)),
-    base("reuse-only-so-long", "a socket that has waited for 55 seconds gets no other request", &["R-43"], 100, runs!(only_so_long)),
-    base("reuse-pong-behind-bytes", "a pong that waits behind bytes a slow viewer does not take costs nothing", &["R-41"], 60, runs!(pong_behind_bytes)),
+    base(
+        "reuse-unsafe",
+        "a request that is not safe to repeat is never sent twice",
+        &["R-46"],
+        QUICK,
+        runs!(not_safe),
+    ),
+    base(
+        "reuse-begun-answer",
+        "nothing is sent twice once an answer has begun",
+        &["R-46"],
+        QUICK,
+        runs!(begun),
+    ),
+    base(
+        "reuse-ends-with-session",
+        "waiting sockets end with their control socket, and what runs goes on",
+        &["R-47"],
+        QUICK,
+        runs!(ends_with_session),
+    ),
+    base(
+        "reuse-waiting-ping",
+        "a socket that waits is pinged, and is dropped when no pong comes",
+        &["R-42"],
+        60,
+        runs!(waiting_ping),
+    ),
+    base(
+        "reuse-only-so-long",
+        "a socket that has waited for 55 seconds gets no other request",
+        &["R-43"],
+        100,
+        runs!(only_so_long),
+    ),
+    base(
+        "reuse-pong-behind-bytes",
+        "a pong that waits behind bytes a slow viewer does not take costs nothing",
+        &["R-41"],
+        60,
+        runs!(pong_behind_bytes),
+    ),
 ];
 
 /// A viewer asks for the front page, and its request comes on `data` (again) or is announced: on which it came.
-async fn asked_on<'a>(client: &'a mut Client, data: &'a mut Data, world: &World) -> Outcome<(Viewer, Option<Data>)> {
+async fn asked_on<'a>(
+    client: &'a mut Client,
+    data: &'a mut Data,
+    world: &World,
+) -> Outcome<(Viewer, Option<Data>)> {
     let viewer = world.asking(&client.tunnel).await?;
     let fresh = tokio::select! {
         request = data.request() => request.map(|_| None),
@@ -62,7 +144,9 @@ async fn reusing(world: &World) -> Outcome<(Client, Data)> {
 
 async fn next_request(world: World) -> Outcome {
     match reusing(&world).await {
-        Err(Ended::Skipped(_)) => want(false, "the next request comes on the waiting socket", "a fresh one was asked for"),
+        Err(Ended::Skipped(_)) => {
+            want(false, "the next request comes on the waiting socket", "a fresh one was asked for")
+        }
         other => other.map(drop),
     }
 }
@@ -115,11 +199,16 @@ async fn target_closes(world: World) -> Outcome {
     let (mut viewer, mut data) = client.exchange().await?;
     data.say("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").await?;
     viewer.answer().await?.expect(200, "of the target")?;
-    let (mut viewer, fresh) = asked_on(&mut client, &mut data, &world).await.map_err(|ended| match ended {
-        Ended::Failed(_) => Ended::failed("a fresh socket for the next request", "it came on one whose target closes"),
-        skipped => skipped,
-    })?;
-    let Some(mut fresh) = fresh else { return want(false, "a fresh socket for the next request", "it came on one whose target closes") };
+    let (mut viewer, fresh) =
+        asked_on(&mut client, &mut data, &world).await.map_err(|ended| match ended {
+            Ended::Failed(_) => {
+                Ended::failed("a fresh socket for the next request", "it came on one whose target closes")
+            }
+            skipped => skipped,
+        })?;
+    let Some(mut fresh) = fresh else {
+        return want(false, "a fresh socket for the next request", "it came on one whose target closes");
+    };
     fresh.serve().await?;
     viewer.answer().await?.expect(200, "of the target").map(drop)
 }

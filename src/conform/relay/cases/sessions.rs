@@ -1,6 +1,6 @@
 //! Level two: how sessions end, and how data sockets of such a session do (sections 8.1, 8.3, 8.5).
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{QUICK, runs, two, want};
 use crate::conform::case::Case;
@@ -13,30 +13,130 @@ use crate::conform::relay::world::World;
 use crate::proto::frame::Opcode;
 
 pub(super) static CASES: &[Case<World>] = &[
-    two("two-closed-deleted", "`closed` with the reason comes before the close frame, and nothing between or behind them", &["R-66"], QUICK, runs!(deleted)),
-    two("two-closed-replaced", "a live session that another one has taken over is `replaced`, with 1000", &["R-66", "R-29"], QUICK, runs!(replaced)),
+    two(
+        "two-closed-deleted",
+        "`closed` with the reason comes before the close frame, and nothing between or behind them",
+        &["R-66"],
+        QUICK,
+        runs!(deleted),
+    ),
+    two(
+        "two-closed-replaced",
+        "a live session that another one has taken over is `replaced`, with 1000",
+        &["R-66", "R-29"],
+        QUICK,
+        runs!(replaced),
+    ),
     two("two-closed-stale", "a dead one is `stale`, with 1001", &["R-66", "R-29"], QUICK, runs!(stale)),
-    two("two-closed-protocol-error", "a broken frame is `protocol_error`, with 1002", &["R-66"], QUICK, runs!(protocol_error)),
-    two("two-successor", "a session whose client has opened another one is `succeeded`, and its waiting viewers follow", &["R-79"], QUICK, runs!(successor)),
-    two("two-successor-of-nobody", "`successor_of` a session that does not hold the tunnel means nothing", &["R-79"], QUICK, runs!(successor_of_nobody)),
-    two("two-data-key", "a data socket without the session's key is refused, and the id stays good", &["R-71"], QUICK, runs!(data_key)),
-    two("two-half-close-of-viewer", "a viewer's end is an empty message, and the other direction goes on", &["R-72", "R-73", "R-74"], QUICK, runs!(viewer_ends)),
-    two("two-half-close-of-target", "an empty message of the client is its end, and the other direction goes on", &["R-72", "R-74"], QUICK, runs!(target_ends)),
-    two("two-both-ended", "when both sides have ended, the relay closes with 1000", &["R-75"], QUICK, runs!(both_ended)),
-    two("two-empty-last-fragment", "an empty last fragment of a longer message is no end", &["R-72"], QUICK, runs!(empty_fragment)),
-    two("two-end-bare", "a data socket that just ends has broken off: its viewer sees that", &["R-75", "R-53"], QUICK, runs!(bare)),
+    two(
+        "two-closed-protocol-error",
+        "a broken frame is `protocol_error`, with 1002",
+        &["R-66"],
+        QUICK,
+        runs!(protocol_error),
+    ),
+    two(
+        "two-successor",
+        "a session whose client has opened another one is `succeeded`, and its waiting viewers follow",
+        &["R-79"],
+        QUICK,
+        runs!(successor),
+    ),
+    two(
+        "two-successor-of-nobody",
+        "`successor_of` a session that does not hold the tunnel means nothing",
+        &["R-79"],
+        QUICK,
+        runs!(successor_of_nobody),
+    ),
+    two(
+        "two-data-key",
+        "a data socket without the session's key is refused, and the id stays good",
+        &["R-71"],
+        QUICK,
+        runs!(data_key),
+    ),
+    two(
+        "two-half-close-of-viewer",
+        "a viewer's end is an empty message, and the other direction goes on",
+        &["R-72", "R-73", "R-74"],
+        QUICK,
+        runs!(viewer_ends),
+    ),
+    two(
+        "two-half-close-of-target",
+        "an empty message of the client is its end, and the other direction goes on",
+        &["R-72", "R-74"],
+        QUICK,
+        runs!(target_ends),
+    ),
+    two(
+        "two-both-ended",
+        "when both sides have ended, the relay closes with 1000",
+        &["R-75"],
+        QUICK,
+        runs!(both_ended),
+    ),
+    two(
+        "two-empty-last-fragment",
+        "an empty last fragment of a longer message is no end",
+        &["R-72"],
+        QUICK,
+        runs!(empty_fragment),
+    ),
+    two(
+        "two-end-bare",
+        "a data socket that just ends has broken off: its viewer sees that",
+        &["R-75", "R-53"],
+        QUICK,
+        runs!(bare),
+    ),
     two("two-end-1000", "one that ends with 1000 has not", &["R-75"], QUICK, runs!(normal)),
-    two("two-end-1011", "one that ends with another code has broken off", &["R-75", "R-53"], QUICK, runs!(failed)),
-    two("two-end-then-1011", "a direction that has ended stays complete, whatever code follows", &["R-74"], QUICK, runs!(ended_then_failed)),
-    two("two-data-ping", "a data socket whose answer takes long is pinged, and is waited for as long as pongs come", &["R-76"], 60, runs!(data_ping)),
-    two("two-data-silent", "where no pong comes, a request that is safe to repeat is announced again", &["R-76", "R-46"], 90, runs!(data_silent)),
-    two("two-data-silent-post", "and the viewer of any other gets 504", &["R-76", "R-46"], 90, runs!(data_silent_post)),
+    two(
+        "two-end-1011",
+        "one that ends with another code has broken off",
+        &["R-75", "R-53"],
+        QUICK,
+        runs!(failed),
+    ),
+    two(
+        "two-end-then-1011",
+        "a direction that has ended stays complete, whatever code follows",
+        &["R-74"],
+        QUICK,
+        runs!(ended_then_failed),
+    ),
+    two(
+        "two-data-ping",
+        "a data socket whose answer takes long is pinged, and is waited for as long as pongs come",
+        &["R-76"],
+        60,
+        runs!(data_ping),
+    ),
+    two(
+        "two-data-silent",
+        "where no pong comes, a request that is safe to repeat is announced again",
+        &["R-76", "R-46"],
+        90,
+        runs!(data_silent),
+    ),
+    two(
+        "two-data-silent-post",
+        "and the viewer of any other gets 504",
+        &["R-76", "R-46"],
+        90,
+        runs!(data_silent_post),
+    ),
 ];
 
 /// Fails unless `closed` with this reason comes, then a close frame with this code, and nothing else.
 async fn expect_closed(client: &mut Client, reason: &str, code: u16) -> Outcome {
     let told = client.hear_of("closed").await?;
-    want(told["reason"] == reason && told["message"].is_string(), &format!("`closed` with the reason {reason} and a message"), told)?;
+    want(
+        told["reason"] == reason && told["message"].is_string(),
+        &format!("`closed` with the reason {reason} and a message"),
+        told,
+    )?;
     let expected = format!("a close frame with {code} right behind `closed`");
     match client.socket.next(&expected).await? {
         Came::Close(Some(found), _) if found == code => {}
@@ -107,9 +207,19 @@ async fn data_key(world: World) -> Outcome {
     let mut viewer = world.asking(&client.tunnel).await?;
     let id = client.connection().await?;
     world.refused(&id, "", 401, "unauthorized", "for a data socket without a key").await?;
-    world.refused(&id, "nbk_nobody_0123456789abcdef", 401, "unauthorized", "for a data socket with an unknown key").await?;
+    world
+        .refused(
+            &id,
+            "nbk_nobody_0123456789abcdef",
+            401,
+            "unauthorized",
+            "for a data socket with an unknown key",
+        )
+        .await?;
     if let Ok(key2) = world.key2() {
-        world.refused(&id, key2, 403, "foreign_connection", "for a data socket with another owner's key").await?;
+        world
+            .refused(&id, key2, 403, "foreign_connection", "for a data socket with another owner's key")
+            .await?;
     }
     client.take(&id).await?.serve().await?;
     viewer.answer().await?.expect(200, "of the target").map(drop)
@@ -122,7 +232,11 @@ async fn viewer_ends(world: World) -> Outcome {
     viewer.wire.finish().await?;
     data.expect_bytes(b"question").await?;
     let came = data.next("an empty message, as the viewer sends no more").await?;
-    want(came == Came::Empty && !data.socket.is_text(), "an empty binary message, as the viewer sends no more", came.shown())?;
+    want(
+        came == Came::Empty && !data.socket.is_text(),
+        "an empty binary message, as the viewer sends no more",
+        came.shown(),
+    )?;
     data.say("answer").await?;
     viewer.expect_bytes(b"answer").await
 }

@@ -14,11 +14,35 @@ use crate::conform::relay::socket::{Came, message};
 use crate::conform::relay::world::World;
 
 pub(super) static CASES: &[Case<World>] = &[
-    two("standby-assigned", "a standby socket is assigned by a text message with its id, then carries the connection", &["R-78"], QUICK, runs!(assigned)),
-    two("standby-too-many", "one socket more than was asked for is refused", &["R-77"], QUICK, runs!(too_many)),
-    two("standby-id-in-use", "an id that is in use is refused, and so is one that is no UUID", &["R-77"], QUICK, runs!(ids)),
+    two(
+        "standby-assigned",
+        "a standby socket is assigned by a text message with its id, then carries the connection",
+        &["R-78"],
+        QUICK,
+        runs!(assigned),
+    ),
+    two(
+        "standby-too-many",
+        "one socket more than was asked for is refused",
+        &["R-77"],
+        QUICK,
+        runs!(too_many),
+    ),
+    two(
+        "standby-id-in-use",
+        "an id that is in use is refused, and so is one that is no UUID",
+        &["R-77"],
+        QUICK,
+        runs!(ids),
+    ),
     two("standby-key", "a standby socket needs the key of the tunnel's owner", &["R-71"], QUICK, runs!(key)),
-    two("standby-of-base-session", "a tunnel without a session of level two has no standby sockets", &["R-77"], QUICK, runs!(of_base)),
+    two(
+        "standby-of-base-session",
+        "a tunnel without a session of level two has no standby sockets",
+        &["R-77"],
+        QUICK,
+        runs!(of_base),
+    ),
     two("standby-rejected", "an assigned one can be rejected", &["R-67", "R-78"], QUICK, runs!(rejected)),
     two("standby-dead", "one that has died costs no viewer its answer", &["R-78"], QUICK, runs!(dead)),
     two("standby-ends-with-session", "they end with their control socket", &["R-77"], QUICK, runs!(ends)),
@@ -78,7 +102,11 @@ async fn assigned(world: World) -> Outcome {
     let (mut spare, id) = spare(&world, &client).await?;
     let mut viewer = world.asking(&client.tunnel).await?;
     let told = assignment(&mut spare).await?;
-    want(told["type"] == "connection" && told["id"] == id.as_str(), &format!("`connection` with the id {id}"), &told)?;
+    want(
+        told["type"] == "connection" && told["id"] == id.as_str(),
+        &format!("`connection` with the id {id}"),
+        &told,
+    )?;
     want(told["proto"] == "http" && told["remote_addr"].is_string(), "`proto` and `remote_addr`", told)?;
     spare.request().await?;
     spare.say(OK).await?;
@@ -92,7 +120,8 @@ async fn too_many(world: World) -> Outcome {
         spares.push(spare(&world, &client).await?);
     }
     let one_more = path(&client, &Uuid::new_v4().to_string());
-    refused(&world, &one_more, client.data_key(), 409, "too_many_standby", "for one more than was asked for").await
+    refused(&world, &one_more, client.data_key(), 409, "too_many_standby", "for one more than was asked for")
+        .await
 }
 
 async fn ids(world: World) -> Outcome {
@@ -111,10 +140,13 @@ async fn key(world: World) -> Outcome {
     let path = path(&client, &Uuid::new_v4().to_string());
     refused(&world, &path, "", 401, "unauthorized", "for a standby socket without a key").await?;
     if let Ok(key2) = world.key2() {
-        refused(&world, &path, key2, 403, "foreign_tunnel", "for a standby socket with another owner's key").await?;
+        refused(&world, &path, key2, 403, "foreign_tunnel", "for a standby socket with another owner's key")
+            .await?;
     }
     let opened = world.data_at(&path, client.data_key()).await?;
-    opened.map(drop).map_err(|answer| Ended::failed("101 for a standby socket with the right key", answer.shown()))
+    opened
+        .map(drop)
+        .map_err(|answer| Ended::failed("101 for a standby socket with the right key", answer.shown()))
 }
 
 async fn of_base(world: World) -> Outcome {
@@ -122,7 +154,8 @@ async fn of_base(world: World) -> Outcome {
     world.two().await?;
     let base = world.client().await?;
     let path = format!("/ws/data?tunnel_id={}&id={}", base.tunnel.id, Uuid::new_v4());
-    refused(&world, &path, world.key(), 409, "no_session", "for a tunnel whose session is of the base level").await
+    refused(&world, &path, world.key(), 409, "no_session", "for a tunnel whose session is of the base level")
+        .await
 }
 
 async fn rejected(world: World) -> Outcome {

@@ -12,11 +12,35 @@ use crate::conform::relay::Outcome;
 use crate::conform::relay::world::World;
 
 pub(super) static CASES: &[Case<World>] = &[
-    base("token-rules", "a token counts as its rules say, and one that breaks any is 401", &["R-2"], QUICK, runs!(rules)),
+    base(
+        "token-rules",
+        "a token counts as its rules say, and one that breaks any is 401",
+        &["R-2"],
+        QUICK,
+        runs!(rules),
+    ),
     base("token-limited", "a token for one tunnel leads to no other", &["R-3"], QUICK, runs!(limited)),
-    base("token-ends-session", "a session ends with its token, with 1008", &["R-70", "R-47"], QUICK, runs!(ends_base)),
-    two("two-token-expired", "a session of level two is told of the end of its token, and ends with `token_expired`", &["R-63", "R-70", "R-66"], QUICK, runs!(ends)),
-    two("two-token-renewed", "a fresh token keeps the session", &["R-64", "R-69", "R-70"], QUICK, runs!(renewed)),
+    base(
+        "token-ends-session",
+        "a session ends with its token, with 1008",
+        &["R-70", "R-47"],
+        QUICK,
+        runs!(ends_base),
+    ),
+    two(
+        "two-token-expired",
+        "a session of level two is told of the end of its token, and ends with `token_expired`",
+        &["R-63", "R-70", "R-66"],
+        QUICK,
+        runs!(ends),
+    ),
+    two(
+        "two-token-renewed",
+        "a fresh token keeps the session",
+        &["R-64", "R-69", "R-70"],
+        QUICK,
+        runs!(renewed),
+    ),
 ];
 
 fn now() -> u64 {
@@ -32,7 +56,8 @@ fn signed(secret: &str, header: &Value, claims: &Value) -> String {
 
 /// The relay's secret, or the case is skipped.
 fn secret(world: &World) -> Outcome<&str> {
-    let missing = || Ended::Skipped("it signs tokens of its own: give --jwt-secret if the relay takes tokens".into());
+    let missing =
+        || Ended::Skipped("it signs tokens of its own: give --jwt-secret if the relay takes tokens".into());
     world.settings().secret.as_deref().ok_or_else(missing)
 }
 
@@ -48,7 +73,10 @@ fn token(world: &World, seconds: u64, more: Value) -> Outcome<String> {
 async fn rules(world: World) -> Outcome {
     let secret = secret(&world)?;
     let good = token(&world, 600, json!({ "aud": ["x", "adit"], "unknown": 1 }))?;
-    world.call_as(&good, "GET", "/v1/tunnels", &Value::Null).await?.expect(200, "for a token that keeps all rules")?;
+    world
+        .call_as(&good, "GET", "/v1/tunnels", &Value::Null)
+        .await?
+        .expect(200, "for a token that keeps all rules")?;
     let header = json!({ "alg": "HS256" });
     let claims = json!({ "sub": "kit-owner", "nbf": now() - 1, "exp": now() + 600 });
     let with = |name: &str, value: Value| {
@@ -76,12 +104,22 @@ async fn limited(world: World) -> Outcome {
     let (name, other) = (world.name(), world.name());
     let free = token(&world, 600, Value::Null)?;
     let bound = token(&world, 600, json!({ "tid": name }))?;
-    let foreign = world.try_create(&free, &json!({ "name": other })).await?.expect(201, "for a tunnel")?.json()?;
-    world.try_create(&bound, &json!({ "name": world.name() })).await?.refused(403, "token_limited", "for another tunnel")?;
-    let made = world.try_create(&bound, &json!({})).await?.expect(201, "for a creation without a name")?.json()?;
+    let foreign =
+        world.try_create(&free, &json!({ "name": other })).await?.expect(201, "for a tunnel")?.json()?;
+    world.try_create(&bound, &json!({ "name": world.name() })).await?.refused(
+        403,
+        "token_limited",
+        "for another tunnel",
+    )?;
+    let made =
+        world.try_create(&bound, &json!({})).await?.expect(201, "for a creation without a name")?.json()?;
     want(made["slug"] == name.as_str(), &format!("the tunnel of `tid`, {name}"), &made)?;
     let id = foreign["id"].as_str().unwrap_or_default();
-    world.call_as(&bound, "GET", &format!("/v1/tunnels/{id}"), &Value::Null).await?.refused(404, "tunnel_not_found", "for another tunnel")?;
+    world.call_as(&bound, "GET", &format!("/v1/tunnels/{id}"), &Value::Null).await?.refused(
+        404,
+        "tunnel_not_found",
+        "for another tunnel",
+    )?;
     let list = world.call_as(&bound, "GET", "/v1/tunnels", &Value::Null).await?.text();
     want(!list.contains(id), "a list without another tunnel", list)?;
     let lines = crate::conform::relay::world::bearer(&bound);
@@ -123,7 +161,11 @@ async fn renewed(world: World) -> Outcome {
     client.say(&json!({ "type": "auth", "token": long })).await?;
     let told = client.hear_of("auth").await?;
     let left = told["expires_in_ms"].as_u64().unwrap_or_default();
-    want(told["accepted"] == true && left > 500_000, "`accepted`, and `expires_in_ms` of the fresh token", told)?;
+    want(
+        told["accepted"] == true && left > 500_000,
+        "`accepted`, and `expires_in_ms` of the fresh token",
+        told,
+    )?;
     tokio::time::sleep(Duration::from_secs(5)).await;
     client.socket.ping(b"still here").await
 }

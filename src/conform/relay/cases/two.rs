@@ -13,22 +13,106 @@ use crate::conform::relay::world::{World, bearer};
 use crate::proto::frame::Opcode;
 
 pub(super) static CASES: &[Case<World>] = &[
-    two("two-welcome", "`welcome` is the first message and has every number", &["R-58", "R-60"], QUICK, runs!(welcome)),
-    two("two-among-offers", "adit.1 is found among other offers, and adit.2 alone is a session of the base level", &["R-58"], QUICK, runs!(offers)),
-    two("two-connection", "`connection` says what the bytes are and who the viewer is", &["R-61"], QUICK, runs!(connection)),
-    two("two-unknown-messages", "messages and fields that the relay does not know are ignored", &["R-59"], QUICK, runs!(unknown)),
-    two("two-error", "a message that cannot be read is answered with `error`, ten times at most, and the session goes on", &["R-65"], QUICK, runs!(error)),
-    two("two-cancel", "a viewer that leaves before its claim is cancelled, and its id is void", &["R-62"], QUICK, runs!(cancel)),
-    two("two-cancel-late", "a connection that nobody took up is cancelled", &["R-62"], 60, runs!(cancel_late)),
-    two("two-cancel-not-for-half-closed", "a viewer that only ends its sending side is not cancelled", &["R-62"], QUICK, runs!(half_closed)),
-    two("two-reject", "the viewer of a rejected connection gets 502 at once, with the client's message", &["R-67"], QUICK, runs!(reject)),
-    two("two-reject-after-claim", "a connection can be rejected when its data socket is open", &["R-67"], QUICK, runs!(reject_after)),
-    two("two-reject-others", "ids that are not announced in this session cannot be rejected", &["R-68"], QUICK, runs!(reject_others)),
+    two(
+        "two-welcome",
+        "`welcome` is the first message and has every number",
+        &["R-58", "R-60"],
+        QUICK,
+        runs!(welcome),
+    ),
+    two(
+        "two-among-offers",
+        "adit.1 is found among other offers, and adit.2 alone is a session of the base level",
+        &["R-58"],
+        QUICK,
+        runs!(offers),
+    ),
+    two(
+        "two-connection",
+        "`connection` says what the bytes are and who the viewer is",
+        &["R-61"],
+        QUICK,
+        runs!(connection),
+    ),
+    two(
+        "two-unknown-messages",
+        "messages and fields that the relay does not know are ignored",
+        &["R-59"],
+        QUICK,
+        runs!(unknown),
+    ),
+    two(
+        "two-error",
+        "a message that cannot be read is answered with `error`, ten times at most, and the session goes on",
+        &["R-65"],
+        QUICK,
+        runs!(error),
+    ),
+    two(
+        "two-cancel",
+        "a viewer that leaves before its claim is cancelled, and its id is void",
+        &["R-62"],
+        QUICK,
+        runs!(cancel),
+    ),
+    two(
+        "two-cancel-late",
+        "a connection that nobody took up is cancelled",
+        &["R-62"],
+        60,
+        runs!(cancel_late),
+    ),
+    two(
+        "two-cancel-not-for-half-closed",
+        "a viewer that only ends its sending side is not cancelled",
+        &["R-62"],
+        QUICK,
+        runs!(half_closed),
+    ),
+    two(
+        "two-reject",
+        "the viewer of a rejected connection gets 502 at once, with the client's message",
+        &["R-67"],
+        QUICK,
+        runs!(reject),
+    ),
+    two(
+        "two-reject-after-claim",
+        "a connection can be rejected when its data socket is open",
+        &["R-67"],
+        QUICK,
+        runs!(reject_after),
+    ),
+    two(
+        "two-reject-others",
+        "ids that are not announced in this session cannot be rejected",
+        &["R-68"],
+        QUICK,
+        runs!(reject_others),
+    ),
     two("two-auth", "a key that is good for the session is accepted", &["R-64", "R-69"], QUICK, runs!(auth)),
-    two("two-auth-refused", "one that is not is refused with a reason, which changes nothing", &["R-64", "R-69"], QUICK, runs!(auth_refused)),
+    two(
+        "two-auth-refused",
+        "one that is not is refused with a reason, which changes nothing",
+        &["R-64", "R-69"],
+        QUICK,
+        runs!(auth_refused),
+    ),
     two("two-auth-order", "answers come in the order of the questions", &["R-69"], QUICK, runs!(auth_order)),
-    two("two-expiring", "a tunnel that ends within a minute is told so, once", &["R-63"], QUICK, runs!(expiring)),
-    two("two-large-message", "a message over the limit closes with `message_too_big` and 1009", &["R-66", "R-25"], QUICK, runs!(large)),
+    two(
+        "two-expiring",
+        "a tunnel that ends within a minute is told so, once",
+        &["R-63"],
+        QUICK,
+        runs!(expiring),
+    ),
+    two(
+        "two-large-message",
+        "a message over the limit closes with `message_too_big` and 1009",
+        &["R-66", "R-25"],
+        QUICK,
+        runs!(large),
+    ),
 ];
 
 async fn welcome(world: World) -> Outcome {
@@ -42,16 +126,23 @@ async fn welcome(world: World) -> Outcome {
         want(told["limits"][field].is_u64(), &format!("`limits` with `{field}`"), told)?;
     }
     let other = world.two().await?;
-    want(other.welcome.session != client.welcome.session, "a `session` of its own for each", &other.welcome.session)
+    want(
+        other.welcome.session != client.welcome.session,
+        "a `session` of its own for each",
+        &other.welcome.session,
+    )
 }
 
 async fn offers(world: World) -> Outcome {
     let tunnel = world.two().await?.tunnel;
     let key = bearer(world.key());
-    for (offer, agreed) in [("chat, adit.1", Some("adit.1")), ("adit.2, adit.1", Some("adit.1")), ("chat, adit.2", None)] {
+    for (offer, agreed) in
+        [("chat, adit.1", Some("adit.1")), ("adit.2, adit.1", Some("adit.1")), ("chat, adit.2", None)]
+    {
         let lines = format!("{key}Sec-WebSocket-Protocol: {offer}\r\n");
         let opened = world.socket("control", &format!("/ws/control?tunnel_id={}", tunnel.id), &lines).await?;
-        let (_, head) = opened.map_err(|answer| Ended::failed(format!("101 for the offer {offer}"), answer.shown()))?;
+        let (_, head) =
+            opened.map_err(|answer| Ended::failed(format!("101 for the offer {offer}"), answer.shown()))?;
         let found = head.headers.get("sec-websocket-protocol").and_then(|value| value.to_str().ok());
         want(found == agreed, &format!("{agreed:?} of the offer {offer}"), format!("{found:?}"))?;
     }
@@ -96,7 +187,11 @@ async fn error(world: World) -> Outcome {
     for bad in ["nonsense", "[]", "{}", r#"{"type":7}"#, r#"{"type":"auth"}"#] {
         client.socket.send(Opcode::Text, true, bad.as_bytes()).await?;
         let told = client.hear_of("error").await?;
-        want(told["message"].as_str().is_some_and(|text| !text.is_empty()), "a `message` for the author of the client", told)?;
+        want(
+            told["message"].as_str().is_some_and(|text| !text.is_empty()),
+            "a `message` for the author of the client",
+            told,
+        )?;
     }
     for _ in 0..10 {
         client.socket.send(Opcode::Text, true, b"nonsense").await?;
@@ -106,7 +201,9 @@ async fn error(world: World) -> Outcome {
     loop {
         match client.hear().await? {
             message if message["type"] == "error" => told += 1,
-            message if message["type"] == "auth" => return want(told <= 10, "at most ten `error`s in a session", told),
+            message if message["type"] == "auth" => {
+                return want(told <= 10, "at most ten `error`s in a session", told);
+            }
             _ => {}
         }
     }
@@ -147,9 +244,15 @@ async fn reject(world: World) -> Outcome {
     let mut client = world.two().await?;
     let mut viewer = world.asking(&client.tunnel).await?;
     let id = client.connection().await?;
-    client.say(&json!({ "type": "reject", "id": id, "reason": "refused", "message": "the kit is not at home" })).await?;
+    client
+        .say(&json!({ "type": "reject", "id": id, "reason": "refused", "message": "the kit is not at home" }))
+        .await?;
     let answer = viewer.answer().await?.expect(502, "at once for a rejected connection")?;
-    want(answer.text().contains("the kit is not at home"), "the client's message, shown to the viewer", answer.text())?;
+    want(
+        answer.text().contains("the kit is not at home"),
+        "the client's message, shown to the viewer",
+        answer.text(),
+    )?;
     world.refused(&id, client.data_key(), 404, "connection_not_found", "for a rejected connection").await
 }
 
@@ -188,10 +291,16 @@ async fn auth(world: World) -> Outcome {
 async fn auth_refused(world: World) -> Outcome {
     let mut client = world.two().await?;
     let foreign = world.key2().ok().map(str::to_owned);
-    for token in ["nbk_nobody_0123456789abcdef".to_owned(), "a\nb".into(), "".into()].into_iter().chain(foreign) {
+    for token in
+        ["nbk_nobody_0123456789abcdef".to_owned(), "a\nb".into(), "".into()].into_iter().chain(foreign)
+    {
         client.say(&json!({ "type": "auth", "token": token })).await?;
         let told = client.hear_of("auth").await?;
-        want(told["accepted"] == false && told["error"].is_string(), "`accepted` is false, and an `error` in words", told)?;
+        want(
+            told["accepted"] == false && told["error"].is_string(),
+            "`accepted` is false, and an `error` in words",
+            told,
+        )?;
     }
     client.served().await.map(drop)
 }
@@ -199,7 +308,14 @@ async fn auth_refused(world: World) -> Outcome {
 async fn auth_order(world: World) -> Outcome {
     let mut client = world.two().await?;
     let key = world.key();
-    let questions = [(key.as_str(), true), ("nbk_nobody", false), (key, true), ("nbk_nobody", false), ("nbk_nobody", false), (key, true)];
+    let questions = [
+        (key, true),
+        ("nbk_nobody", false),
+        (key, true),
+        ("nbk_nobody", false),
+        ("nbk_nobody", false),
+        (key, true),
+    ];
     for (token, _) in questions {
         client.say(&json!({ "type": "auth", "token": token })).await?;
     }

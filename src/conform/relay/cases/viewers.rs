@@ -17,23 +17,101 @@ use crate::conform::relay::world::World;
 const AWAY: Duration = Duration::from_secs(25);
 
 pub(super) static CASES: &[Case<World>] = &[
-    base("viewer-unknown-name", "a name that nobody has is 404, and so is a deleted one", &["R-52", "R-28"], QUICK, runs!(unknown)),
-    base("viewer-problem", "an error is HTML for browsers, else problem details with a cause", &["R-52"], QUICK, runs!(problem)),
-    base("viewer-of-absent-client", "a viewer of a client that stays away gets 503 with Retry-After", &["R-52", "R-28"], 50, runs!(absent)),
-    base("viewer-waits-for-client", "a viewer that came while the client was away is served when it is back", &["R-28"], QUICK, runs!(waits)),
-    base("viewer-of-lost-client", "a viewer that waits for a claim is served by the client that comes back", &["R-28"], QUICK, runs!(lost)),
+    base(
+        "viewer-unknown-name",
+        "a name that nobody has is 404, and so is a deleted one",
+        &["R-52", "R-28"],
+        QUICK,
+        runs!(unknown),
+    ),
+    base(
+        "viewer-problem",
+        "an error is HTML for browsers, else problem details with a cause",
+        &["R-52"],
+        QUICK,
+        runs!(problem),
+    ),
+    base(
+        "viewer-of-absent-client",
+        "a viewer of a client that stays away gets 503 with Retry-After",
+        &["R-52", "R-28"],
+        50,
+        runs!(absent),
+    ),
+    base(
+        "viewer-waits-for-client",
+        "a viewer that came while the client was away is served when it is back",
+        &["R-28"],
+        QUICK,
+        runs!(waits),
+    ),
+    base(
+        "viewer-of-lost-client",
+        "a viewer that waits for a claim is served by the client that comes back",
+        &["R-28"],
+        QUICK,
+        runs!(lost),
+    ),
     base("viewer-bad-answer", "an answer that is no HTTP is 502", &["R-52"], QUICK, runs!(bad_answer)),
-    base("viewer-suspended", "viewers of a suspended tunnel get 503 with Retry-After until it is resumed", &["R-52"], QUICK, runs!(suspended)),
-    base("viewer-password", "auth_user is asked of viewers, and the target does not see it", &["R-52"], QUICK, runs!(password)),
-    base("viewer-ambiguous-request", "a request that could be read in two ways is 400, and reaches no target", &["R-52"], QUICK, runs!(ambiguous)),
-    base("viewer-large-target", "a request target over the limit is 414", &["R-52"], QUICK, runs!(large_target)),
+    base(
+        "viewer-suspended",
+        "viewers of a suspended tunnel get 503 with Retry-After until it is resumed",
+        &["R-52"],
+        QUICK,
+        runs!(suspended),
+    ),
+    base(
+        "viewer-password",
+        "auth_user is asked of viewers, and the target does not see it",
+        &["R-52"],
+        QUICK,
+        runs!(password),
+    ),
+    base(
+        "viewer-ambiguous-request",
+        "a request that could be read in two ways is 400, and reaches no target",
+        &["R-52"],
+        QUICK,
+        runs!(ambiguous),
+    ),
+    base(
+        "viewer-large-target",
+        "a request target over the limit is 414",
+        &["R-52"],
+        QUICK,
+        runs!(large_target),
+    ),
     base("viewer-large-head", "a head over the limit is 431", &["R-52"], QUICK, runs!(large_head)),
     base("viewer-large-body", "a body over the policy's limit is 413", &["R-52"], QUICK, runs!(large_body)),
     base("viewer-connect", "CONNECT is 405", &["R-56"], QUICK, runs!(connect)),
-    base("viewer-address-denied", "a viewer that the policy does not let in is 403", &["R-52"], QUICK, runs!(denied)),
-    base("viewer-rate", "a viewer beyond the policy's rate is 429 with Retry-After", &["R-52"], QUICK, runs!(rate)),
-    base("viewer-keep-alive", "a viewer's connection serves one request after the other", &["R-43"], QUICK, runs!(keep_alive)),
-    advised(base("viewer-early-answer", "a target that answers before the upload has ended is heard", &["R-43"], QUICK, runs!(early_answer))),
+    base(
+        "viewer-address-denied",
+        "a viewer that the policy does not let in is 403",
+        &["R-52"],
+        QUICK,
+        runs!(denied),
+    ),
+    base(
+        "viewer-rate",
+        "a viewer beyond the policy's rate is 429 with Retry-After",
+        &["R-52"],
+        QUICK,
+        runs!(rate),
+    ),
+    base(
+        "viewer-keep-alive",
+        "a viewer's connection serves one request after the other",
+        &["R-43"],
+        QUICK,
+        runs!(keep_alive),
+    ),
+    advised(base(
+        "viewer-early-answer",
+        "a target that answers before the upload has ended is heard",
+        &["R-43"],
+        QUICK,
+        runs!(early_answer),
+    )),
 ];
 
 fn expect_retry_after(answer: &Answer) -> Outcome {
@@ -52,7 +130,8 @@ async fn unknown(world: World) -> Outcome {
 /// Where a tunnel would be whose name nobody has.
 fn nobody(world: &World, tunnel: &Tunnel) -> Tunnel {
     let name = world.name();
-    let (host, prefix) = (tunnel.host.replace(&tunnel.slug, &name), tunnel.prefix.replace(&tunnel.slug, &name));
+    let (host, prefix) =
+        (tunnel.host.replace(&tunnel.slug, &name), tunnel.prefix.replace(&tunnel.slug, &name));
     Tunnel { host, prefix, ..tunnel.clone() }
 }
 
@@ -66,7 +145,11 @@ async fn problem(world: World) -> Outcome {
         want(found.starts_with(kind), &format!("Content-Type: {kind} for Accept: {accept}"), found)?;
         if kind != "text/html" {
             let told = answer.json()?;
-            want(told["cause"] == "no_such_tunnel" && told["request_id"].is_string(), "`cause` no_such_tunnel, and `request_id`", told)?;
+            want(
+                told["cause"] == "no_such_tunnel" && told["request_id"].is_string(),
+                "`cause` no_such_tunnel, and `request_id`",
+                told,
+            )?;
         }
     }
     Ok(())
@@ -106,7 +189,10 @@ async fn lost(world: World) -> Outcome {
 
 async fn bad_answer(world: World) -> Outcome {
     let mut client = world.client().await?;
-    for answer in ["SSH-2.0-OpenSSH_9.2\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nkit!"] {
+    for answer in [
+        "SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nkit!",
+    ] {
         let (mut viewer, mut data) = client.exchange().await?;
         data.say(answer).await?;
         viewer.answer().await?.expect(502, &format!("for the answer {answer:?}"))?;
@@ -119,7 +205,12 @@ async fn suspended(world: World) -> Outcome {
     client.served().await?;
     let path = client.tunnel.path("/suspend");
     world.call("POST", &path, &json!({ "suspended": true })).await?.expect(200, "for a suspension")?;
-    let answer = world.asking(&client.tunnel).await?.answer().await?.expect(503, "for a viewer of a suspended tunnel")?;
+    let answer = world
+        .asking(&client.tunnel)
+        .await?
+        .answer()
+        .await?
+        .expect(503, "for a viewer of a suspended tunnel")?;
     expect_retry_after(&answer)?;
     world.call("POST", &path, &json!({ "suspended": false })).await?.expect(200, "for a resumption")?;
     client.served().await.map(drop)
@@ -200,20 +291,36 @@ async fn connect(world: World) -> Outcome {
     let client = world.client().await?;
     let mut viewer = world.viewer(&client.tunnel).await?;
     let host = viewer.host.clone();
-    viewer.wire.say(format!("CONNECT {host} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+    viewer
+        .wire
+        .say(format!("CONNECT {host} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())
+        .await?;
     viewer.answer().await?.expect(405, "for CONNECT").map(drop)
 }
 
 async fn denied(world: World) -> Outcome {
     let mut client = with_policy(&world, json!({ "allow": ["192.0.2.1"] })).await?;
-    world.asking(&client.tunnel).await?.answer().await?.expect(403, "for an address that `allow` does not name")?;
+    world
+        .asking(&client.tunnel)
+        .await?
+        .answer()
+        .await?
+        .expect(403, "for an address that `allow` does not name")?;
     client.expect_none_of("connection", "as the viewer was not let in").await
 }
 
 async fn rate(world: World) -> Outcome {
-    let mut client = with_policy(&world, json!({ "rate_limit": { "rate": "1/h", "burst": 1, "per": "tunnel" } })).await?;
+    let mut client =
+        with_policy(&world, json!({ "rate_limit": { "rate": "1/h", "burst": 1, "per": "tunnel" } })).await?;
     client.served().await?;
-    expect_retry_after(&world.asking(&client.tunnel).await?.answer().await?.expect(429, "for the second request in an hour that has one")?)
+    expect_retry_after(
+        &world
+            .asking(&client.tunnel)
+            .await?
+            .answer()
+            .await?
+            .expect(429, "for the second request in an hour that has one")?,
+    )
 }
 
 async fn keep_alive(world: World) -> Outcome {
