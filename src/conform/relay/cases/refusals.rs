@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{QUICK, base, runs, want};
-use crate::conform::case::Case;
+use crate::conform::case::{Case, Ended};
 use crate::conform::relay::Outcome;
 use crate::conform::relay::world::{World, bearer};
 
@@ -238,21 +238,22 @@ async fn policy(world: World) -> Outcome {
 
 /// Skips where the relay knows no policies.
 pub(super) fn want_policies(tunnel: &Value) -> Outcome {
-    let unknown = || {
-        crate::conform::case::Ended::Skipped(
-            "the relay knows no policies: its tunnels have no field `policy`".into(),
-        )
-    };
+    let unknown = || Ended::Skipped("the relay knows no policies: its tunnels have no field `policy`".into());
     tunnel.get("policy").map(drop).ok_or_else(unknown)
 }
 
 async fn domain(world: World) -> Outcome {
+    let tunnel = world.tunnel(Value::Null).await?;
+    let host = tunnel.host.split(':').next().unwrap_or_default();
+    let base = host.strip_prefix(&format!("{}.", tunnel.slug)).map(|base| format!("kit.{base}"));
     let own = world.settings().place.url().host().to_owned();
-    let answer = world.try_create(world.key(), &json!({ "domains": [own] })).await?;
-    if answer.status < 300 && answer.json()?.get("domains").is_none() {
-        return Err(crate::conform::case::Ended::Skipped("the relay knows no domains of its clients".into()));
+    for host in [own, "localhost".into()].into_iter().chain(base) {
+        let answer = world.try_create(world.key(), &json!({ "domains": [host] })).await?;
+        if answer.status < 300 && answer.json()?.get("domains").is_none() {
+            return Err(Ended::Skipped("the relay knows no domains of its clients".into()));
+        }
+        answer.refused(400, "invalid_domain", &format!("for {host}, which is the relay's own"))?;
     }
-    answer.refused(400, "invalid_domain", "for the relay's own host")?;
     let fields = json!({ "proto": "tcp", "domains": ["kit.example.com"] });
     let answer =
         world.try_create(world.key(), &fields).await?.expect(400, "for a tcp tunnel with a domain")?;

@@ -122,10 +122,15 @@ async fn asked_on<'a>(
     world: &World,
 ) -> Outcome<(Viewer, Option<Data>)> {
     let viewer = world.asking(&client.tunnel).await?;
+    let mut accepting = std::pin::pin!(client.accept());
     let fresh = tokio::select! {
-        request = data.request() => request.map(|_| None),
-        fresh = client.accept() => fresh.map(Some),
-    }?;
+        fresh = &mut accepting => Some(fresh?),
+        request = data.request() => match request {
+            Ok(_) => None,
+            // It has ended: the request comes on another one.
+            Err(_) => Some(accepting.await?),
+        },
+    };
     Ok((viewer, fresh))
 }
 
@@ -199,16 +204,9 @@ async fn target_closes(world: World) -> Outcome {
     let (mut viewer, mut data) = client.exchange().await?;
     data.say("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").await?;
     viewer.answer().await?.expect(200, "of the target")?;
-    let (mut viewer, fresh) =
-        asked_on(&mut client, &mut data, &world).await.map_err(|ended| match ended {
-            Ended::Failed(_) => {
-                Ended::failed("a fresh socket for the next request", "it came on one whose target closes")
-            }
-            skipped => skipped,
-        })?;
-    let Some(mut fresh) = fresh else {
-        return want(false, "a fresh socket for the next request", "it came on one whose target closes");
-    };
+    let (mut viewer, fresh) = asked_on(&mut client, &mut data, &world).await?;
+    let came = "it came on one whose target closes its connection";
+    let Some(mut fresh) = fresh else { return want(false, "a fresh socket for the next request", came) };
     fresh.serve().await?;
     viewer.answer().await?.expect(200, "of the target").map(drop)
 }

@@ -9,6 +9,7 @@ use crate::conform::relay::control::Client;
 use crate::conform::relay::data::{Data, OK, UNTIL_CLOSE};
 use crate::conform::relay::socket::Came;
 use crate::conform::relay::viewer::Viewer;
+use crate::conform::relay::wire::End;
 use crate::conform::relay::world::World;
 use crate::proto::frame::Opcode;
 
@@ -98,6 +99,13 @@ pub(super) static CASES: &[Case<World>] = &[
         &["R-75", "R-53"],
         QUICK,
         runs!(failed),
+    ),
+    two(
+        "two-end-broken-upgraded",
+        "an upgraded connection that breaks off is not ended in order",
+        &["R-75", "R-53"],
+        QUICK,
+        runs!(broken_upgraded),
     ),
     two(
         "two-end-then-1011",
@@ -303,6 +311,22 @@ async fn failed(world: World) -> Outcome {
     let (_client, mut viewer, mut data) = lasting(&world).await?;
     data.socket.close(1011).await?;
     viewer.expect_cut("the data socket ended with 1011").await
+}
+
+async fn broken_upgraded(world: World) -> Outcome {
+    let mut client = world.two().await?;
+    let (mut viewer, mut data) = client.upgraded().await?;
+    data.say("words").await?;
+    viewer.expect_bytes(b"words").await?;
+    data.socket.close(1011).await?;
+    let (_, end) = viewer.rest().await?;
+    let broken = matches!(end, End::Broken(_));
+    // TLS without its own end is an end that was cut.
+    want(
+        broken || world.settings().place.url().is_tls(),
+        "a reset of the viewer's connection",
+        Came::Ended(end).shown(),
+    )
 }
 
 async fn ended_then_failed(world: World) -> Outcome {
