@@ -139,6 +139,31 @@ impl Client {
         }
     }
 
+    /// Does something that takes long, and answers the relay's pings meanwhile. What else the relay says is passed over.
+    pub async fn meanwhile<T>(&mut self, doing: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+        let answering = async {
+            loop {
+                // Silence of the control socket is not what this is about.
+                if let Ok(Came::Close(..) | Came::Ended(_)) = self.socket.next("a ping").await {
+                    return std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::select! {
+            done = doing => done,
+            () = answering => Err(Ended::failed("the control socket stays open", "it ended")),
+        }
+    }
+
+    /// The same for so long.
+    pub async fn wait(&mut self, time: Duration) -> Outcome {
+        self.meanwhile(async {
+            tokio::time::sleep(time).await;
+            Ok(())
+        })
+        .await
+    }
+
     /// Says something, at level two.
     pub async fn say(&mut self, message: &Value) -> Outcome {
         self.socket.send(Opcode::Text, true, message.to_string().as_bytes()).await

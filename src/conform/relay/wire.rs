@@ -126,11 +126,6 @@ impl Wire {
         self.stream.reset_on_close();
     }
 
-    /// Our own address.
-    pub fn local_addr(&self) -> Option<std::net::SocketAddr> {
-        self.stream.local_addr()
-    }
-
     /// Keeps text, such as a head, in the trace.
     pub fn trace(&self, way: Way, text: &str) {
         self.trace.text(way, self.who, text);

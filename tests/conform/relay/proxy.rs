@@ -1,6 +1,7 @@
 //! A proxy in front of a relay that breaks one thing: it swaps words, drops and changes frames, and hides how a connection ended.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -95,6 +96,7 @@ impl Proxy {
 
 async fn serve(mut peer: TcpStream, relay: SocketAddr, spoil: Option<Spoil>, state: Arc<Mutex<State>>) {
     let mut first = Vec::new();
+    first.reserve(64 * 1024);
     while !first.windows(4).any(|window| window == b"\r\n\r\n") && first.len() < 128 * 1024 {
         if peer.read_buf(&mut first).await.unwrap_or(0) == 0 {
             return;
@@ -110,7 +112,12 @@ async fn serve(mut peer: TcpStream, relay: SocketAddr, spoil: Option<Spoil>, sta
     let (peer_read, peer_write) = peer.into_split();
     let up = Pump { spoil, down: false, on, state: Arc::clone(&state), head: true, buffer: first };
     let down = Pump { spoil, down: true, on, state, head: true, buffer: Vec::new() };
-    tokio::join!(up.run(peer_read, relay_write), down.run(relay_read, peer_write));
+    let (mut up, mut down) = (pin!(up.run(peer_read, relay_write)), pin!(down.run(relay_read, peer_write)));
+    // A reset ends both directions, with all that is dropped here.
+    tokio::select! {
+        reset = &mut up => if !reset { down.await; },
+        reset = &mut down => if !reset { up.await; },
+    }
 }
 
 fn kind(head: &[u8]) -> On {
@@ -149,14 +156,16 @@ struct Pump {
 }
 
 impl Pump {
-    async fn run(mut self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+    /// Whether the connections are to be dropped now: `to` is set to be reset.
+    async fn run(mut self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> bool {
         loop {
             let out = self.changed();
             if !out.is_empty() && to.write_all(&out).await.is_err() {
                 // What nobody takes is read to its end all the same.
                 while from.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0) {}
-                return;
+                return false;
             }
+            self.buffer.reserve(64 * 1024);
             match from.read_buf(&mut self.buffer).await {
                 Ok(0) => return self.ended(to, false).await,
                 Ok(_) => {}
@@ -166,7 +175,7 @@ impl Pump {
     }
 
     /// Ends the other connection as this one has ended, or as it is spoilt.
-    async fn ended(self, mut to: OwnedWriteHalf, broken: bool) {
+    async fn ended(self, mut to: OwnedWriteHalf, broken: bool) -> bool {
         let _ = to.write_all(&self.buffer).await;
         let (last, reset) = match self.spoil {
             Some(Spoil::Ends(_, last)) if self.down => (last, false),
@@ -179,11 +188,11 @@ impl Pump {
         let _ = to.write_all(last).await;
         if reset {
             let _ = to.as_ref().set_zero_linger();
-            // Both halves are dropped when the other direction has seen it.
             to.forget();
         } else {
             let _ = to.shutdown().await;
         }
+        reset
     }
 
     /// What goes on of what has come, which is taken from the buffer.
@@ -201,6 +210,11 @@ impl Pump {
             }
             Some(Spoil::Down(_, change)) if self.down => self.frames(change),
             Some(Spoil::Up(_, change)) if !self.down => self.frames(change),
+            // A close frame would tell it.
+            Some(Spoil::Keeps(_)) if self.down => self.frames(|_, frame| match frame.first {
+                0x88 => vec![],
+                _ => vec![frame],
+            }),
             _ => std::mem::take(&mut self.buffer),
         }
     }

@@ -75,7 +75,7 @@ async fn near_the_end(world: World) -> Outcome {
     let mut client = world.client().await?;
     let mut viewer = world.asking(&client.tunnel).await?;
     let id = client.connection().await?;
-    tokio::time::sleep(world.times().claim().mul_f32(0.75)).await;
+    client.wait(world.times().claim().mul_f32(0.75)).await?;
     client.take(&id).await?.serve().await?;
     viewer.answer().await?.expect(200, "of the target").map(drop)
 }

@@ -270,27 +270,28 @@ async fn ends_with_session(world: World) -> Outcome {
 }
 
 async fn waiting_ping(world: World) -> Outcome {
-    let (_client, mut data) = reusing(&world).await?;
+    let (mut client, mut data) = reusing(&world).await?;
     data.socket.answers = false;
     data.socket.wire.patience = world.beyond(PING);
-    let came = data.socket.next("a ping on a socket that waits").await?;
-    want(matches!(came, Came::Ping(_)), "a ping on a socket that waits", came.shown())?;
+    let expected = "a ping on a socket that waits";
+    let came = client.meanwhile(data.socket.next(expected)).await?;
+    want(matches!(came, Came::Ping(_)), expected, came.shown())?;
     data.socket.wire.patience = world.beyond(PONG);
-    data.socket.expect_end("the end of a socket that owes a pong").await
+    client.meanwhile(data.socket.expect_end("the end of a socket that owes a pong")).await
 }
 
 async fn only_so_long(world: World) -> Outcome {
     let (mut client, mut data) = reusing(&world).await?;
+    data.socket.wire.patience = world.beyond(PING);
     // Its pings are answered as long as it waits.
     let waiting = async {
-        loop {
-            match data.socket.next("a ping").await {
-                Ok(Came::Close(..) | Came::Ended(_)) | Err(_) => return std::future::pending::<()>().await,
-                Ok(_) => {}
-            }
-        }
+        while !matches!(
+            data.socket.next("a ping on a socket that waits").await?,
+            Came::Close(..) | Came::Ended(_)
+        ) {}
+        Ok(())
     };
-    let _ = tokio::time::timeout(IDLE + Duration::from_secs(1), waiting).await;
+    let _ = tokio::time::timeout(IDLE + Duration::from_secs(1), client.meanwhile(waiting)).await;
     let mut viewer = world.asking(&client.tunnel).await?;
     let mut fresh = client.accept().await?;
     fresh.serve().await?;
@@ -323,5 +324,5 @@ async fn pong_behind_bytes(world: World) -> Outcome {
         }
         Ok(())
     };
-    tokio::try_join!(sending, reading).map(drop)
+    client.meanwhile(async { tokio::try_join!(sending, reading).map(drop) }).await
 }

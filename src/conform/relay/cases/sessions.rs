@@ -342,7 +342,8 @@ async fn data_ping(world: World) -> Outcome {
     viewer.wire.patience = world.beyond(client.welcome.claim() * 3);
     data.socket.wire.patience = world.beyond(client.welcome.claim());
     for _ in 0..2 {
-        let came = data.socket.next("a ping on a data socket whose answer takes long").await?;
+        let came =
+            client.meanwhile(data.socket.next("a ping on a data socket whose answer takes long")).await?;
         want(matches!(came, Came::Ping(_)), "a ping on a data socket whose answer takes long", came.shown())?;
     }
     data.say(OK).await?;
@@ -367,6 +368,7 @@ async fn data_silent_post(world: World) -> Outcome {
     silent.request().await?;
     silent.socket.answers = false;
     viewer.wire.patience = world.beyond(client.welcome.claim() * 2);
-    viewer.answer().await?.expect(504, "for a POST whose client has fallen silent")?;
+    let answer = client.meanwhile(viewer.answer()).await?;
+    answer.expect(504, "for a POST whose client has fallen silent")?;
     client.expect_none_of("connection", "as a POST is not sent twice").await
 }

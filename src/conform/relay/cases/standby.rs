@@ -185,12 +185,12 @@ async fn ends(world: World) -> Outcome {
 }
 
 async fn ping(world: World) -> Outcome {
-    let (client, _) = asked(&world).await?;
+    let (mut client, _) = asked(&world).await?;
     let (mut spare, _) = spare(&world, &client).await?;
     spare.socket.answers = false;
     spare.socket.wire.patience = world.beyond(PING);
-    let came = spare.socket.next("a ping on a standby socket").await?;
+    let came = client.meanwhile(spare.socket.next("a ping on a standby socket")).await?;
     want(matches!(came, Came::Ping(_)), "a ping on a standby socket", came.shown())?;
     spare.socket.wire.patience = world.beyond(PONG);
-    spare.socket.expect_end("the end of a standby socket that owes a pong").await
+    client.meanwhile(spare.socket.expect_end("the end of a standby socket that owes a pong")).await
 }

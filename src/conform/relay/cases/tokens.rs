@@ -166,6 +166,6 @@ async fn renewed(world: World) -> Outcome {
         "`accepted`, and `expires_in_ms` of the fresh token",
         told,
     )?;
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    client.wait(Duration::from_secs(5)).await?;
     client.socket.ping(b"still here").await
 }

@@ -151,16 +151,11 @@ async fn offers(world: World) -> Outcome {
 
 async fn connection(world: World) -> Outcome {
     let mut client = world.two().await?;
-    let viewer = world.asking(&client.tunnel).await?;
+    let _viewer = world.asking(&client.tunnel).await?;
     let told = client.hear_of("connection").await?;
     want(told["id"].is_string() && told["proto"] == "http", "`id`, and `proto` http", &told)?;
     let address = told["remote_addr"].as_str().and_then(|text| text.parse::<std::net::SocketAddr>().ok());
-    want(address.is_some(), "`remote_addr` as ADDRESS:PORT", &told)?;
-    // On one machine nothing is in between.
-    if let (true, Some(local)) = (world.settings().place.url().is_loopback(), viewer.wire.local_addr()) {
-        want(address == Some(local), &format!("`remote_addr` {local}"), &told)?;
-    }
-    Ok(())
+    want(address.is_some(), "`remote_addr` as ADDRESS:PORT", &told)
 }
 
 /// Answered by the relay when all that was said before has been read.
