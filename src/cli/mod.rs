@@ -1,6 +1,7 @@
 //! The command line: one definition of all subcommands, from which help, completions and man pages are made.
 
 mod bridge;
+mod conform;
 mod dev;
 mod r#gen;
 mod http;
@@ -79,6 +80,7 @@ pub fn command() -> Command {
             ),
         ])
         .subcommand(bridge::command())
+        .subcommand(conform::command())
         .subcommand(relay::command())
         .subcommand(key::command())
         .subcommand(token::command())
@@ -128,7 +130,8 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         "extend" => tunnels::extend(args(matches)?).await,
         "status" => status::run(args(matches)?).await,
         "top" => top::run(args(matches)?).await,
-        "wst" => wst::run(args(matches)?).await,
+"wst" => wst::run(args(matches)?).await,
+        "conform" => conform::run(matches).await,
         "dev" => dev::run(args(matches)?).await,
         _ => Ok(ExitCode::from(USAGE)),
     }

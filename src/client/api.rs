@@ -42,7 +42,7 @@ pub enum CallError {
         /// The relay's words.
         message: String,
     },
-    /// 429: it is too soon for another call.
+    /// 429, or 503 with a time: it is too soon for another call.
     #[error("the relay wants us to wait: {message}")]
     TooSoon {
         /// The relay's words.
@@ -68,6 +68,18 @@ impl CallError {
         }
     }
 
+    /// The same for a client that was served before: the relay itself says no, by a code, and not only for now
+    /// (`protocol.md`, section 2.3). What has no code may be a proxy's whose relay is away.
+    pub(super) fn is_final_again(&self) -> bool {
+        let passing = ["", "tunnel_not_found", "port_in_use", "no_free_port"];
+        match self {
+            Self::Refused { status, code, .. } => {
+                status.is_client_error() && self.is_final() && !passing.contains(&code.as_str())
+            }
+            _ => self.is_final(),
+        }
+    }
+
     /// The error that a status other than success stands for; `body` may be our JSON, another's, or any text.
     pub(super) fn of_answer(status: StatusCode, wait: Option<Duration>, body: &[u8]) -> Self {
         let json = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
@@ -80,6 +92,10 @@ impl CallError {
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Unauthorised { status, message },
             StatusCode::TOO_MANY_REQUESTS => Self::TooSoon { message, wait },
+            // Who drains says when a viewer had better come back; its successor may be there sooner.
+            StatusCode::SERVICE_UNAVAILABLE if wait.is_some() && field("code") != Some("draining") => {
+                Self::TooSoon { message, wait }
+            }
             _ => Self::Refused { status, code: field("code").unwrap_or_default().to_owned(), message },
         }
     }

@@ -172,10 +172,11 @@ impl Attempt {
         })
     }
 
-    /// Whether an error is final: a refused key always, other refusals only before the first success.
+    /// Whether an error is final: a refused key always, other refusals before the first success, or if the relay itself says
+    /// so by a code.
     fn judge(&self, error: CallError) -> Failure {
         let relay = self.options.connector.relay();
-        let last = error.is_final() && self.known.is_none();
+        let last = if self.known.is_none() { error.is_final() } else { error.is_final_again() };
         let text = match &error {
             CallError::Unauthorised { message, status } if self.options.connector.has_key() => {
                 let what =

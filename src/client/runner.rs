@@ -47,6 +47,8 @@ struct Alive {
     say: mpsc::Sender<ToRelay>,
     began: Instant,
     abort: AbortHandle,
+    /// Another session was asked for since.
+    followed: bool,
 }
 
 /// Where the tunnel stands. Dropping it ends everything at once.
@@ -119,11 +121,8 @@ impl Runner {
         let id = lock(&self.id).take();
         if let Some(id) = id.filter(|_| ours) {
             let connector = &self.options.connector;
-            let _ = match self.options.replica {
-                // The others go on.
-                Some(_) => timeout(DELETE_WAIT, connector.leave(&id)).await,
-                None => timeout(DELETE_WAIT, connector.delete(&id)).await,
-            };
+            // Another client of ours may serve it by now.
+            let _ = timeout(DELETE_WAIT, connector.leave(&id)).await;
         }
         self.events.send(Event::Ended(end.clone()));
         end
@@ -191,6 +190,9 @@ impl Runner {
 
     fn attempt(&mut self) {
         self.next_try = None;
+        if let Some(mut current) = self.alive.last_entry() {
+            current.get_mut().followed = true;
+        }
         self.events.send(Event::Connecting);
         let attempt = Attempt {
             options: Arc::clone(&self.options),
@@ -234,7 +236,7 @@ impl Runner {
         let live = Live::new(Arc::new(server), streams, number, self.say_notes.clone());
         let running = live.run(control, said, self.stop.clone(), self.options.connector.woken());
         let abort = self.lives.spawn(async move { (number, running.await) });
-        self.alive.insert(number, Alive { level, say, began: Instant::now(), abort });
+        self.alive.insert(number, Alive { level, say, began: Instant::now(), abort, followed: false });
         while self.alive.len() > MOST_ALIVE {
             self.alive.pop_first().inspect(|(_, oldest)| oldest.abort.abort());
         }
@@ -279,6 +281,8 @@ impl Runner {
             Ended::Stopped => Some(End::Stopped),
             // Its successor has reached the relay, and is about to hear so.
             Ended::Succeeded if self.trying.is_some() => None,
+            // Nor has any of ours: somebody goes by its name.
+            Ended::Succeeded if !gone.followed => Some(End::Replaced),
             Ended::Succeeded => {
                 self.again("another session of this client has taken over".into(), Duration::ZERO)
             }

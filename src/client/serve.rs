@@ -293,7 +293,7 @@ async fn finish(socket: &mut DataSocket, target: Option<TargetIo>, ended: io::Re
     let (broken, half_closes) = (ended.is_err(), socket.half_closes());
     if let Err(error) = ended {
         tracing::debug!(%error, "data socket broke off");
-        if let Some(target) = target.as_ref().filter(|_| half_closes) {
+        if let Some(target) = &target {
             target.reset_on_close();
         }
     }

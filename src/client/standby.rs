@@ -23,6 +23,11 @@ use crate::stream::handshake::ConnectError;
 /// Between two pings of ours; a relay that has not answered by the next one is not at the other end any more.
 const PING_EVERY: Duration = Duration::from_secs(30);
 
+/// After one that ended unassigned (`protocol.md`, section 8.4).
+const AFTER_END: Duration = Duration::from_secs(1);
+/// After one that the relay has refused, unless it says meanwhile what it wants.
+const AFTER_REFUSAL: Duration = Duration::from_secs(30);
+
 /// Keeps as many sockets as `want` says. `assigned` is called with each one that has become a connection, its id and its viewer; the
 /// next is opened at once. Fewer are reached by the relay closing some: it alone knows which it has not assigned. Never
 /// ends; dropping it ends the sockets that wait.
@@ -32,7 +37,7 @@ pub(super) async fn keep(
     assigned: impl Fn(String, Option<String>, DataSocket),
 ) {
     let (mut held, mut retry) = (FuturesUnordered::new(), Retry::default());
-    let mut next = Instant::now();
+    let (mut next, mut refused) = (Instant::now(), false);
     loop {
         let wanted = *want.borrow_and_update();
         let now = Instant::now();
@@ -49,12 +54,16 @@ pub(super) async fn keep(
                 Err(error) => {
                     tracing::debug!(%error, "standby socket not held");
                     retry.after(began.elapsed());
-                    let wait = if error.is_refusal() { retry.refused() } else { retry.next() };
+                    refused = error.is_refusal();
+                    let wait = if refused { AFTER_REFUSAL + retry.next() } else { retry.next().max(AFTER_END) };
                     next = Instant::now() + wait;
                 }
             },
-            changed = want.changed() => if changed.is_err() {
-                return;
+            changed = want.changed() => match changed {
+                // The relay wants some again, whatever it has said before.
+                Ok(()) if refused => (next, refused) = (Instant::now(), false),
+                Ok(()) => {}
+                Err(_) => return,
             },
             () = sleep_until(next), if lacking => {}
         }
@@ -79,7 +88,7 @@ enum Failure {
 impl Failure {
     /// The relay has heard us, and wants no such socket now.
     fn is_refusal(&self) -> bool {
-        matches!(self, Self::NotOpened(SocketError::Handshake(ConnectError::Refused { .. })) | Self::Nonsense)
+        matches!(self, Self::NotOpened(SocketError::Handshake(ConnectError::Refused { .. })))
     }
 }
 
@@ -108,8 +117,6 @@ async fn hold(server: &Server) -> Result<(Connection, DataSocket), Failure> {
         };
         match ToClient::from_json(&message?.ok_or(Failure::Closed)?) {
             ToClient::Connection(connection) if connection.id == id => return Ok((connection, socket)),
-            // Of a later version.
-            ToClient::Unknown => {}
             _ => return Err(Failure::Nonsense),
         }
     }

@@ -172,6 +172,7 @@ pub const MUTANTS: &[(&str, Spoil)] = &[
     ("end-before-answer", Says(Viewer, "HTTP/1.1 502", "HTTP/1.1 200")),
     ("end-of-viewer", Deaf(Viewer)),
     ("end-of-upgraded", Says(Viewer, "the last words", "the lost words")),
+    ("end-broken-upgraded", Ends(Viewer, b"")),
     ("end-close-answered", Down(Data, no_close)),
     ("viewer-unknown-name", Says(Viewer, "HTTP/1.1 404", "HTTP/1.1 503")),
     ("viewer-problem", Says(Viewer, "application/problem+json", "application/json")),

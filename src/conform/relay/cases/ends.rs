@@ -5,8 +5,9 @@ use crate::conform::case::Case;
 use crate::conform::relay::Outcome;
 use crate::conform::relay::control::Client;
 use crate::conform::relay::data::{Data, UNTIL_CLOSE};
-use crate::conform::relay::socket::frame;
+use crate::conform::relay::socket::{Came, frame};
 use crate::conform::relay::viewer::Viewer;
+use crate::conform::relay::wire::End;
 use crate::conform::relay::world::World;
 use crate::proto::frame::Opcode;
 
@@ -77,6 +78,7 @@ pub(super) static CASES: &[Case<World>] = &[
         QUICK,
         runs!(of_upgraded),
     ),
+    base("end-broken-upgraded", "an upgraded connection that breaks off is not ended in order", &["R-39", "R-53"], QUICK, runs!(broken_upgraded)),
     base(
         "end-close-answered",
         "a close frame on a data socket is answered",
@@ -190,6 +192,22 @@ async fn of_upgraded(world: World) -> Outcome {
     data.socket.close(1000).await?;
     viewer.expect_bytes(b"the last words").await?;
     viewer.rest().await.map(drop)
+}
+
+async fn broken_upgraded(world: World) -> Outcome {
+    let mut client = world.client().await?;
+    let (mut viewer, mut data) = client.upgraded().await?;
+    data.say("words").await?;
+    viewer.expect_bytes(b"words").await?;
+    data.socket.close(1011).await?;
+    let (_, end) = viewer.rest().await?;
+    let broken = matches!(end, End::Broken(_));
+    // TLS without its own end is an end that was cut.
+    want(
+        broken || world.settings().place.url().is_tls(),
+        "a reset of the viewer's connection",
+        Came::Ended(end).shown(),
+    )
 }
 
 async fn close_answered(world: World) -> Outcome {

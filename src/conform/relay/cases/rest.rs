@@ -274,7 +274,7 @@ async fn ttl(world: &World, path: &str, ttl: &str) -> Outcome<Answer> {
 async fn resume(world: World) -> Outcome {
     let tunnel = world.tunnel(json!({ "ttl": "1h" })).await?;
     let extended = ttl(&world, &tunnel.path("/extend"), "5h").await?.json()?;
-    let back = world.tunnel(json!({ "name": tunnel.slug, "ttl": "1h", "resume": true })).await?;
+    let back = world.tunnel(json!({ "name": tunnel.slug, "ttl": "2h", "resume": true })).await?;
     want(
         back.json["expires_at"] == extended["expires_at"],
         &format!("`expires_at` as it was, {}", extended["expires_at"]),

@@ -1,0 +1,69 @@
+//! A client that is told to stop: SIGTERM.
+
+use super::cases;
+use crate::conform::case::Ended;
+use crate::conform::client::Stage;
+use crate::conform::client::wire::End;
+use crate::conform::client::world::World;
+
+cases! {
+    Required Base "goodbye" ["C-19"], 45, goodbye,
+        "a client that stops closes its control socket with 1000, and what runs goes on to its end";
+    Required Two "two-goodbye" ["C-19"], 45, goodbye,
+        "the same at level two";
+    Advised Base "goodbye-deletes" ["C-20"], 45, goodbye_deletes,
+        "a tunnel whose name was made up is deleted in the end, and not before its data sockets have ended";
+}
+
+async fn goodbye(stage: Stage) -> Result<(), Ended> {
+    let mut world = stage.start()?;
+    let mut session = world.session().await?;
+    let (mut data, mut visit) = world.viewer(&session).await?;
+    world.client()?.stop();
+    closes(&mut session.control, &world).await?;
+    visit.write(b"still here").await;
+    data.expect(b"still here").await?;
+    world.finish(&mut data, &mut visit).await?;
+    ends(&mut world).await
+}
+
+async fn closes(control: &mut crate::conform::client::control::Control, world: &World) -> Result<(), Ended> {
+    let expected = "a close frame with code 1000 on the control socket";
+    match control.end(world.wait()).await {
+        Some(End::Close(Some(1000))) => Ok(()),
+        Some(end) => Err(Ended::failed(expected, format!("there came {end}"))),
+        None => Err(Ended::failed(expected, format!("none came within {:?}", world.wait()))),
+    }
+}
+
+async fn ends(world: &mut World) -> Result<(), Ended> {
+    let wait = world.wait();
+    match world.client()?.ends_within(wait).await {
+        Some(_) => Ok(()),
+        None => Err(Ended::failed("the client to end when nothing runs any more", "it goes on")),
+    }
+}
+
+async fn goodbye_deletes(stage: Stage) -> Result<(), Ended> {
+    let mut world = stage.start()?;
+    let creation = world.creation().await?;
+    if creation.json()?["name"].as_str().is_some_and(|name| !name.is_empty()) {
+        return Err(Ended::Skipped("the client was started with a name of its own".into()));
+    }
+    let tunnel = world.grant(creation).await?;
+    let mut session = world.open(tunnel.clone(), serde_json::json!({})).await?;
+    let (mut data, mut visit) = world.viewer(&session).await?;
+    let deleted = |world: &World| {
+        let delete = format!("DELETE /v1/tunnels/{}?unless_connected=true", tunnel.id);
+        world.relay.log().iter().any(|request| request.trim_start_matches('/').starts_with(&delete))
+    };
+    world.client()?.stop();
+    closes(&mut session.control, &world).await?;
+    visit.write(b"still here").await;
+    data.expect(b"still here").await?;
+    if deleted(&world) {
+        return Err(Ended::failed("no deletion while a data socket runs", "it came before"));
+    }
+    world.finish(&mut data, &mut visit).await?;
+    world.until("`DELETE /v1/tunnels/{id}?unless_connected=true` in the end", deleted).await
+}
