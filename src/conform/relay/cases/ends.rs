@@ -78,7 +78,13 @@ pub(super) static CASES: &[Case<World>] = &[
         QUICK,
         runs!(of_upgraded),
     ),
-    base("end-broken-upgraded", "an upgraded connection that breaks off is not ended in order", &["R-39", "R-53"], QUICK, runs!(broken_upgraded)),
+    base(
+        "end-broken-upgraded",
+        "an upgraded connection that breaks off is not ended in order",
+        &["R-39", "R-53"],
+        QUICK,
+        runs!(broken_upgraded),
+    ),
     base(
         "end-close-answered",
         "a close frame on a data socket is answered",
