@@ -7,6 +7,7 @@
 
 pub mod case;
 pub mod client;
+pub mod relay;
 pub mod report;
 pub mod requirements;
 pub mod run;

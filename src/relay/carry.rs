@@ -101,13 +101,17 @@ where
     if let Err(Broken { cause, error }) = ended {
         account.fail(&cause);
         tracing::debug!(%error, tunnel = account.tunnel.name, "a connection broke off");
-        if stream.half_closes() || matches!(cause, Cause::Rejected(_) | Cause::NotClaimed) {
-            // Neither side is to take this for an end in order. A stream is reset as it is dropped.
-            if let Of::Connection(connection) = of {
-                connection.reset_on_close();
-            }
-            return;
+        // Neither side is to take this for an end in order. A stream is reset as it is dropped.
+        if let Of::Connection(connection) = &of {
+            connection.reset_on_close();
         }
+        let goodbye = !stream.half_closes() && !matches!(cause, Cause::Rejected(_) | Cause::NotClaimed);
+        drop((viewer, of, account));
+        if goodbye {
+            // What is still on its way to a base client is delivered.
+            let _ = timeout(CLOSE_WAIT, stream.shutdown()).await;
+        }
+        return;
     }
     drop(account);
     let connection = match of {

@@ -40,7 +40,7 @@ impl Fetch<'_> {
             return Box::pin(self.among(upload, again)).await;
         }
         let waiting = pinned.or_else(|| self.tunnel.session()?.ready(self.ask));
-        let Some(lane) = waiting else { return self.fresh(upload).await };
+        let Some(lane) = waiting else { return self.claimed(upload, again).await };
         let Some(again) = again else {
             if lane.waited.is_some() && !lane.reused {
                 return Box::pin(self.claimed_head(self.exchange(lane, upload))).await;
@@ -82,6 +82,20 @@ impl Fetch<'_> {
             Err(_) => return Err(Cause::NotClaimed),
         }
         self.first_head(exchange).await
+    }
+
+    /// The head on a fresh lane, and on another one where its client falls silent and the request may be sent again.
+    async fn claimed(&self, upload: Upload, again: Option<BytesMut>) -> Fetched {
+        let lane = reach::lane(self.shared, self.tunnel, self.ask).await?;
+        let mut exchange = self.exchange(lane, upload);
+        match (self.attended(&mut exchange).await, again) {
+            (Ok(head), _) => Ok((exchange, head)),
+            (Err(NoHead::Gone), Some(again)) => {
+                drop(exchange);
+                Box::pin(self.fresh(Upload::of_head(again))).await
+            }
+            (Err(error), _) => Err(cause_of(error)),
+        }
     }
 
     pub(super) async fn fresh(&self, upload: Upload) -> Fetched {

@@ -169,24 +169,27 @@ impl Routes {
         }
     }
 
-    /// Whether `host` is the relay's, or below its base domain: no owner can have it for a tunnel.
+    /// Whether `host` is the relay's, one of this machine, or below its base domain: no owner can have it for a tunnel.
     pub fn is_of_relay(&self, host: &str) -> bool {
         let of = |own: &str| {
             strip_suffix_ignoring_case(host, own).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         };
         self.base_domain.as_deref().is_some_and(of)
             || self.own_host.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(host))
+            || is_of_machine(host)
     }
 
     fn is_own(&self, host: &str) -> bool {
         let same = |own: &Option<String>| own.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(host));
         // Without a base domain there are no hosts of tunnels to keep apart, so every host is ours.
-        self.base_domain.is_none()
-            || same(&self.own_host)
-            || same(&self.base_domain)
-            || host.eq_ignore_ascii_case("localhost")
-            || host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok()
+        self.base_domain.is_none() || same(&self.own_host) || same(&self.base_domain) || is_of_machine(host)
     }
+}
+
+/// Whether `host` is an address, or the name that every machine has for itself.
+fn is_of_machine(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok()
 }
 
 /// Host and port of an authority; `None` if it is none.
@@ -260,6 +263,17 @@ mod tests {
             ["other.example", "a.b.relay.example", "xrelay.example", "", ":80", "[::1", "web.relay.example:x"]
         {
             assert_eq!(routes.route(host, "/t/web"), Route::Nobody, "{host}");
+        }
+    }
+
+    /// A domain goes before the relay's own hosts: whoever had its address as one got the keys of all who call it by that.
+    #[test]
+    fn no_owner_can_have_an_address_or_localhost_as_a_domain() {
+        for base in [None, Some("relay.example")] {
+            for host in ["127.0.0.1", "203.0.113.7", "localhost"] {
+                assert!(routes(base).is_of_relay(host), "{host}");
+            }
+            assert!(!routes(base).is_of_relay("www.example.com"));
         }
     }
 

@@ -68,6 +68,8 @@ async fn domains_that_cannot_be_are_refused_and_a_dns_that_does_not_answer_is_to
         ("web.relay.test", 400, "invalid_domain"),
         ("a b", 400, "invalid_domain"),
         ("localhost", 400, "invalid_domain"),
+        // It went before the relay's own API for all who call the relay by its address.
+        ("127.0.0.1", 400, "invalid_domain"),
         ("", 400, "invalid_domain"),
         ("https://www.example.com", 400, "invalid_domain"),
         ("www.example.com", 503, "dns_unavailable"),
@@ -75,6 +77,10 @@ async fn domains_that_cannot_be_are_refused_and_a_dns_that_does_not_answer_is_to
         let (found, answer) = create(&rig, ALICE, "web", &[host]).await;
         assert_eq!((found, answer["code"].as_str()), (code, Some(error)), "{host} {answer}");
     }
+    // Told so only once an entry in DNS had been made in vain.
+    let tcp = json!({"name": "raw", "proto": "tcp", "domains": ["www.example.com"]}).to_string();
+    let (found, answer) = rig.api(ALICE, "POST", "/v1/tunnels", &tcp).await;
+    assert_eq!((found, answer["code"].as_str()), (400, Some("only_http")), "{answer}");
     let many: Vec<String> = (0..21).map(|at| format!("w{at}.example.com")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     assert_eq!(create(&rig, ALICE, "web", &many).await.0, 400);

@@ -507,3 +507,18 @@ async fn an_upgraded_connection_that_breaks_off_is_reset_and_does_not_end() {
     let error = soon(viewer.0.read(&mut [0])).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
+
+/// Only a request on a socket that had been used before was announced again; on a fresh one its viewer got 504.
+#[tokio::test]
+async fn a_get_on_a_fresh_socket_of_a_client_that_fell_silent_is_announced_again() {
+    let rig = Rig::with(|config| config.limits.claim_wait = Duration::from_millis(300)).await;
+    let mut client = Two::connect(&rig, "web").await;
+    let mut viewer = asking(&rig).await;
+    let first = client.hear_of("connection").await["id"].as_str().unwrap().to_owned();
+    // Nobody reads it, so its pings stay unanswered.
+    let _silent = data(&rig, &first).await;
+    let second = client.hear_of("connection").await["id"].as_str().unwrap().to_owned();
+    assert_ne!(first, second);
+    let _data = serve(&rig, &second).await;
+    assert_eq!(viewer.answer().await.status, 200);
+}

@@ -145,6 +145,24 @@ async fn an_upgrade_on_a_connection_that_had_an_early_answer_before_stays_open()
     }
 }
 
+/// At base level it ended as if all were well, whatever the client had said.
+#[tokio::test]
+async fn an_upgraded_connection_of_a_base_client_that_breaks_off_is_reset() {
+    let rig = Rig::start().await;
+    let mut control = rig.control(ALICE, "web").await;
+    let mut viewer = Viewer::new(&rig).await;
+    viewer.say(ASK).await;
+    let mut socket = claim(&rig, &mut control).await;
+    receive(&mut socket).await.unwrap();
+    socket.send(Message::binary(format!("{SWITCH}words"))).await.unwrap();
+    assert!(viewer.head().await.starts_with("http/1.1 101 "));
+    assert_eq!(viewer.bytes(5).await, b"words");
+    let frame = tokio_tungstenite::tungstenite::protocol::CloseFrame { code: 1011.into(), reason: "".into() };
+    socket.close(Some(frame)).await.unwrap();
+    let error = soon(viewer.0.read(&mut [0])).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
 #[tokio::test]
 async fn a_refused_upgrade_goes_back_to_http_with_the_connection_intact() {
     let rig = Rig::start().await;

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::{KitArgs, NOTHING, Subject};
+use super::{KitArgs, NOTHING, Subject, bytes};
 use crate::client::text::visible;
 use crate::conform::client::{Launch, Settings, all, probe, stage};
 use crate::conform::trace::Trace;
-use crate::proto::policy::size;
 
 pub(super) const HELP: &str = "COMMAND is started once for each case, in a process group of its own. In its words {relay}, \
     {key} and {port} are filled in; the environment has ADIT_RELAY, ADIT_KEY and ADIT_TARGET (127.0.0.1:PORT).\n\n\
@@ -42,17 +41,14 @@ pub(super) struct ClientArgs {
     command: Vec<String>,
 }
 
-fn bytes(text: &str) -> Result<u64, String> {
-    size(text).filter(|size| *size > 0).ok_or_else(|| "write a size such as 100MB, 64MiB or 1000000".into())
-}
-
 pub(super) async fn run(args: ClientArgs) -> anyhow::Result<ExitCode> {
     let cases = match args.kit.chosen("client", all()) {
         Ok(cases) => cases,
         Err(code) => return Ok(code),
     };
     if args.command.is_empty() {
-        let sentence = "say behind -- what starts the client, such as: -- ./my-client --relay {relay}".to_owned();
+        let sentence =
+            "say behind -- what starts the client, such as: -- ./my-client --relay {relay}".to_owned();
         return Ok(crate::cli::http::usage("conform client", &[sentence]));
     }
     let line = |line: String| Launch::Command(vec!["sh".into(), "-c".into(), line]);
@@ -73,6 +69,6 @@ pub(super) async fn run(args: ClientArgs) -> anyhow::Result<ExitCode> {
         }
     };
     let (settings, name) = (Arc::new(settings), args.command.join(" "));
-    let subject = Subject { side: "client", name: &name };
+    let subject = Subject { side: "client", name: &name, jobs: 8 };
     args.kit.run(&subject, &cases, |case| -> (_, Trace) { stage(&settings, case) }).await
 }

@@ -1,6 +1,7 @@
 //! `adit conform`: the conformance kit from the command line; what its two sides have in common.
 
 mod client;
+mod relay;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -14,6 +15,7 @@ use crate::conform::Case;
 use crate::conform::report::{Format, Run};
 use crate::conform::run::{self, Progress, Summary};
 use crate::conform::trace::Trace;
+use crate::proto::policy::size;
 
 /// Exit code when there is nothing to test.
 const NOTHING: u8 = 69;
@@ -37,12 +39,17 @@ pub(super) fn command() -> Command {
             with::<client::ClientArgs>("client", "Tests a client: adit conform client -- COMMAND…")
                 .after_help(client::HELP),
         )
+        .subcommand(
+            with::<relay::RelayArgs>("relay", "Tests a relay: adit conform relay URL --key KEY")
+                .after_help(relay::HELP),
+        )
 }
 
 /// Does what was asked.
 pub(super) async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     match matches.subcommand() {
         Some(("client", matches)) => client::run(args(matches)?).await,
+        Some(("relay", matches)) => relay::run(args(matches)?).await,
         _ => Ok(ExitCode::from(super::USAGE)),
     }
 }
@@ -59,9 +66,9 @@ struct KitArgs {
     /// How the results are told
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Shown::Table)]
     format: Shown,
-    /// Cases at the same time
-    #[arg(long, short, value_name = "N", default_value_t = 8)]
-    jobs: usize,
+    /// Cases at the same time [default: 8 of a client, 32 of a relay]
+    #[arg(long, short, value_name = "N")]
+    jobs: Option<usize>,
 }
 
 /// [`Format`], as it is written.
@@ -79,6 +86,8 @@ struct Subject<'a> {
     side: &'a str,
     /// The command or URL, without secrets.
     name: &'a str,
+    /// Cases at the same time, where nothing else was asked for.
+    jobs: usize,
 }
 
 impl KitArgs {
@@ -105,10 +114,10 @@ impl KitArgs {
         let (mut signals, began) = (Signals::new()?, Instant::now());
         let shown = std::io::stderr().is_terminal();
         let outcomes = tokio::select! {
-            outcomes = run::run(cases, self.jobs, world, |progress| if shown { redraw(progress) }) => outcomes,
+            outcomes = run::run(cases, self.jobs.unwrap_or(subject.jobs), world, |progress| if shown { redraw(progress) }) => outcomes,
             () = signals.next() => return Ok(ExitCode::from(INTERRUPTED)),
         };
-        let Subject { side, name } = *subject;
+        let Subject { side, name, .. } = *subject;
         let told = Run { side, subject: name, outcomes: &outcomes, took: began.elapsed() };
         let (format, colour) = match self.format {
             Shown::Table => (Format::Table, colour_wanted()),
@@ -119,6 +128,11 @@ impl KitArgs {
         std::io::stdout().write_all(told.render(format, colour).as_bytes())?;
         Ok(if Summary::of(&outcomes).is_pass() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// A size as it is typed.
+fn bytes(text: &str) -> Result<u64, String> {
+    size(text).filter(|size| *size > 0).ok_or_else(|| "write a size such as 100MB, 64MiB or 1000000".into())
 }
 
 /// Whether stdout is to have colours: a terminal, and no `NO_COLOR` (<https://no-color.org>).

@@ -1,0 +1,69 @@
+//! The relay side: the real relay passes all cases, and what a proxy in front of it breaks is caught by the case for that.
+
+mod mutants;
+mod proxy;
+mod rig;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use adit::conform::Ended;
+use adit::conform::relay::cases;
+use adit::conform::report::{Format, Run};
+use adit::conform::run::{Outcome, Summary};
+use mutants::MUTANTS;
+use proxy::Proxy;
+use rig::Rig;
+use tokio::task::JoinSet;
+
+fn assert_all_passed(outcomes: &[Outcome]) {
+    let Summary { failed, advised, skipped, .. } = Summary::of(outcomes);
+    let report = Run { side: "relay", subject: "ours", outcomes, took: Duration::ZERO };
+    assert_eq!((failed, advised, skipped), (0, 0, 0), "{}", report.render(Format::Table, false));
+}
+
+/// At the relay's own times, as somebody else's relay is tested.
+#[tokio::test(flavor = "multi_thread")]
+async fn our_relay_passes_all_cases() {
+    let rig = Rig::start(|_| {}).await;
+    assert_all_passed(&rig.run(rig.settings(rig.address).await).await);
+}
+
+/// So nothing but what it breaks makes a mutant fail.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_breaks_nothing_passes_all_cases() {
+    let rig = Rig::start(rig::hurry).await;
+    let proxy = Proxy::start(rig.address, None).await;
+    assert_all_passed(&rig.run(rig.settings(proxy.address).await).await);
+}
+
+#[test]
+fn each_case_has_one_mutant() {
+    let names: BTreeSet<_> = cases().iter().map(|case| case.name).collect();
+    let mutants: BTreeSet<_> = MUTANTS.iter().map(|(case, _)| *case).collect();
+    assert_eq!(names.difference(&mutants).collect::<Vec<_>>(), Vec::<&&str>::new(), "without a mutant");
+    assert_eq!(mutants.difference(&names).collect::<Vec<_>>(), Vec::<&&str>::new(), "of no case");
+    assert_eq!((cases().len(), MUTANTS.len()), (names.len(), names.len()), "a name is there twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_mutant_is_caught_by_its_case() {
+    let rig = std::sync::Arc::new(Rig::start(rig::hurry).await);
+    let (mut running, mut survivors) = (JoinSet::new(), Vec::new());
+    let mut keep = |outcome: Outcome| {
+        if !matches!(outcome.result, Err(Ended::Failed(_))) {
+            survivors.push(format!("{}: {:?}", outcome.name, outcome.result));
+        }
+    };
+    for (case, spoil) in MUTANTS {
+        if running.len() >= 24 {
+            keep(running.join_next().await.unwrap().unwrap());
+        }
+        let rig = std::sync::Arc::clone(&rig);
+        running.spawn(async move { rig.mutant(case, *spoil).await });
+    }
+    while let Some(outcome) = running.join_next().await {
+        keep(outcome.unwrap());
+    }
+    assert!(survivors.is_empty(), "{} survive:\n{}", survivors.len(), survivors.join("\n"));
+}
