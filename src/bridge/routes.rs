@@ -6,7 +6,7 @@ use std::str::FromStr;
 use percent_encoding::percent_decode_str;
 use regex::{Regex, RegexBuilder};
 
-use crate::proto::limits::routes::PATTERN_BYTES;
+use crate::proto::limits::bridge::routes::PATTERN_BYTES;
 
 /// What a path must be: a KEY of `wstunnel.server`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -110,10 +110,10 @@ impl Shared {
             .max_concurrent_streams(viewer::H2_STREAMS)
             .max_pending_accept_reset_streams(viewer::H2_PENDING_RESETS)
             .max_local_error_reset_streams(viewer::H2_ERROR_RESETS)
-            .initial_stream_window_size(256 * 1024)
-            .initial_connection_window_size(1024 * 1024)
-            .max_send_buf_size(256 * 1024)
-            .max_header_list_size(64 * 1024)
+            .initial_stream_window_size(bridge::H2_STREAM_WINDOW)
+            .initial_connection_window_size(bridge::H2_WINDOW)
+            .max_send_buf_size(bridge::H2_SEND_BUFFER)
+            .max_header_list_size(bridge::H2_HEAD)
             .keep_alive_interval(Some(bridge::H2_PING_EVERY))
             .keep_alive_timeout(bridge::H2_PONG_WAIT);
         Ok(Self {

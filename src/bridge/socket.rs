@@ -9,14 +9,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::coded::{Coding, FrameType, Incoming, put_base64};
 use crate::proto::frame::{Decoder, Event, MAX_CONTROL, Opcode, Role};
-use crate::proto::limits::bridge::{BUFFER, MESSAGE, PONGS};
+use crate::proto::limits::bridge::{AHEAD, BUFFER, EMPTY_AT_ONCE, MESSAGE, PONGS};
 use crate::stream::Duplex;
 use crate::stream::frames::{fill_frame, put_frame};
 use crate::stream::read::{ReadBuffer, ReadSize};
 use crate::stream::turn::give_way;
-
-/// Frames without payload that are read at one go. A peer that sends nothing else must not hold whoever reads.
-const EMPTY_AT_ONCE: usize = 64;
 
 /// How the viewer's side ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) use process::end;
 
 use super::target::Target;
-use crate::proto::limits::spawn::RESTART;
+use crate::proto::limits::bridge::spawn::RESTART;
 
 /// Where a process is listened for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::{Spawn, SpawnError, listener};
 use crate::bridge::target::Target;
-use crate::proto::limits::spawn::END;
+use crate::proto::limits::bridge::spawn::END;
 
 /// A process, and the group of those that it has started.
 #[derive(Debug)]
