@@ -52,7 +52,7 @@ pub use target::{Target, TargetError};
 pub use tls::TlsError;
 pub use tokens::{TokenSetupError, Tokens};
 pub use web::{Page, Web, WebConfig, WebError, extra_headers};
-pub use wrap::{Wrap, WrapError, WrapMode};
+pub use wrap::{Wrap, WrapError, WrapMode, Wrapped};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -91,7 +91,7 @@ pub struct Slot {
 impl Spawn {
     /// A place for each process that may run; `min_procs` of them are wanted from the start.
     pub fn slots(self) -> Vec<Arc<Slot>> {
-        let spawn = Arc::new(self);
+        let spawn = Arc::new(self.absolute());
         let slot = |number| {
             Arc::new(Slot {
                 target: spawn.target(number),
@@ -102,6 +102,21 @@ impl Spawn {
             })
         };
         (0..spawn.max_procs.max(spawn.min_procs).max(1)).map(slot).collect()
+    }
+
+    /// The same with whole paths: it may be started when this process stands elsewhere.
+    fn absolute(mut self) -> Self {
+        if let Some(program) = self.command.first_mut().filter(|program| program.contains('/'))
+            && let Ok(path) = std::path::absolute(&program)
+        {
+            *program = path.to_string_lossy().into_owned();
+        }
+        if let Place::Unix(path) = &mut self.place
+            && let Ok(whole) = std::path::absolute(&path)
+        {
+            *path = whole;
+        }
+        self
     }
 
     fn target(&self, number: usize) -> Target {

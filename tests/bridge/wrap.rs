@@ -84,8 +84,8 @@ async fn wrapped(address: &str, mode: WrapMode) -> Wrapped {
     let rig = Rig::with(nobody().await, |config| config.routes = vec![route]).await;
     let ending = CancellationToken::new();
     let until = ending.clone();
-    let running = tokio::spawn(async move { wrap.run(until).await });
-    Wrapped { rig, running, ending, _port: listener }
+    let running = tokio::spawn(wrap.start().unwrap().run(until));
+    Wrapped { rig, running, ending, _port: listener, moved }
 }
 
 impl Wrapped {

@@ -52,9 +52,9 @@ pub(super) fn words(flags: &Flags, given: bool) -> Result<Words, Usage> {
     let target = match (target, &flags.unix_target) {
         // What is behind a tunnel is mostly this machine.
         (Some(port), _) if through && port.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Some(format!("localhost:{port}").parse().map_err(|error| Usage(format!("{error}")))?)
+            Some(self::target(&format!("localhost:{port}"))?)
         }
-        (Some(target), _) => Some(target.parse().map_err(|error| Usage(format!("{error}")))?),
+        (Some(target), _) => Some(self::target(target)?),
         (None, Some(path)) => Some(Target::Unix(absolute(path)?)),
         (None, None) => None,
     };
@@ -79,8 +79,7 @@ fn words_and_file(
             "nobody says where to listen: write listen = \"[ADDRESS:]PORT\" in the file".into(),
         ));
     }
-    let target =
-        target.map(|target| target.parse().map_err(|error| Usage(format!("{error}")))).transpose()?;
+    let target = target.map(|text| self::target(text)).transpose()?;
     let target = match &flags.unix_target {
         Some(path) if target.is_none() => Some(Target::Unix(absolute(path)?)),
         _ => target,
@@ -230,6 +229,14 @@ mod tests {
     fn every_form_of_the_command_line_is_read() {
         let (source, target) = (|text: &str| Some(text.to_owned()), |text: &str| Some(text.to_owned()));
         for (line, given, expected) in [
+/// A target as it was typed.
+pub(super) fn target(text: &str) -> Result<Target, Usage> {
+    match text.parse().map_err(|error| Usage(format!("{error}")))? {
+        Target::Unix(path) => absolute(&path).map(Target::Unix),
+        target => Ok(target),
+    }
+}
+
             ("6080 localhost:5900", false, (source("6080"), target("localhost:5900"))),
             ("[::1]:6080 [::1]:5900 -v -D", false, (source("[::1]:6080"), target("[::1]:5900"))),
             ("--unix-target=/x/y 6080", false, (source("6080"), target("unix_socket:/x/y"))),

@@ -8,12 +8,10 @@ use super::reader::{Entry, Reader};
 use crate::bridge::{
     Admit, Balancing, FrameType, Key, Matcher, Pattern, Place, Route, Service, Spawn, Target, TextMessages,
 };
+use crate::cli::bridge::settings::target;
+use crate::proto::limits::bridge::spawn::{BACKLOG, PROCS};
 
-/// As for lighttpd's backends.
-const BACKLOG: i32 = 1024;
 const SIGTERM: i32 = 15;
-/// Processes of one backend at most: more is a slip.
-const PROCS: i64 = 1000;
 
 /// A route as far as the file says it; the rest is that of the command line.
 #[derive(Debug)]
@@ -114,7 +112,7 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, line: usize, entries: Vec<Entry<
             "host" => route.matcher.host = reader.all_parsed(entry, str::parse::<Pattern>),
             "target" | "targets" => {
                 has_backends = true;
-                route.backends.extend(reader.all_parsed(entry, str::parse::<Target>));
+                route.backends.extend(reader.all_parsed(entry, target));
             }
             "spawn" => {
                 has_backends = true;
