@@ -208,16 +208,18 @@ impl Processes {
 async fn keep(slot: Arc<Slot>, mut running: Option<process::Process>, ending: CancellationToken) {
     let mut next = Instant::now();
     loop {
-        if let Some(mut process) = running.take() {
+        if let Some(process) = running.take() {
             slot.running.store(true, Ordering::Release);
             next = Instant::now() + RESTART;
-            let ended = tokio::select! {
-                ended = process.wait() => Some(ended),
-                () = ending.cancelled() => None,
-            };
+            tokio::select! {
+                _ = process.ended() => {}
+                () = ending.cancelled() => {}
+            }
             slot.running.store(false, Ordering::Release);
-            process.end(slot.spawn.kill_signal).await;
-            let Some(ended) = ended else { break };
+            let ended = process.end(slot.spawn.kill_signal).await;
+            if ending.is_cancelled() {
+                break;
+            }
             tracing::warn!(command = %slot.spawn.command[0], backend = %slot.target, %ended, "a backend has ended; it is started again");
         }
         tokio::select! {
