@@ -158,7 +158,7 @@ pub struct Route {
     pub balancing: Balancing,
     /// Who may use it, besides what `service` asks.
     pub admit: Option<Arc<Admit>>,
-    /// How the WebSockets are treated; its `target` and its `tokens` are none.
+    /// How the WebSockets are treated. Its `tokens` and its `target`, which routes of a file do not have, go before `backends`.
     pub service: Service,
 }
 

@@ -87,6 +87,11 @@ impl<T> Routes<T> {
         Self(list)
     }
 
+    /// What they lead to.
+    pub fn all(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|(_, found)| found)
+    }
+
     /// The route of a request for `path` (as it came, without the query) at `host`: the first that has its extension, else the
     /// first whose key fits.
     pub fn find(&self, path: &str, host: &str) -> Option<&T> {

@@ -18,6 +18,7 @@ use super::metrics::Counts;
 use super::routes::Routes;
 use super::spawn::{Slot, Spawn};
 use super::tls::Tls;
+use super::tokens::Tokens;
 use crate::proto::limits::{bridge, viewer};
 use crate::stream::descriptors;
 
@@ -143,6 +144,21 @@ impl Shared {
     pub(super) fn enter(self: &Arc<Self>) -> Option<Present> {
         self.sessions.send_modify(|sessions| *sessions += 1);
         // Counted before: whoever sees that the one has begun sees that it is there.
+    /// All kinds of tokens whose sessions end with them.
+    pub(super) fn revoking(&self) -> Vec<Arc<Tokens>> {
+        let mut found: Vec<Arc<Tokens>> = Vec::new();
+        for served in self.routes.all().chain([&self.served]) {
+            let tokens = served.config.tokens.as_ref().filter(|tokens| tokens.is_revoking());
+            // Services may share them.
+            if let Some(tokens) =
+                tokens.filter(|tokens| !found.iter().any(|other| Arc::ptr_eq(other, tokens)))
+            {
+                found.push(Arc::clone(tokens));
+            }
+        }
+        found
+    }
+
         let present = Present(Arc::clone(self));
         let taken = self.config.run_once && self.begun.swap(true, Ordering::AcqRel);
         (!taken && !self.ending.deaf.is_cancelled()).then_some(present)

@@ -5,8 +5,8 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use adit::bridge::{
-    Admit, Authorities, BridgeConfig, Pair, Recorder, ServerTls, Target, Tokens, Web, WebConfig,
-    extra_headers,
+    Admit, Authorities, Balancing, BridgeConfig, Key, Matcher, Pair, Recorder, Route, ServerTls, Service,
+    Target, Tokens, Web, WebConfig, extra_headers,
 };
 use rcgen::{CertificateParams, DnType};
 use rustls::pki_types::pem::PemObject;
@@ -96,6 +96,34 @@ async fn a_revoked_token_ends_its_session_with_1008_and_leaves_the_others() {
     assert_eq!((code, reason.as_str()), (1008, "the token was revoked"));
     stays.send(BINARY, "x").await;
     assert_eq!(stays.bytes(1).await, b"x");
+}
+
+#[tokio::test]
+async fn a_token_of_a_route_is_revoked_as_well() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&file, format!("one: {}\n", echo().await)).unwrap();
+    let tokens = Tokens::new("TokenFile", file.path().to_str().unwrap()).unwrap().revoking().unwrap();
+    let mut service = Service::default();
+    service.tokens = Some(Arc::new(tokens));
+    let route = Route {
+        matcher: Matcher {
+            key: Key::from("/desks"),
+            extensions: Vec::new(),
+            url: Vec::new(),
+            host: Vec::new(),
+        },
+        backends: Vec::new(),
+        spawned: Vec::new(),
+        balancing: Balancing::default(),
+        admit: None,
+        service,
+    };
+    let rig = Rig::with(nobody().await, |config| config.routes = vec![route]).await;
+    let mut viewer = rig.open_with("/desks?token=one", "").await;
+    viewer.send(BINARY, "x").await;
+    assert_eq!(viewer.bytes(1).await, b"x");
+    fs::write(&file, "").unwrap();
+    assert_eq!(viewer.close().await.0, 1008);
 }
 
 #[tokio::test]
