@@ -202,23 +202,23 @@ async fn answer(
     request: &Request<Incoming>,
 ) -> (Response<Body>, Option<Agreed>) {
     let viewer = visitor.viewer(request, shared);
-    let (mut response, agreed) = match (host(request), handshake::asked(request)) {
-        (Err(error), _) => (Refusal::new(StatusCode::BAD_REQUEST, error.to_string()).answer(), None),
-        (Ok(_), None) => (file(shared, visitor, viewer, request).await, None),
+    let asked = handshake::asked(request);
+    let agreed = match (host(request), asked) {
+        (Err(error), _) => Err(Refusal::new(StatusCode::BAD_REQUEST, error.to_string())),
+        (Ok(_), None) => Ok((file(shared, visitor, viewer, request).await, None)),
         (Ok(host), Some(asked)) => {
             let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
-            match agree(shared, visitor, viewer, request, host, asked).await {
-                Ok((response, agreed)) => (response, Some(agreed)),
-                Err(refusal) => {
-                    let (path, status) = (request.uri().path(), refusal.status.as_u16());
-                    tracing::warn!(%viewer, path, status, reason = %refusal.text, "no WebSocket");
-                    shared.counts.refuse();
-                    (refusal.answer(), None)
-                }
-            }
+            let agreed = agree(shared, visitor, viewer, request, host, asked).await;
+            agreed.map(|(response, agreed)| (response, Some(agreed)))
         }
     };
     // Extending replaces what has these names, and keeps each of several values.
+    let (mut response, agreed) = agreed.unwrap_or_else(|refusal| {
+        let (path, status) = (request.uri().path(), refusal.status.as_u16());
+        tracing::warn!(%viewer, path, status, reason = %refusal.text, "no WebSocket");
+        shared.counts.refuse();
+        (refusal.answer(), None)
+    });
     response.headers_mut().extend(shared.config.headers.clone());
     (response, agreed)
 }

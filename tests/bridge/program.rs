@@ -223,6 +223,16 @@ async fn figures_are_told_to_scrapers() {
     .await;
 }
 
+#[tokio::test]
+async fn a_request_that_names_two_hosts_is_told_in_the_log() {
+    let (_child, seen, mut log) = started(bridge(&format!("127.0.0.1:0 {}", echo().await))).await;
+    let request = handshake("/", "Host: other.test\r\n");
+    let (head, _) = ask(TcpStream::connect(address(&seen)).await.unwrap(), request.as_bytes()).await;
+    assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    let line = soon(log.next_line()).await.unwrap().unwrap();
+    assert!(line.contains("no WebSocket") && line.contains("more than one host"), "{line}");
+}
+
 #[test]
 fn a_target_is_read_as_websockify_reads_it() {
     let target: Target = "::1:5900".parse().unwrap();
