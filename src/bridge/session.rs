@@ -33,7 +33,9 @@ where
 {
     let Agreed { served, coding, onward, mut story, present: _present, revoked, room: _room } = agreed;
     let mut socket = Socket::new(io, already, coding, served.config.max_frame);
-    socket.tap = traffic::tap(&shared.config);
+    socket.ends_by_drop = ends_by_drop;
+    socket.tap = traffic::tap(shared);
+    let mut revoked = revoked.unwrap_or_else(|| Box::pin(pending()));
     let dialled = match onward {
         Onward::Connected(reached) => Ok(reached),
         Onward::Dial(way) => tokio::select! {
@@ -211,12 +213,16 @@ impl<'a> Carrying<'a> {
         let mut going = false;
         loop {
             let one_ended = self.last.is_some();
-            let turn = poll_fn(|cx| match splice.poll(cx, target, socket) {
-                Poll::Ready(ended) => Poll::Ready(Some(ended)),
-                Poll::Pending if !one_ended && (splice.inward_ended() || socket.end.is_some()) => {
-                    Poll::Ready(None)
+            let turn = poll_fn(|cx| {
+                let polled = splice.poll(cx, target, socket);
+                socket.tell(splice);
+                match polled {
+                    Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                    Poll::Pending if !one_ended && (splice.inward_ended() || socket.end.is_some()) => {
+                        Poll::Ready(None)
+                    }
+                    Poll::Pending => Poll::Pending,
                 }
-                Poll::Pending => Poll::Pending,
             });
             tokio::select! {
                 biased;

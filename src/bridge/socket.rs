@@ -14,6 +14,7 @@ use crate::stream::Duplex;
 use crate::stream::frames::{fill_frame, put_frame};
 use crate::stream::read::{ReadBuffer, ReadSize};
 use crate::stream::turn::give_way;
+use crate::stream::splice::{Moved, Splice};
 
 /// How the viewer's side ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,11 +31,20 @@ pub(super) enum End {
 
 /// What looks at the bytes that go through, as the target sends and gets them.
 pub(super) trait Tap: Send {
-    /// These came from the viewer.
-    fn received(&mut self, data: &[u8]);
+    /// These came from the viewer; `whole`: their message ends with them.
+    fn received(&mut self, data: &[u8], whole: bool);
     /// These came from the target.
     fn sent(&mut self, data: &[u8]);
 }
+    /// So much has gone in all, and this has come and not gone.
+    fn moved(&mut self, moved: Moved, waits: Waits);
+}
+
+/// For whom something waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waits {
+    pub(super) for_target: bool,
+    pub(super) for_viewer: bool,
 
 /// The socket after its handshake. It is no more than flushed when its writing is shut down: what ends it is
 /// [`Socket::say_close`].
@@ -109,6 +119,14 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket<S> {
         }
         put_frame(&mut self.output, Role::Server, Opcode::Close, &payload);
     }
+    /// Tells who looks on what a turn has moved.
+    pub(super) fn tell(&mut self, splice: &Splice) {
+        let waits = Waits { for_target: splice.outward_waits(), for_viewer: self.is_stuck() };
+        if let Some(tap) = &mut self.tap {
+            tap.moved(splice.moved, waits);
+        }
+    }
+
 
     /// Waits for the viewer's close frame, or its end, and throws away what comes before; then ends our direction of the
     /// connection. The caller sets the deadline.
@@ -199,7 +217,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for Socket<S> {
                     let data = self.heed(event)?;
                     if !data.is_empty() {
                         if let Some(tap) = &mut self.tap {
-                            tap.received(&data);
+                            tap.received(&data, self.decoder.at_rest());
                         }
                         return Poll::Ready(Ok(Some(data)));
                     }

@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 use crate::certs::{Authority, connect};
-use crate::frame_bytes::{BINARY, CLOSE};
+use crate::frame_bytes::{BINARY, CLOSE, frame};
 use crate::rig::{Rig, accepted, ask, echo, handshake, nobody, soon, target};
 
 /// Status, head and body of what answers a request of HTTP.
@@ -309,10 +309,19 @@ async fn a_character_is_printed_for_each_thing_that_moves() {
     assert_eq!(viewer.bytes(1).await, b"x");
     let mut out = child.stdout.take().unwrap();
     let mut printed = Vec::new();
-    while !printed.ends_with(b"}>{<") {
-        assert!(soon(out.read_buf(&mut printed)).await.unwrap() > 0, "{printed:?}");
-    }
-    assert!(printed.starts_with(b"\nTraffic: "));
+    let mut until = async |marks: &[u8]| {
+        while !printed.ends_with(marks) {
+            assert!(soon(out.read_buf(&mut printed)).await.unwrap() > 0, "{printed:?}");
+        }
+        std::mem::take(&mut printed)
+    };
+    assert!(until(b"}>{<").await.starts_with(b"\nTraffic: "));
+    // A message of which only a part has come.
+    let frame = frame(BINARY, b"xy");
+    viewer.write(&frame[..frame.len() - 1]).await;
+    assert_eq!(until(b"{<").await, b"}.>{<");
+    viewer.write(&frame[frame.len() - 1..]).await;
+    assert_eq!(until(b"{<").await, b"}>{<");
 }
 
 #[tokio::test]
