@@ -168,7 +168,7 @@ pub struct Route {
 pub struct Dialling {
     /// TLS to targets of TCP.
     pub tls: Option<TargetTls>,
-    /// To be connected, TLS done.
+    /// To be connected, TLS done, however many backends and addresses are tried.
     pub wait: Duration,
     /// Of the addresses of a name, those of IPv6 are tried first.
     pub prefer_ipv6: bool,

@@ -298,10 +298,16 @@ async fn agree(
     let onward = match served.config.connect_first {
         false => Onward::Dial(way),
         true => {
-            let reached = served.reach(&way).await.map_err(|error| {
-                tracing::warn!(%viewer, path, %error, "no connection to the target");
-                unreached(&error)
-            })?;
+            // A viewer that leaves meanwhile takes all of this along.
+            let reached = tokio::select! {
+                reached = served.reach(&way) => reached.map_err(|error| {
+                    tracing::warn!(%viewer, path, %error, "no connection to the target");
+                    unreached(&error)
+                }),
+                () = shared.ending.closing.cancelled() => {
+                    Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the bridge is going away"))
+                }
+            }?;
             shown = reached.backend.clone().unwrap_or(shown);
             Onward::Connected(reached)
         }

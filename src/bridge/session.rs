@@ -37,35 +37,30 @@ where
     socket.tap = traffic::tap(shared);
     let mut revoked = revoked.unwrap_or_else(|| Box::pin(pending()));
     let dialled = match onward {
-        Onward::Connected(reached) => Ok(reached),
+        Onward::Connected(reached) => Ok(Ok(reached)),
         Onward::Dial(way) => tokio::select! {
             // Boxed, so that a session holds no room for it.
-            reached = Box::pin(served.reach(&way)) => reached.map_err(Some),
-            () = shared.ending.closing.cancelled() => Err(None),
+            reached = Box::pin(served.reach(&way)) => Ok(reached),
+            () = shared.ending.closing.cancelled() => Err(Verdict::Going),
+            () = &mut revoked => Err(Verdict::Revoked),
+            () = poll_fn(|cx| socket.poll_gone(cx)) => Err(Verdict::Ended(Ok(()))),
         },
     };
     let Reached { stream: mut target, backend, held } = match dialled {
-        Ok(reached) => reached,
-        Err(Some(error)) => {
+        Ok(Ok(reached)) => reached,
+        Ok(Err(error)) => {
             story.not_connected(&error);
-            return goodbye(
-                &mut socket,
-                &mut story,
-                close::INTERNAL,
-                "Failed to connect to downstream server",
-            )
-            .await;
-        }
-        Err(None) => {
-            story.ended_by(By::Bridge);
-            return goodbye(&mut socket, &mut story, close::GOING_AWAY, GOING).await;
+            let reason = "Failed to connect to downstream server";
+            return goodbye(&mut socket, &mut story, close::INTERNAL, reason).await;
         }
     };
+        Err(verdict) => return conclude(socket, story, false, verdict).await,
     if let Some(backend) = backend {
         story.leads_to(backend);
     }
-    let mut splice = Splice::new(HalfClose::Kept);
-    let carrying = Carrying::new(&served.config, revoked.unwrap_or_else(|| Box::pin(pending())));
+    let splice = Splice::new(HalfClose::Kept);
+    let mut splice = if target.ends_by_drop() { splice.before_drop() } else { splice };
+    let carrying = Carrying::new(&served.config, revoked);
     let verdict = carrying.carry(shared, &mut splice, &mut target, &mut socket, &mut story).await;
     story.moved(splice.moved);
     // The target need not wait for the goodbyes.

@@ -1,5 +1,6 @@
 //! A viewer's WebSocket as the bridge speaks it: a stream of bytes with a coding, pings and an end that has a code.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -67,6 +68,10 @@ pub(super) struct Socket<S> {
     /// How often something came from the viewer.
     pub(super) heard: u64,
     pub(super) tap: Option<Box<dyn Tap>>,
+    /// The drop of the connection ends our direction, too.
+    pub(super) ends_by_drop: bool,
+    /// What was heard before there was a target.
+    ahead: VecDeque<Bytes>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket<S> {
@@ -87,7 +92,24 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket<S> {
             close_sent: false,
             heard: 0,
             tap: None,
+            ends_by_drop: false,
+            ahead: VecDeque::new(),
         }
+    }
+
+    /// To be polled until there is a target: ready when none is needed any more, as the viewer has ended and has said nothing
+    /// for it. What it says is kept, as far as it is not too much, and is what [`Duplex::poll_chunk`] gives first.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut room = AHEAD;
+        room -= self.ahead.iter().map(weight).sum::<usize>().min(room);
+        while self.end.is_none() && room > 0 {
+            // An error is an end, too.
+            if let Ok(Some(chunk)) = ready!(self.poll_fresh(cx)) {
+                room -= weight(&chunk).min(room);
+                self.ahead.push_back(chunk);
+            }
+        }
+        if self.end.is_some() && self.ahead.is_empty() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Sends a ping behind what waits to be sent.
@@ -203,8 +225,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for Socket<S> {
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+    /// The next bytes for the target that were not heard before.
+    fn poll_fresh(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         for _ in 0..EMPTY_AT_ONCE {
             match &self.end {
                 None => {}
@@ -242,6 +264,20 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for Socket<S> {
         }
         give_way(cx);
         Poll::Pending
+    }
+}
+
+/// What a piece takes of memory, roughly.
+fn weight(chunk: &Bytes) -> usize {
+    chunk.len() + size_of::<Bytes>()
+}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for Socket<S> {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        match self.ahead.pop_front() {
+            Some(chunk) => Poll::Ready(Ok(Some(chunk))),
+            None => self.poll_fresh(cx),
+        }
     }
 
     fn poll_fill(
@@ -293,6 +329,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for Socket<S> {
         self.scratch = BytesMut::new();
         if self.output.is_empty() {
             self.output = BytesMut::new();
+        }
+        if self.ahead.is_empty() {
+            self.ahead = VecDeque::new();
         }
         self.fill.rest();
     }

@@ -108,7 +108,8 @@ async fn prepare(
     let words = settings::words(flags, !given.is_empty())?;
     let connector = through::connector(flags)?;
     let mut config = settings::config(flags, words.target.clone())?;
-    config.routes.extend(routes.into_iter().map(|route| route.into_route(&config.service)));
+    let connect_first = flags.ours.connect_first;
+    config.routes.extend(routes.into_iter().map(|route| route.into_route(&config.service, connect_first)));
     let wrap = wrapped::wrap(flags, &words, &given, &mut config)?;
     let (format, syslog) = settings::log(flags)?;
     if connector.is_some() {
@@ -121,9 +122,9 @@ async fn prepare(
         println!("the settings are good");
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(connector) = connector {
     let file = flags.log_file.as_deref();
     let log = |out| log::begin(log::Settings { out, format, syslog: &syslog, verbose: flags.verbose, file });
+    if let Some(connector) = connector {
         let _log = log(Out::Stderr)?;
         return through::run(flags, connector, config).await;
     }

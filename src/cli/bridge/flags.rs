@@ -185,9 +185,10 @@ pub(super) struct Ours {
     /// A subprotocol to choose if it is offered, beside binary and base64
     #[arg(long, value_name = "NAME")]
     pub protocol: Option<String>,
-    /// Dial the target before the handshake is answered: 502 where it fails, and not close code 1011
-    #[arg(long)]
-    pub connect_first: bool,
+    /// Dial the target before the handshake is answered: 502 where it fails, and not close code 1011. Routes do so unless
+    /// this is false
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub connect_first: Option<bool>,
     /// To be connected to the target
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "10")]
     pub connect_timeout: Duration,

@@ -106,7 +106,7 @@ pub(super) fn config(flags: &Flags, target: Option<Target>) -> Result<BridgeConf
     config.drain = ours.drain;
     let service = &mut config.service;
     service.target = target;
-    service.connect_first = ours.connect_first;
+    service.connect_first = ours.connect_first.unwrap_or_default();
     service.protocol.clone_from(&ours.protocol);
     service.frame_type = ours.frame_type;
     service.text = ours.text;
