@@ -78,9 +78,9 @@ pub(super) struct Flags {
     /// Listen at this path in the place of a port
     #[arg(long, value_name = "PATH")]
     pub unix_listen: Option<PathBuf>,
-    /// Its permissions, octal
-    #[arg(long, value_name = "OCTAL", value_parser = mode, default_value = "0600", requires = "unix_listen")]
-    pub unix_listen_mode: u32,
+    /// Its permissions, octal [default: 0600]
+    #[arg(long, value_name = "OCTAL", value_parser = mode)]
+    pub unix_listen_mode: Option<u32>,
     /// Standard input is the socket: one that listens, or a connection
     #[arg(long)]
     pub inetd: bool,
@@ -131,7 +131,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "SERVER")]
     pub syslog: Option<String>,
     /// As older daemons read it
-    #[arg(long, requires = "syslog")]
+    #[arg(long)]
     pub legacy_syslog: bool,
 
     #[command(flatten)]
@@ -214,7 +214,7 @@ pub(super) struct Ours {
     #[arg(long, value_name = "NETWORK", value_parser = network)]
     pub trusted_proxy: Vec<IpNet>,
     /// Those proxies begin each connection with a PROXY header
-    #[arg(long, requires = "trusted_proxy")]
+    #[arg(long)]
     pub accept_proxy_protocol: bool,
     /// Metrics for Prometheus
     #[arg(long, value_name = "ADDRESS")]
