@@ -42,7 +42,7 @@ pub(super) struct Visitor {
     pub(super) address: SocketAddr,
     /// That is an address of its own, and not that of everybody at a Unix socket.
     pub(super) known: bool,
-    /// What it has connected to.
+    /// What it has connected to, if targets are told.
     pub(super) reached: Option<SocketAddr>,
     /// It speaks TLS.
     pub(super) secure: bool,
@@ -117,6 +117,8 @@ async fn requests(
     let io = TokioIo::new(Begun::new(first, stream));
     let mut connection = shared.http1.serve_connection(io, service);
     let served = tokio::select! {
+        // Mostly it is done at once, and nothing else has to be looked at.
+        biased;
         served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
         () = shared.ending.deaf.cancelled() => {
             // An answer that is on its way still goes out.
@@ -212,13 +214,13 @@ async fn answer(
             agreed.map(|(response, agreed)| (response, Some(agreed)))
         }
     };
-    // Extending replaces what has these names, and keeps each of several values.
     let (mut response, agreed) = agreed.unwrap_or_else(|refusal| {
         let (path, status) = (request.uri().path(), refusal.status.as_u16());
         tracing::warn!(%viewer, path, status, reason = %refusal.text, "no WebSocket");
         shared.counts.refuse();
         (refusal.answer(), None)
     });
+    // Extending replaces what has these names, and keeps each of several values.
     response.headers_mut().extend(shared.config.headers.clone());
     (response, agreed)
 }

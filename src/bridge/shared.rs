@@ -80,6 +80,8 @@ pub(super) struct Shared {
     /// Processes to be.
     pub(super) slots: Vec<Arc<Slot>>,
     pub(super) tls: Option<Tls>,
+    /// Some target is told of the viewer's connection.
+    pub(super) tells_targets: bool,
     pub(super) counts: Arc<Counts>,
     pub(super) ending: Ending,
     pub(super) tasks: TaskTracker,
@@ -98,6 +100,8 @@ impl Shared {
         let served = Arc::new(Served::new(config.service.clone())?);
         let (routes, slots) = routes(&config.routes)?;
         let tls = config.tls.as_ref().map(Tls::new).transpose()?;
+        let tells = |service: &Service| service.dialling.proxy_protocol.is_some();
+        let tells_targets = tells(&config.service) || config.routes.iter().any(|route| tells(&route.service));
         // What a session takes; the rest is for listeners, logs and the runtime.
         let most = descriptors::limit().unwrap_or(usize::MAX) / bridge::DESCRIPTORS;
         let most = most.saturating_sub(crate::proto::limits::descriptors::OUR_OWN);
@@ -122,6 +126,7 @@ impl Shared {
             routes,
             slots,
             tls,
+            tells_targets,
             counts: Arc::new(Counts::new()),
             ending: Ending::default(),
             tasks: TaskTracker::new(),
@@ -139,11 +144,6 @@ impl Shared {
         Arc::clone(self.routes.find(path, host).unwrap_or(&self.served))
     }
 
-    /// A session may begin, and counts until the guard is dropped; `None`: there was one, and only one is wanted, or the end
-    /// has begun.
-    pub(super) fn enter(self: &Arc<Self>) -> Option<Present> {
-        self.sessions.send_modify(|sessions| *sessions += 1);
-        // Counted before: whoever sees that the one has begun sees that it is there.
     /// All kinds of tokens whose sessions end with them.
     pub(super) fn revoking(&self) -> Vec<Arc<Tokens>> {
         let mut found: Vec<Arc<Tokens>> = Vec::new();
@@ -159,6 +159,11 @@ impl Shared {
         found
     }
 
+    /// A session may begin, and counts until the guard is dropped; `None`: there was one, and only one is wanted, or the end
+    /// has begun.
+    pub(super) fn enter(self: &Arc<Self>) -> Option<Present> {
+        self.sessions.send_modify(|sessions| *sessions += 1);
+        // Counted before: whoever sees that the one has begun sees that it is there.
         let present = Present(Arc::clone(self));
         let taken = self.config.run_once && self.begun.swap(true, Ordering::AcqRel);
         (!taken && !self.ending.deaf.is_cancelled()).then_some(present)

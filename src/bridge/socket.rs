@@ -6,16 +6,43 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::coded::{Coding, FrameType, Incoming, put_base64};
 use crate::proto::frame::{Decoder, Event, MAX_CONTROL, Opcode, Role};
 use crate::proto::limits::bridge::{AHEAD, BUFFER, EMPTY_AT_ONCE, MESSAGE, PONGS};
 use crate::stream::Duplex;
+use crate::stream::any::AnyStream;
 use crate::stream::frames::{fill_frame, put_frame};
 use crate::stream::read::{ReadBuffer, ReadSize};
-use crate::stream::turn::give_way;
 use crate::stream::splice::{Moved, Splice};
+use crate::stream::turn::give_way;
+
+/// What carries a viewer's WebSocket.
+pub(super) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Whether a drop says to the viewer all that a shutdown does.
+    fn ends_by_drop(&self) -> bool {
+        false
+    }
+
+    /// It is dropped after what is written next, which may go out together with the end.
+    fn end_follows(&self) {}
+}
+
+impl Connection for AnyStream {
+    fn ends_by_drop(&self) -> bool {
+        self.ends_by_drop()
+    }
+
+    fn end_follows(&self) {
+        self.end_follows();
+    }
+}
+
+/// A stream of HTTP/2.
+impl Connection for TokioIo<Upgraded> {}
 
 /// How the viewer's side ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +63,6 @@ pub(super) trait Tap: Send {
     fn received(&mut self, data: &[u8], whole: bool);
     /// These came from the target.
     fn sent(&mut self, data: &[u8]);
-}
     /// So much has gone in all, and this has come and not gone.
     fn moved(&mut self, moved: Moved, waits: Waits);
 }
@@ -46,6 +72,7 @@ pub(super) trait Tap: Send {
 pub(super) struct Waits {
     pub(super) for_target: bool,
     pub(super) for_viewer: bool,
+}
 
 /// The socket after its handshake. It is no more than flushed when its writing is shut down: what ends it is
 /// [`Socket::say_close`].
@@ -68,13 +95,11 @@ pub(super) struct Socket<S> {
     /// How often something came from the viewer.
     pub(super) heard: u64,
     pub(super) tap: Option<Box<dyn Tap>>,
-    /// The drop of the connection ends our direction, too.
-    pub(super) ends_by_drop: bool,
     /// What was heard before there was a target.
     ahead: VecDeque<Bytes>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket<S> {
+impl<S: Connection> Socket<S> {
     /// `already` was read behind the handshake; a data frame of more than `largest` bytes ends the socket with 1009.
     pub(super) fn new(io: S, already: BytesMut, coding: Coding, largest: u64) -> Self {
         Self {
@@ -92,8 +117,14 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket<S> {
             close_sent: false,
             heard: 0,
             tap: None,
-            ends_by_drop: false,
             ahead: VecDeque::new(),
+        }
+    }
+
+    /// What is queued is the last, and nothing more is waited for if the viewer has closed: then its end goes along.
+    pub(super) fn end_follows(&self) {
+        if matches!(self.end, Some(End::Closed(_))) && self.io.ends_by_drop() {
+            self.io.end_follows();
         }
     }
 
@@ -119,6 +150,14 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket<S> {
         }
     }
 
+    /// Tells who looks on what a turn has moved.
+    pub(super) fn tell(&mut self, splice: &Splice) {
+        let waits = Waits { for_target: splice.outward_waits(), for_viewer: self.is_stuck() };
+        if let Some(tap) = &mut self.tap {
+            tap.moved(splice.moved, waits);
+        }
+    }
+
     /// Whether something waits to be taken by the viewer.
     pub(super) fn is_stuck(&self) -> bool {
         !self.output.is_empty()
@@ -141,17 +180,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket<S> {
         }
         put_frame(&mut self.output, Role::Server, Opcode::Close, &payload);
     }
-    /// Tells who looks on what a turn has moved.
-    pub(super) fn tell(&mut self, splice: &Splice) {
-        let waits = Waits { for_target: splice.outward_waits(), for_viewer: self.is_stuck() };
-        if let Some(tap) = &mut self.tap {
-            tap.moved(splice.moved, waits);
-        }
-    }
-
 
     /// Waits for the viewer's close frame, or its end, and throws away what comes before; then ends our direction of the
-    /// connection. The caller sets the deadline.
+    /// connection, unless its drop does, which is to follow. The caller sets the deadline.
     pub(super) fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.end.is_none() {
             let _ = ready!(self.poll_chunk(cx));
@@ -159,6 +190,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket<S> {
         match self.end {
             // What follows a broken frame is no frame: only its end tells.
             Some(End::Broke(..)) => self.input.poll_discard(cx, Pin::new(&mut self.io)),
+            _ if self.io.ends_by_drop() => Poll::Ready(()),
             _ => Pin::new(&mut self.io).poll_shutdown(cx).map(drop),
         }
     }
@@ -223,7 +255,6 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket<S> {
         let ends = self.decoder.at_rest();
         self.incoming.take(data, text, ends).map_err(|unfit| self.broke(unfit.0, unfit.1.to_owned()))
     }
-}
 
     /// The next bytes for the target that were not heard before.
     fn poll_fresh(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
@@ -272,7 +303,7 @@ fn weight(chunk: &Bytes) -> usize {
     chunk.len() + size_of::<Bytes>()
 }
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for Socket<S> {
+impl<S: Connection> Duplex for Socket<S> {
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         match self.ahead.pop_front() {
             Some(chunk) => Poll::Ready(Ok(Some(chunk))),
@@ -337,7 +368,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for Socket<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> AsyncWrite for Socket<S> {
+impl<S: Connection> AsyncWrite for Socket<S> {
     /// What the target sends comes by [`Duplex::poll_fill`], which knows the coding.
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
         Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
