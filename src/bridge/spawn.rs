@@ -108,8 +108,9 @@ impl Spawn {
     fn absolute(mut self) -> Self {
         if let Some(program) = self.command.first_mut().filter(|program| program.contains('/'))
             && let Ok(path) = std::path::absolute(&program)
+            && let Some(path) = path.to_str()
         {
-            *program = path.to_string_lossy().into_owned();
+            *program = path.to_owned();
         }
         if let Place::Unix(path) = &mut self.place
             && let Ok(whole) = std::path::absolute(&path)
