@@ -130,7 +130,7 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         "extend" => tunnels::extend(args(matches)?).await,
         "status" => status::run(args(matches)?).await,
         "top" => top::run(args(matches)?).await,
-"wst" => wst::run(args(matches)?).await,
+        "wst" => wst::run(args(matches)?).await,
         "conform" => conform::run(matches).await,
         "dev" => dev::run(args(matches)?).await,
         _ => Ok(ExitCode::from(USAGE)),

@@ -85,7 +85,9 @@ pub fn select<World>(
         None => wanted == name,
     };
     if let Some(wanted) = only.iter().find(|wanted| !cases.iter().any(|case| means(wanted, case.name))) {
-        return Err(format!("there is no case {wanted:?}: --list shows all, and NAME* means all that begin so"));
+        return Err(format!(
+            "there is no case {wanted:?}: --list shows all, and NAME* means all that begin so"
+        ));
     }
     let chosen = |case: &&Case<World>| only.is_empty() || only.iter().any(|wanted| means(wanted, case.name));
     Ok(cases.into_iter().filter(chosen).collect())
@@ -196,12 +198,10 @@ mod tests {
         )
         .await;
         assert_eq!(ends, ["late", "fast", "slow"]);
-        assert_eq!(outcomes.iter().map(|outcome| outcome.name).collect::<Vec<_>>(), [
-            "slow",
-            "late",
-            "fast",
-            "fast-broken"
-        ]);
+        assert_eq!(
+            outcomes.iter().map(|outcome| outcome.name).collect::<Vec<_>>(),
+            ["slow", "late", "fast", "fast-broken"]
+        );
         assert!(outcomes[0].result.is_ok() && outcomes[1].result.is_err() && outcomes[3].result.is_err());
         assert_eq!(Summary::of(&outcomes), Summary { passed: 2, failed: 2, ..Summary::default() });
     }

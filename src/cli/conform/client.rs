@@ -52,7 +52,8 @@ pub(super) async fn run(args: ClientArgs) -> anyhow::Result<ExitCode> {
         Err(code) => return Ok(code),
     };
     if args.command.is_empty() {
-        let sentence = "say behind -- what starts the client, such as: -- ./my-client --relay {relay}".to_owned();
+        let sentence =
+            "say behind -- what starts the client, such as: -- ./my-client --relay {relay}".to_owned();
         return Ok(crate::cli::http::usage("conform client", &[sentence]));
     }
     let line = |line: String| Launch::Command(vec!["sh".into(), "-c".into(), line]);
