@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adit::conform::client::{Launch, Settings, Stage, all, stage};
-use adit::conform::{Case, Ended, Weight};
 use adit::conform::requirements;
 use adit::conform::run::{Outcome, run};
+use adit::conform::{Case, Ended, Weight};
 use futures_util::FutureExt;
 
 use mutant::{Defect, Kind, MUTANTS};
