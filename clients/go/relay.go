@@ -19,6 +19,7 @@ import (
 
 const (
 	longestPause = 30 * time.Second // between two attempts (protocol.md, 5)
+	longestAsked = 5 * time.Minute  // that a relay is believed to want us away
 	goodbyeWait  = 5 * time.Second  // for the relay's close frame after ours
 	answerBytes  = 1 << 20          // of an answer of REST at most
 )
@@ -84,8 +85,9 @@ func pause(attempt int, err error) time.Duration {
 		wait = most/2 + wait/2
 	}
 	var e *Error
-	if errors.As(err, &e) && e.Status == http.StatusTooManyRequests {
-		wait += e.RetryAfter
+	// A relay that drains names the time for viewers; its successor may be there sooner.
+	if errors.As(err, &e) && e.Code != "draining" {
+		wait = max(wait, min(e.RetryAfter, longestAsked))
 	}
 	return wait
 }

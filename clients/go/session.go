@@ -62,7 +62,8 @@ type session struct {
 	pending map[string]context.CancelFunc // claims under way
 	want    int                           // standby sockets
 	held    int
-	offered string // token that `auth` has sent and no answer confirmed
+	asked   chan struct{} // closed with the next `standby`
+	offered string        // token that `auth` has sent and no answer confirmed
 }
 
 // control opens a control socket for the tunnel; old is the session before it, if there was one.
@@ -77,7 +78,7 @@ func (t *Tunnel) control(ctx context.Context, old *session) (*session, error) {
 		return nil, err
 	}
 	s := &session{t: t, ws: ws, tunnel: now.ID, two: ws.Subprotocol() == "adit.1", began: time.Now(), claim: claimWait,
-		ended: make(chan struct{}), draining: make(chan time.Duration, 1), pending: map[string]context.CancelFunc{}}
+		ended: make(chan struct{}), draining: make(chan time.Duration, 1), asked: make(chan struct{}), pending: map[string]context.CancelFunc{}}
 	s.ctx, s.cancel = context.WithCancel(t.ctx)
 	context.AfterFunc(s.ctx, func() { _ = ws.Close() })
 	ws.SetReadLimit(messageBytes)
@@ -164,6 +165,8 @@ func (s *session) handle(text []byte) {
 		if json.Unmarshal(text, &m) == nil {
 			s.mu.Lock()
 			s.want = min(m.Want, mostStandby)
+			close(s.asked)
+			s.asked = make(chan struct{})
 			s.mu.Unlock()
 			s.fill()
 		}
@@ -328,8 +331,8 @@ func (s *session) fill() {
 // standBy holds one unassigned data socket, and serves it when the relay assigns it (protocol.md, 8.4).
 func (s *session) standBy() {
 	a, d, err := s.await()
-	if err != nil { // refused, or too much, or lost: the place stays taken for a while, so that nothing is tried in haste
-		sleep(s.ctx, time.Second+mathrand.N(4*time.Second))
+	if err != nil { // the place stays taken for a while, so that nothing is tried in haste
+		s.rest(err)
 	}
 	s.mu.Lock()
 	s.held--
@@ -338,6 +341,26 @@ func (s *session) standBy() {
 	if err == nil {
 		defer s.t.running.Done()
 		d.serve(s.t.ctx, a)
+	}
+}
+
+// rest waits after a standby socket that was none: a second, or, if the relay has refused it, until it asks again or half a
+// minute is over.
+func (s *session) rest(err error) {
+	s.mu.Lock()
+	asked := s.asked
+	s.mu.Unlock()
+	var e *Error
+	if !errors.As(err, &e) {
+		sleep(s.ctx, time.Second)
+		return
+	}
+	timer := time.NewTimer(30 * time.Second)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-asked:
+	case <-s.ctx.Done():
 	}
 }
 

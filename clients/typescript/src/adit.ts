@@ -206,6 +206,8 @@ class Tunnel extends EventEmitter<TunnelEvents> {
         error = await session.replace.promise;
         previous = session;
         if (error === undefined) continue; // it drains: its successor is wanted now, and it serves on
+        // Nobody of ours has succeeded it: it is as if it were replaced (protocol.md 8.1).
+        if (error.code === "succeeded") error = new AditError(error.code, error.message, { final: true });
         if (performance.now() - since > 10_000) failures = 0; // a relay that takes us and drops us is spared
       } catch (cause) {
         error = cause instanceof AditError ? cause : new AditError("lost", String(cause), { cause });

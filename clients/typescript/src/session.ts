@@ -9,7 +9,6 @@ import {
   CALL_MS,
   MAX_MESSAGE,
   SUBPROTOCOL,
-  backoff,
   clean,
   deferred,
   dial,
@@ -20,6 +19,8 @@ import {
 
 /** Of one tunnel. A relay lets 256 viewers wait; those that are served come on top. */
 const MAX_STREAMS = 4096;
+/** Data sockets in advance, whatever the relay wants. */
+const MAX_SPARES = 64;
 
 export class Session {
   /** What `successor_of` calls it; empty at base level. */
@@ -39,7 +40,8 @@ export class Session {
   readonly #announced = new Map<string, Stream>();
   readonly #spare = new Set<WebSocket>();
   #spareWanted = 0;
-  #spareFailures = 0;
+  /** The most that the relay said it would want. */
+  #spareMost = 8;
   #freshKey = "";
   #closed: { reason: string; message: string } | undefined;
   #silence: NodeJS.Timeout;
@@ -100,6 +102,7 @@ export class Session {
       case "welcome":
         if (typeof message.session === "string") this.id = message.session;
         this.claimMs = millis(message.claim_ms, 10_000);
+        this.#spareMost = Math.min(limit(message.limits, "standby") ?? 8, MAX_SPARES);
         this.#started(millis(message.ping_interval_ms, 30_000), millis(message.pong_timeout_ms, 60_000));
         break;
       case "connection":
@@ -109,7 +112,7 @@ export class Session {
         this.#announced.get(String(message.id))?.cancel();
         break;
       case "standby":
-        this.#spareWanted = Math.min(Number(message.want) || 0, 256);
+        this.#spareWanted = Math.min(Number(message.want) || 0, this.#spareMost);
         this.#openSpares();
         break;
       case "drain":
@@ -191,9 +194,10 @@ export class Session {
       const query = `tunnel_id=${this.#tunnel.id}&id=${id}&session=${encodeURIComponent(this.id)}`;
       const socket = dial(this.#tunnel.relay, `/ws/data?${query}`, this.#tunnel.key, this.claimMs);
       this.#spare.add(socket);
+      let held = false;
+      socket.once("open", () => (held = true));
       socket.once("message", (data: Buffer, binary) => {
         this.#spare.delete(socket);
-        this.#spareFailures = 0;
         const message = binary ? undefined : parse(data.toString());
         if (message?.type === "connection" && message.id === id) this.#serve(message, socket);
         else socket.close(1002);
@@ -201,10 +205,13 @@ export class Session {
       });
       socket.once("close", () => {
         if (!this.#spare.delete(socket) || this.error) return;
-        this.#refill ??= setTimeout(() => {
-          this.#refill = undefined;
-          this.#openSpares();
-        }, backoff(this.#spareFailures++));
+        this.#refill ??= setTimeout(
+          () => {
+            this.#refill = undefined;
+            this.#openSpares();
+          },
+          held ? 1000 : 30_000,
+        ); // a refused one is tried again sooner if the relay asks, see `standby`
       });
     }
   }
@@ -222,6 +229,12 @@ export class Session {
       this.#tunnel.log(`no fresh token: ${words(cause)}`);
     }
   }
+}
+
+/** A number among the `limits` of `welcome`. */
+function limit(limits: unknown, name: string): number | undefined {
+  const value: unknown = (limits as Record<string, unknown> | null | undefined)?.[name];
+  return typeof value === "number" && value >= 0 ? value : undefined;
 }
 
 /** Milliseconds that the relay named, or else ours. */

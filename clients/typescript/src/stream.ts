@@ -4,7 +4,7 @@ import { clearTimeout, setImmediate, setTimeout } from "node:timers";
 import WebSocket from "ws";
 import type { Tunnel } from "./adit.js";
 import type { Session } from "./session.js";
-import { AditError, CALL_MS, deferred, dial, opened, words } from "./wire.js";
+import { AditError, CALL_MS, deferred, dial, opened, wasCut, words } from "./wire.js";
 
 /** The target is not read while more than this waits for the relay. */
 const HIGH_WATER = 256 * 1024;
@@ -151,7 +151,10 @@ export class Stream {
     const target = this.#target;
     // A close frame with 1000 or without a code says that all is said. At base level so does the mere end.
     const complete =
-      code === 1000 || code === 1005 || (!this.#session.level2 && (code === 1001 || code === 1006));
+      code === 1000 ||
+      code === 1005 ||
+      (!this.#session.level2 &&
+        (code === 1001 || (code === 1006 && !(this.#socket && wasCut(this.#socket)))));
     if (this.#connected && complete) {
       target.setTimeout(FLUSH_MS);
       target.destroySoon(); // after what it has yet to be given

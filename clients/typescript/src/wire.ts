@@ -46,9 +46,54 @@ export function dial(
     handshakeTimeout: withinMs,
   });
   ws.on("error", () => undefined);
+  const boundary = new Boundary();
+  boundaries.set(ws, boundary);
   // A relay that vanished without a word is noticed on streams, too. (Bun does not give the socket.)
-  ws.once("upgrade", (response) => (response.socket as net.Socket | undefined)?.setKeepAlive(true, 30_000));
+  ws.once("upgrade", (response) => {
+    const socket = response.socket as net.Socket | undefined;
+    socket?.setKeepAlive(true, 30_000);
+    socket?.on("data", (chunk) => boundary.pass(chunk)).on("error", () => (boundary.inside = true));
+  });
   return ws;
+}
+
+/** Follows the frames of a socket: `ws` does not tell whether its end has cut a message (protocol.md 4). */
+class Boundary {
+  /** An end now is none between two messages. */
+  inside = false;
+  #header: Buffer = Buffer.alloc(0);
+  #payload = 0;
+  #message = false;
+
+  pass(chunk: Buffer): void {
+    while (chunk.length > 0) {
+      if (this.#payload > 0) {
+        const taken = Math.min(this.#payload, chunk.length);
+        this.#payload -= taken;
+        chunk = chunk.subarray(taken);
+        continue;
+      }
+      this.#header = Buffer.concat([this.#header, chunk.subarray(0, 1)]);
+      chunk = chunk.subarray(1);
+      const short = (this.#header[1] ?? 0) & 0x7f;
+      const size = this.#header.length < 2 ? 2 : short === 127 ? 10 : short === 126 ? 4 : 2;
+      if (this.#header.length < size) continue;
+      if (size === 2) this.#payload = short;
+      else
+        this.#payload = size === 4 ? this.#header.readUInt16BE(2) : Number(this.#header.readBigUInt64BE(2));
+      const first = this.#header[0] ?? 0;
+      if ((first & 0x08) === 0) this.#message = first < 0x80; // others may stand between fragments
+      this.#header = Buffer.alloc(0);
+    }
+    this.inside = this.#payload > 0 || this.#message || this.#header.length > 0;
+  }
+}
+
+const boundaries = new WeakMap<WebSocket, Boundary>();
+
+/** Whether the end of `ws` has cut a message, or was a reset. (In Bun nobody knows.) */
+export function wasCut(ws: WebSocket): boolean {
+  return boundaries.get(ws)?.inside ?? false;
 }
 
 /** Resolves when the handshake is done; rejects with what the relay answered instead. */

@@ -1,11 +1,12 @@
 //! A control socket of the client: read all the time, its pings answered, and anything said on it that the case wants.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use serde_json::Value;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::wire::{End, Heard, Reader, Writer, close_payload, first, frame};
@@ -27,6 +28,8 @@ pub(super) struct Control {
 enum Order {
     Frame(Opcode, bool, Vec<u8>),
     Raw(Vec<u8>),
+    /// The same, byte by byte; no pong comes between them.
+    Slowly(Vec<u8>),
     Fin,
     Reset,
     /// Answer no more pings.
@@ -80,6 +83,11 @@ impl Control {
     /// Bytes as they are.
     pub(super) async fn raw(&self, bytes: Vec<u8>) {
         self.order(Order::Raw(bytes)).await;
+    }
+
+    /// The same, each byte by itself.
+    pub(super) async fn slowly(&self, bytes: Vec<u8>) {
+        self.order(Order::Slowly(bytes)).await;
     }
 
     /// A close frame.
@@ -142,9 +150,7 @@ impl Control {
             match timeout_at(until, self.heard.recv()).await {
                 Ok(Some(Said::Pong(came))) if came == payload => return Ok(()),
                 Ok(Some(Said::Broken(ended))) => return Err(ended),
-                Ok(Some(Said::End(end))) => {
-                    return Err(Ended::failed(expected(), format!("there came {end}")));
-                }
+                Ok(Some(Said::End(end))) => return Err(Ended::failed(expected(), format!("there came {end}"))),
                 Ok(Some(_)) => {}
                 Ok(None) => return Err(Ended::failed(expected(), "the control socket had ended")),
                 Err(_) => return Err(Ended::failed(expected(), format!("none came within {wait:?}"))),
@@ -181,12 +187,15 @@ impl Control {
     }
 }
 
-async fn run(
-    mut reader: Reader,
-    mut writer: Writer,
-    mut orders: mpsc::Receiver<Order>,
-    say: mpsc::Sender<Said>,
-) {
+async fn slowly(writer: &mut Writer, bytes: &[u8]) -> io::Result<()> {
+    for byte in bytes.chunks(1) {
+        writer.raw(byte).await?;
+        yield_now().await;
+    }
+    Ok(())
+}
+
+async fn run(mut reader: Reader, mut writer: Writer, mut orders: mpsc::Receiver<Order>, say: mpsc::Sender<Said>) {
     let (mut message, mut mute, mut reading) = (BytesMut::new(), false, true);
     loop {
         tokio::select! {
@@ -194,6 +203,7 @@ async fn run(
                 let written = match order {
                     Some(Order::Frame(opcode, fin, payload)) => writer.frame(opcode, fin, &payload).await,
                     Some(Order::Raw(bytes)) => writer.raw(&bytes).await,
+                    Some(Order::Slowly(bytes)) => slowly(&mut writer, &bytes).await,
                     Some(Order::Fin) => {
                         writer.fin().await;
                         Ok(())
@@ -220,8 +230,7 @@ async fn run(
                     Ok(Heard::End(end)) => {
                         reading = false;
                         if let End::Close(code) = end {
-                            let _ = writer.close(code, "").await;
-                            writer.fin().await;
+                            writer.answer_close(code).await;
                         }
                         Said::End(end)
                     }

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::call::Call;
 use super::wire::{End, Heard, MESSAGE, Reader, Writer, first};
@@ -24,10 +24,7 @@ impl Data {
     /// Answers the handshake.
     pub(super) async fn accept(call: Call, wait: Duration) -> Result<Self, Ended> {
         let (reader, writer) = call.switch(None).await.map_err(|error| {
-            Ended::failed(
-                "the client to wait for the answer of its data socket's handshake",
-                error.to_string(),
-            )
+            Ended::failed("the client to wait for the answer of its data socket's handshake", error.to_string())
         })?;
         Ok(Self { reader, writer, left: Vec::new(), wait })
     }
@@ -70,8 +67,7 @@ impl Data {
                 Ok(Ok(Heard::End(end))) => {
                     // The answer that a client may wait for.
                     if let End::Close(code) = end {
-                        let _ = self.writer.close(code, "").await;
-                        self.writer.fin().await;
+                        self.writer.answer_close(code).await;
                     }
                     return Ok(Some(Heard::End(end)));
                 }
@@ -94,17 +90,13 @@ impl Data {
                 }
                 Some(_) => {}
                 None => {
-                    let came =
-                        format!("\"{}\" ({} bytes) came within {:?}", first(&came), came.len(), self.wait);
+                    let came = format!("\"{}\" ({} bytes) came within {:?}", first(&came), came.len(), self.wait);
                     return Err(Ended::failed(expected(), came));
                 }
             }
         }
         if !came.starts_with(bytes) {
-            return Err(Ended::failed(
-                expected(),
-                format!("there came \"{}\" ({} bytes)", first(&came), came.len()),
-            ));
+            return Err(Ended::failed(expected(), format!("there came \"{}\" ({} bytes)", first(&came), came.len())));
         }
         self.left = came.split_off(bytes.len());
         Ok(())
@@ -142,19 +134,27 @@ impl Data {
         }
         let how = ended.map_or_else(|| format!("within {:?}", self.wait), |end| format!("before {end}"));
         Err(Ended::failed(
-            format!(
-                "\"{}\" ({} bytes) on the data socket, though the target takes no more",
-                first(bytes),
-                bytes.len()
-            ),
+            format!("\"{}\" ({} bytes) on the data socket, though the target takes no more", first(bytes), bytes.len()),
             format!("\"{}\" ({} bytes) came {how}", first(&came), came.len()),
         ))
     }
 
+    /// Sends until nothing more is taken, perhaps within a frame.
+    pub(super) async fn fill(&mut self) {
+        const STALLED: Duration = Duration::from_millis(300);
+        const MOST: usize = 2000;
+        let piece = [b'z'; MESSAGE];
+        for _ in 0..MOST {
+            match timeout(STALLED, self.writer.frame(Opcode::Binary, true, &piece)).await {
+                Ok(Ok(())) => {}
+                _ => return,
+            }
+        }
+    }
+
     /// A pong with this payload; bytes that come before are an error.
     pub(super) async fn pong(&mut self, payload: &[u8]) -> Result<(), Ended> {
-        let (until, expected) =
-            (Instant::now() + self.wait, || format!("a pong with \"{}\"", first(payload)));
+        let (until, expected) = (Instant::now() + self.wait, || format!("a pong with \"{}\"", first(payload)));
         loop {
             match self.next(until).await? {
                 Some(Heard::Pong(came)) if came == payload => return Ok(()),
@@ -229,9 +229,7 @@ impl Data {
         let expected = format!("a close frame with code {code}");
         match rest.end {
             Some(End::Close(Some(came))) if came == code && rest.bytes.is_empty() => Ok(()),
-            _ if !rest.bytes.is_empty() => {
-                Err(Ended::failed(expected, format!("\"{}\" came", first(&rest.bytes))))
-            }
+            _ if !rest.bytes.is_empty() => Err(Ended::failed(expected, format!("\"{}\" came", first(&rest.bytes)))),
             Some(end) => Err(Ended::failed(expected, format!("there came {end}"))),
             None => Err(Ended::failed(expected, format!("none came within {:?}", self.wait))),
         }
@@ -259,6 +257,12 @@ impl Data {
     /// A close frame.
     pub(super) async fn close(&mut self, code: u16) -> Result<(), Ended> {
         self.writer.close(Some(code), "").await.map_err(|error| gone(&error))
+    }
+
+    /// The same, and waits for the client's answer, as some libraries see the end of a socket no sooner.
+    pub(super) async fn dismiss(&mut self, code: u16) -> Result<(), Ended> {
+        self.close(code).await?;
+        self.rest().await.map(drop)
     }
 
     /// Ends the TCP connection without a close frame.

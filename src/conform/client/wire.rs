@@ -73,6 +73,8 @@ pub(super) struct Reader {
 /// The half that writes.
 pub(super) struct Writer {
     half: OwnedWriteHalf,
+    /// A close frame was sent.
+    closed: bool,
     who: String,
     trace: Trace,
 }
@@ -82,7 +84,7 @@ pub(super) fn halves(stream: TcpStream, already: BytesMut, who: &str, trace: &Tr
     let (read, write) = stream.into_split();
     let decoder = Decoder::new(Role::Server);
     let (who, trace) = (who.to_owned(), trace.clone());
-    let writer = Writer { half: write, who: who.clone(), trace: trace.clone() };
+    let writer = Writer { half: write, closed: false, who: who.clone(), trace: trace.clone() };
     (Reader { half: read, buffer: already, decoder, ended: None, who, trace }, writer)
 }
 
@@ -169,6 +171,7 @@ impl Writer {
             Ok(text) if opcode == Opcode::Text && fin => self.trace.text(Way::Sent, &self.who, text),
             _ => self.trace.bytes(Way::Sent, &self.who, &what, payload),
         }
+        self.closed |= opcode == Opcode::Close;
         self.half.write_all(&frame(opcode, fin, payload)).await
     }
 
@@ -181,6 +184,14 @@ impl Writer {
     /// A close frame; `None`: one without a code.
     pub(super) async fn close(&mut self, code: Option<u16>, reason: &str) -> io::Result<()> {
         self.frame(Opcode::Close, true, &close_payload(code, reason)).await
+    }
+
+    /// Ends a connection on which the client has closed: by a close frame if there was none, and as a server does, first.
+    pub(super) async fn answer_close(&mut self, code: Option<u16>) {
+        if !self.closed {
+            let _ = self.close(code, "").await;
+        }
+        self.fin().await;
     }
 
     /// Ends the TCP connection without another word.

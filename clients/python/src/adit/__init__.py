@@ -344,6 +344,7 @@ class _Session:
         self.claim, self.waiting, self.standby_most = CLAIM, WAITING, 8
         self.ping_every, self.pong_wait = PING_EVERY, PONG_WAIT
         self.pending: dict[str, asyncio.Task[None]] = {}  # announced, and not claimed yet
+        self.asked = asyncio.Event()  # set by the next `standby`
         self.standby: dict[str, asyncio.Task[None]] = {}  # sockets that wait for a viewer
         self.want = 0
         self.renewal: asyncio.Task[None] | None = None
@@ -404,6 +405,8 @@ class _Session:
             self.pending.pop(id).cancel()
         elif kind == "standby":
             self.want = int(_number(message.get("want"), 0, 0, self.standby_most))
+            self.asked.set()
+            self.asked = asyncio.Event()
             self._fill()
         elif kind == "drain":
             self.reconnect_in = _number(message.get("reconnect_ms"), 0, 0, 60_000) / 1000
@@ -471,8 +474,14 @@ class _Session:
         try:
             async with asyncio.timeout(self.claim):
                 target, refusal = await self._open_target(id)
-                if target or not self.level_two:
-                    ws = await self._dial_data({"id": id})
+                while not ws and (target or not self.level_two):
+                    try:
+                        ws = await self._dial_data({"id": id})
+                    except InvalidStatus:
+                        raise
+                    except (OSError, WebSocketException) as error:  # only a success uses up the id
+                        log.debug("a data socket could not be opened, trying again: %s", error)
+                        await asyncio.sleep(0.25)
         except InvalidStatus as error:
             log.debug("a data socket was refused, mostly as the viewer did not wait: %s", error)
         except (OSError, WebSocketException) as error:
@@ -529,8 +538,9 @@ class _Session:
             assigned = isinstance(first, dict) and first.get("type") == "connection" and first.get("id") == id
         except (OSError, WebSocketException) as error:
             log.debug("a standby socket has ended: %s", error)
-            if isinstance(error, InvalidStatus):
-                await asyncio.sleep(LONGEST_WAIT)  # the relay has enough of them
+            if isinstance(error, InvalidStatus):  # the relay has enough of them, until it says that it wants some
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.asked.wait(), LONGEST_WAIT)
         finally:
             if ws and not assigned:
                 ws.transport.abort()
