@@ -59,6 +59,69 @@ fn every_message_survives_being_read_and_written() {
     }
 }
 
+/// The definition of a message or body, and those that it refers to.
+fn schema(kind: &str) -> jsonschema::Validator {
+    let file = |name: &str| -> Value {
+        let path = format!("{}/{name}", env!("CARGO_MANIFEST_DIR"));
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    };
+    let (mut whole, pointer) = match kind.split_once('.') {
+        Some((_, name)) => (file("docs/openapi.json"), format!("#/components/schemas/{name}")),
+        None => (file("tests/vectors/messages.schema.json"), format!("#/$defs/{kind}")),
+    };
+    whole["$ref"] = pointer.into();
+    jsonschema::validator_for(&whole).unwrap()
+}
+
+#[test]
+fn every_vector_is_what_its_schema_says() {
+    for vector in vectors("messages.json") {
+        let (kind, json) = (vector["kind"].as_str().unwrap(), &vector["json"]);
+        let (name, valid) = match kind {
+            "to_client" | "to_relay" => (kind, true),
+            "to_client_ignored" | "to_client_unreadable" => ("to_client", false),
+            "to_relay_ignored" | "to_relay_unreadable" => ("to_relay", false),
+            "create" => ("rest.CreateTunnel", true),
+            "tunnel" => ("rest.Tunnel", true),
+            "health" => ("rest.Health", true),
+            "version" => ("rest.Version", true),
+            "suspend" => ("rest.Suspend", true),
+            "suspended" => ("rest.Suspended", true),
+            "extend" => ("rest.Extend", true),
+            "inspection" => ("rest.Inspection", true),
+            "inspection_state" => ("rest.InspectionState", true),
+            "error" => ("rest.ApiError", true),
+            other => panic!("no schema for {other}"),
+        };
+        assert_eq!(schema(name).is_valid(json), valid, "{name}: {json}");
+    }
+}
+
+/// What the schema lets a sender leave out, a reader does not miss; what it wants is missed.
+#[test]
+fn a_field_is_required_where_it_is_always_there() {
+    for vector in vectors("messages.json") {
+        let kind = vector["kind"].as_str().unwrap();
+        if !matches!(kind, "to_client" | "to_relay") {
+            continue;
+        }
+        let schema = schema(kind);
+        for field in vector["json"].as_object().unwrap().keys() {
+            let mut without = vector["json"].clone();
+            without.as_object_mut().unwrap().remove(field);
+            if !schema.is_valid(&without) {
+                continue;
+            }
+            let text = without.to_string();
+            let read = match kind {
+                "to_client" => ToClient::from_json(text.as_bytes()) != ToClient::Unknown,
+                _ => ToRelay::from_json(text.as_bytes()).is_ok(),
+            };
+            assert!(read, "without {field}: {text}");
+        }
+    }
+}
+
 #[test]
 fn every_frame_decodes_to_its_payload_or_to_an_error() {
     for vector in vectors("frames.json") {

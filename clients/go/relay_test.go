@@ -1,6 +1,7 @@
 package adit_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/rand"
@@ -11,8 +12,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	adit "github.com/adit-relay/adit/clients/go"
@@ -460,5 +465,42 @@ func TestARelayBehindTLSAndHTTP2(t *testing.T) {
 	l := serve(t, opts, app())
 	if status, body := get(t, r.url+"/t/"+l.URL()[strings.LastIndexByte(l.URL(), '/')+1:]+"/hello"); status != 200 {
 		t.Fatal(status, body)
+	}
+}
+
+func TestTheExampleServesAndEndsInOrder(t *testing.T) {
+	r := startRelay(t)
+	bin := filepath.Join(t.TempDir(), "example")
+	if out, err := exec.Command("go", "build", "-o", bin, "./examples/http").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	example := exec.Command(bin)
+	example.Env = append(os.Environ(), "ADIT_RELAY="+r.url, "ADIT_KEY="+key)
+	out, err := example.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := example.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = example.Process.Kill() })
+	lines := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(out).ReadString('\n')
+		lines <- strings.TrimSpace(line)
+	}()
+	url := receive(t, lines, "the URL of the example")
+	answer, err := http.Get(url + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _ := io.ReadAll(answer.Body)
+	_ = answer.Body.Close()
+	if string(text) != "hello, 127.0.0.1\n" {
+		t.Fatalf("%d %q", answer.StatusCode, text)
+	}
+	_ = example.Process.Signal(syscall.SIGTERM)
+	if err := example.Wait(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import socket
 import tempfile
 import unittest
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -31,6 +32,12 @@ def in_time(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[Non
             await test(*args)
 
     return limited
+
+
+def closed_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
 
 
 class Case(unittest.IsolatedAsyncioTestCase):

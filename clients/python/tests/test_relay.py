@@ -14,13 +14,7 @@ from urllib.parse import urlsplit
 
 import adit
 
-from .rig import KEY, Case, expose, pattern, relay
-
-
-def closed_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+from .rig import KEY, Case, closed_port, expose, pattern, relay
 
 
 class WithARelay(Case):

@@ -48,7 +48,8 @@ impl Call {
         };
         trace.text(Way::Came, &who, &String::from_utf8_lossy(&input[..size]));
         let _ = input.split_to(size);
-        let length: usize = find(&call.headers, "content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let length: usize =
+            find(&call.headers, "content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
         if find(&call.headers, "transfer-encoding").is_some() {
             call.body = chunked(&mut stream, &mut input).await?;
         } else {
@@ -108,14 +109,16 @@ impl Call {
 
     /// A refusal of REST, with its code.
     pub(super) async fn refuse(self, status: u16, code: &str) {
-        self.answer(status, &json!({ "error": "the kit refuses this", "code": code, "request_id": "kit" })).await;
+        self.answer(status, &json!({ "error": "the kit refuses this", "code": code, "request_id": "kit" }))
+            .await;
     }
 
     /// Any answer; `headers` are whole lines.
     pub(super) async fn answer_with(mut self, status: u16, headers: &str, body: &str) {
         let length = body.len();
-        let text =
-            format!("HTTP/1.1 {status} Kit\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+        let text = format!(
+            "HTTP/1.1 {status} Kit\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        );
         self.trace.text(Way::Sent, &self.who, &text);
         // Whether the client has left meanwhile shows in what it does next.
         let _ = self.stream.write_all(text.as_bytes()).await;

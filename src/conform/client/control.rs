@@ -150,7 +150,9 @@ impl Control {
             match timeout_at(until, self.heard.recv()).await {
                 Ok(Some(Said::Pong(came))) if came == payload => return Ok(()),
                 Ok(Some(Said::Broken(ended))) => return Err(ended),
-                Ok(Some(Said::End(end))) => return Err(Ended::failed(expected(), format!("there came {end}"))),
+                Ok(Some(Said::End(end))) => {
+                    return Err(Ended::failed(expected(), format!("there came {end}")));
+                }
                 Ok(Some(_)) => {}
                 Ok(None) => return Err(Ended::failed(expected(), "the control socket had ended")),
                 Err(_) => return Err(Ended::failed(expected(), format!("none came within {wait:?}"))),
@@ -195,7 +197,12 @@ async fn slowly(writer: &mut Writer, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-async fn run(mut reader: Reader, mut writer: Writer, mut orders: mpsc::Receiver<Order>, say: mpsc::Sender<Said>) {
+async fn run(
+    mut reader: Reader,
+    mut writer: Writer,
+    mut orders: mpsc::Receiver<Order>,
+    say: mpsc::Sender<Said>,
+) {
     let (mut message, mut mute, mut reading) = (BytesMut::new(), false, true);
     loop {
         tokio::select! {

@@ -24,7 +24,10 @@ impl Data {
     /// Answers the handshake.
     pub(super) async fn accept(call: Call, wait: Duration) -> Result<Self, Ended> {
         let (reader, writer) = call.switch(None).await.map_err(|error| {
-            Ended::failed("the client to wait for the answer of its data socket's handshake", error.to_string())
+            Ended::failed(
+                "the client to wait for the answer of its data socket's handshake",
+                error.to_string(),
+            )
         })?;
         Ok(Self { reader, writer, left: Vec::new(), wait })
     }
@@ -90,13 +93,17 @@ impl Data {
                 }
                 Some(_) => {}
                 None => {
-                    let came = format!("\"{}\" ({} bytes) came within {:?}", first(&came), came.len(), self.wait);
+                    let came =
+                        format!("\"{}\" ({} bytes) came within {:?}", first(&came), came.len(), self.wait);
                     return Err(Ended::failed(expected(), came));
                 }
             }
         }
         if !came.starts_with(bytes) {
-            return Err(Ended::failed(expected(), format!("there came \"{}\" ({} bytes)", first(&came), came.len())));
+            return Err(Ended::failed(
+                expected(),
+                format!("there came \"{}\" ({} bytes)", first(&came), came.len()),
+            ));
         }
         self.left = came.split_off(bytes.len());
         Ok(())
@@ -134,7 +141,11 @@ impl Data {
         }
         let how = ended.map_or_else(|| format!("within {:?}", self.wait), |end| format!("before {end}"));
         Err(Ended::failed(
-            format!("\"{}\" ({} bytes) on the data socket, though the target takes no more", first(bytes), bytes.len()),
+            format!(
+                "\"{}\" ({} bytes) on the data socket, though the target takes no more",
+                first(bytes),
+                bytes.len()
+            ),
             format!("\"{}\" ({} bytes) came {how}", first(&came), came.len()),
         ))
     }
@@ -154,7 +165,8 @@ impl Data {
 
     /// A pong with this payload; bytes that come before are an error.
     pub(super) async fn pong(&mut self, payload: &[u8]) -> Result<(), Ended> {
-        let (until, expected) = (Instant::now() + self.wait, || format!("a pong with \"{}\"", first(payload)));
+        let (until, expected) =
+            (Instant::now() + self.wait, || format!("a pong with \"{}\"", first(payload)));
         loop {
             match self.next(until).await? {
                 Some(Heard::Pong(came)) if came == payload => return Ok(()),
@@ -229,7 +241,9 @@ impl Data {
         let expected = format!("a close frame with code {code}");
         match rest.end {
             Some(End::Close(Some(came))) if came == code && rest.bytes.is_empty() => Ok(()),
-            _ if !rest.bytes.is_empty() => Err(Ended::failed(expected, format!("\"{}\" came", first(&rest.bytes)))),
+            _ if !rest.bytes.is_empty() => {
+                Err(Ended::failed(expected, format!("\"{}\" came", first(&rest.bytes))))
+            }
             Some(end) => Err(Ended::failed(expected, format!("there came {end}"))),
             None => Err(Ended::failed(expected, format!("none came within {:?}", self.wait))),
         }

@@ -108,12 +108,7 @@ impl Target {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    send: mpsc::Sender<Visit>,
-    silent: Arc<AtomicUsize>,
-    trace: Trace,
-) {
+async fn accept(listener: TcpListener, send: mpsc::Sender<Visit>, silent: Arc<AtomicUsize>, trace: Trace) {
     let (mut waiting, mut number) = (JoinSet::new(), 0);
     loop {
         tokio::select! {

@@ -123,7 +123,9 @@ impl World {
     /// The same, and how long it may take.
     pub(super) async fn creation_within(&mut self, wait: Duration) -> Result<Call, Ended> {
         let expected = "the client to create its tunnel (POST /v1/tunnels)";
-        let Some(client) = self.client.as_mut() else { return Err(Ended::failed(expected, "it does not run")) };
+        let Some(client) = self.client.as_mut() else {
+            return Err(Ended::failed(expected, "it does not run"));
+        };
         let ended = tokio::select! {
             biased;
             call = timeout(wait, self.relay.creations.recv()) => match call {
@@ -158,7 +160,8 @@ impl World {
     pub(super) async fn grant_with(&mut self, call: Call, more: Value) -> Result<Tunnel, Ended> {
         let asked = call.json()?;
         let made_up = || Uuid::new_v4().simple().to_string()[..12].to_owned();
-        let slug = asked["name"].as_str().filter(|name| !name.is_empty()).map_or_else(made_up, str::to_lowercase);
+        let slug =
+            asked["name"].as_str().filter(|name| !name.is_empty()).map_or_else(made_up, str::to_lowercase);
         let tunnel = Tunnel { id: Uuid::new_v4().to_string(), slug };
         call.answer(201, &told(&tunnel, &asked, more)).await;
         Ok(tunnel)
@@ -242,7 +245,8 @@ impl World {
             self.early.push_back(call);
         }
         let others: Vec<_> = self.early.iter().map(|call| call.target.as_str()).collect();
-        let others = if others.is_empty() { String::new() } else { format!("; others came: {}", others.join(" ")) };
+        let others =
+            if others.is_empty() { String::new() } else { format!("; others came: {}", others.join(" ")) };
         let expected = format!("the client to open the data socket of the connection {id:?}");
         Err(Ended::failed(expected, format!("it did not within {wait:?}{others}")))
     }
@@ -317,9 +321,10 @@ impl World {
             () = sleep(quiet) => None,
         };
         match came {
-            Some(_) => {
-                Err(Ended::failed(format!("the client to stop for good {why}"), "it created its tunnel again"))
-            }
+            Some(_) => Err(Ended::failed(
+                format!("the client to stop for good {why}"),
+                "it created its tunnel again",
+            )),
             None => Ok(()),
         }
     }
@@ -387,7 +392,8 @@ fn told(tunnel: &Tunnel, asked: &Value, more: Value) -> Value {
         "requests": 0,
     });
     if asked["policy"].as_object().is_some_and(|policy| !policy.is_empty()) {
-        told["policy"] = asked["policy"].as_object().map(|policy| policy.keys().cloned().collect::<Vec<_>>()).into();
+        told["policy"] =
+            asked["policy"].as_object().map(|policy| policy.keys().cloned().collect::<Vec<_>>()).into();
     }
     if let Some(proto @ ("tcp" | "tls")) = asked["proto"].as_str() {
         told["proto"] = proto.into();

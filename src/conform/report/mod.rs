@@ -88,7 +88,9 @@ mod tests {
     #[test]
     fn a_table_tells_what_was_expected_and_what_came() {
         let text = rendered(Format::Table);
-        for part in ["FAIL  broken", "expected a pong", "but      none came", "C-0", "1 ms < data", "it needs --key2"] {
+        for part in
+            ["FAIL  broken", "expected a pong", "but      none came", "C-0", "1 ms < data", "it needs --key2"]
+        {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(text.contains("1 passed, 1 failed, 1 advised failed, 1 skipped in 3.0 s"), "{text}");

@@ -34,10 +34,15 @@ pub(super) fn render(run: &Run<'_>, colour: bool) -> String {
         }
     }
     let counts = run.summary();
-    let advised = if counts.advised > 0 { format!(", {} advised failed", counts.advised) } else { String::new() };
+    let advised =
+        if counts.advised > 0 { format!(", {} advised failed", counts.advised) } else { String::new() };
     let skipped = if counts.skipped > 0 { format!(", {} skipped", counts.skipped) } else { String::new() };
-    let line =
-        format!("{} passed, {} failed{advised}{skipped} in {}", counts.passed, counts.failed, seconds(run.took));
+    let line = format!(
+        "{} passed, {} failed{advised}{skipped} in {}",
+        counts.passed,
+        counts.failed,
+        seconds(run.took)
+    );
     let _ = writeln!(text, "{}", paint(if counts.is_pass() { GREEN } else { RED }, &line));
     text
 }

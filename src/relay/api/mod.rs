@@ -160,6 +160,7 @@ impl utoipa::Modify for AsWritten {
                 // Texts are short for these, and what is absent is as usual.
                 "Policy" => |_| false,
                 "Verify" => |field| field == "secret",
+                // Relays that know of no such thing leave `policy`, `proto` and `clients` out.
                 "Tunnel" => |field| {
                     !matches!(
                         field,
@@ -173,6 +174,9 @@ impl utoipa::Modify for AsWritten {
                             | "target_proto"
                             | "replica"
                             | "balance"
+                            | "policy"
+                            | "proto"
+                            | "clients"
                     )
                 },
                 _ => continue,

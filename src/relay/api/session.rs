@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -68,13 +69,13 @@ where
     }
     let judge = judge(api, &tunnel, &session);
     let running = run_control(Arc::clone(&session), io, core, said, judge, limits.control_message_bytes);
-    async move {
-        let ended = running.await;
+    // In a block of its own the future would take its place twice: where it is kept, and where it is awaited.
+    running.map(move |ended| {
         if ended == Ended::ByUs(End::TokenExpired) {
             tunnel.cut(&session);
         }
         attached.end(ended);
-    }
+    })
 }
 
 fn credential(principal: &Principal) -> Credential {

@@ -39,7 +39,8 @@ async fn our_own_client_passes_all() {
 
 #[test]
 fn a_client_that_passes_is_told_as_a_document_and_by_code_0() {
-    let only = ["--only", "exchange,key-*", "--format", "json", "--", ADIT, "http", "{port}", "--relay", "{relay}"];
+    let only =
+        ["--only", "exchange,key-*", "--format", "json", "--", ADIT, "http", "{port}", "--relay", "{relay}"];
     let output = kit(&only);
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((output.status.code(), &told["passed"]), (Some(0), &true.into()), "{told}");
@@ -52,7 +53,12 @@ fn a_client_that_fails_is_told_with_its_bytes_and_by_code_1() {
     let output = kit(&["--only", "close-1001", "--", ADIT, "http", "{port}", "--exit-on-disconnect"]);
     let told = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{told}");
-    for part in ["FAIL  close-1001", "expected the client to create its tunnel", "C-21 (protocol.md, section 3.1)", "close, "] {
+    for part in [
+        "FAIL  close-1001",
+        "expected the client to create its tunnel",
+        "C-21 (protocol.md, section 3.1)",
+        "close, ",
+    ] {
         assert!(told.contains(part), "{part}: {told}");
     }
     assert!(!told.contains("Bearer kit_") && told.contains("Bearer ***"), "{told}");
@@ -88,5 +94,8 @@ fn what_is_typed_wrong_is_told_by_code_2() {
 fn the_list_names_cases_levels_and_requirements() {
     let told = text(&kit(&["--list"]).stdout);
     assert_eq!(told.lines().count(), all().len());
-    assert!(told.lines().any(|line| line.starts_with("exchange ") && line.contains("required  C-14")), "{told}");
+    assert!(
+        told.lines().any(|line| line.starts_with("exchange ") && line.contains("required  C-14")),
+        "{told}"
+    );
 }

@@ -138,7 +138,11 @@ async fn refused(stage: Stage, refusal: Refusal) -> Result<(), Ended> {
         Refusal::Busy => call.refuse(503, "store_unavailable").await,
         Refusal::Proxy => {
             call.answer_with(502, "Content-Type: text/html\r\n", "<h1>Bad Gateway</h1>").await;
-            world.creation().await?.answer_with(404, "Content-Type: text/html\r\n", "<h1>Not Found</h1>").await;
+            world
+                .creation()
+                .await?
+                .answer_with(404, "Content-Type: text/html\r\n", "<h1>Not Found</h1>")
+                .await;
         }
         Refusal::TooMany => {
             let body = json!({ "error": "later", "code": "too_many_creations" }).to_string();
@@ -173,7 +177,10 @@ async fn retry_after(stage: Stage) -> Result<(), Ended> {
     // A little less is a clock's.
     match waited + Duration::from_millis(100) >= ASKED {
         true => Ok(()),
-        false => Err(Ended::failed("the client to wait for the three seconds of Retry-After", format!("it waited {waited:.1?}"))),
+        false => Err(Ended::failed(
+            "the client to wait for the three seconds of Retry-After",
+            format!("it waited {waited:.1?}"),
+        )),
     }
 }
 

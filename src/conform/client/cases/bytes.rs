@@ -194,7 +194,9 @@ async fn bounded(stage: Stage) -> Result<(), Ended> {
     for _ in 0..HELD / MESSAGE {
         match timeout(STALLED, data.writer.frame(Opcode::Binary, true, &piece)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(Ended::failed("the client to wait for its target", error.to_string())),
+            Ok(Err(error)) => {
+                return Err(Ended::failed("the client to wait for its target", error.to_string()));
+            }
             Err(_) => return Ok(()),
         }
     }
@@ -291,7 +293,10 @@ impl Pattern {
             let rest = &self.period[(self.at % PERIOD as u64) as usize..];
             let (now, later) = bytes.split_at(bytes.len().min(rest.len()));
             if now != &rest[..now.len()] {
-                return Err(Ended::failed(expected(), format!("they are not those that were sent, from about {}", self.at)));
+                return Err(Ended::failed(
+                    expected(),
+                    format!("they are not those that were sent, from about {}", self.at),
+                ));
             }
             self.at += now.len() as u64;
             bytes = later;

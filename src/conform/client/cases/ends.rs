@@ -150,13 +150,16 @@ fn ends(_visit: &mut Visit, came: Option<End>, wanted: End) -> Result<(), Ended>
     };
     match came {
         Some(end) if end == wanted => Ok(()),
-        Some(end) => Err(Ended::failed(format!("{} at the target", named(wanted)), format!("{} came", named(end)))),
+        Some(end) => {
+            Err(Ended::failed(format!("{} at the target", named(wanted)), format!("{} came", named(end))))
+        }
         None => Err(Ended::failed(format!("{} at the target", named(wanted)), "its connection stayed open")),
     }
 }
 
 async fn early_answer(stage: Stage) -> Result<(), Ended> {
-    const ANSWER: &[u8] = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 9\r\nConnection: close\r\n\r\ntoo large";
+    const ANSWER: &[u8] =
+        b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 9\r\nConnection: close\r\n\r\ntoo large";
     const ROUNDS: usize = 6;
     let mut world = stage.start()?;
     let session = world.session().await?;

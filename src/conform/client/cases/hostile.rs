@@ -50,7 +50,10 @@ async fn lives(mut world: World, session: Session) -> Result<(), Ended> {
         },
     };
     let Some(call) = came else {
-        return Err(Ended::failed("the client to serve on, or to come back", format!("it did neither within {wait:?}")));
+        return Err(Ended::failed(
+            "the client to serve on, or to come back",
+            format!("it did neither within {wait:?}"),
+        ));
     };
     let tunnel = world.grant(call).await?;
     let again = world.open(tunnel, json!({})).await?;

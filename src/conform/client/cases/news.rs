@@ -57,7 +57,11 @@ async fn split_messages(stage: Stage) -> Result<(), Ended> {
     session.control.frame(Opcode::Continuation, false, b"").await;
     session.control.frame(Opcode::Continuation, true, rest).await;
     world.data_call("in-fragments").await?;
-    let whole = crate::conform::client::wire::frame(Opcode::Text, true, connection("by-bytes").to_string().as_bytes());
+    let whole = crate::conform::client::wire::frame(
+        Opcode::Text,
+        true,
+        connection("by-bytes").to_string().as_bytes(),
+    );
     session.control.slowly(whole).await;
     world.data_call("by-bytes").await.map(drop)
 }
@@ -108,9 +112,23 @@ async fn nonsense_messages(stage: Stage) -> Result<(), Ended> {
     let session = world.session().await?;
     let deep = "[".repeat(30_000);
     for text in [
-        "", " ", "nonsense", "null", "42", "\"connection\"", "[]", "[{\"type\":\"connection\"}]", "{", "{\"type\":7}",
-        "{\"type\":\"connection\"}", "{\"type\":\"connection\",\"id\":{}}", "{\"type\":\"connection\",\"id\":null}",
-        "{\"type\":\"standby\",\"want\":-1e999}", "{\"type\":\"cancel\"}", "{\"type\":\"drain\",\"deadline_ms\":\"soon\"}", &deep,
+        "",
+        " ",
+        "nonsense",
+        "null",
+        "42",
+        "\"connection\"",
+        "[]",
+        "[{\"type\":\"connection\"}]",
+        "{",
+        "{\"type\":7}",
+        "{\"type\":\"connection\"}",
+        "{\"type\":\"connection\",\"id\":{}}",
+        "{\"type\":\"connection\",\"id\":null}",
+        "{\"type\":\"standby\",\"want\":-1e999}",
+        "{\"type\":\"cancel\"}",
+        "{\"type\":\"drain\",\"deadline_ms\":\"soon\"}",
+        &deep,
     ] {
         session.control.text(text).await;
     }

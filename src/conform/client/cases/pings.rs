@@ -60,7 +60,8 @@ async fn own_pings(stage: Stage) -> Result<(), Ended> {
         return Err(Ended::Skipped("it may take half a minute: ask for it by --slow".into()));
     }
     let mut world = stage.start()?;
-    let mut session = world.session_with(json!({ "ping_interval_ms": 1000, "pong_timeout_ms": 10_000 })).await?;
+    let mut session =
+        world.session_with(json!({ "ping_interval_ms": 1000, "pong_timeout_ms": 10_000 })).await?;
     let wait = if world.level == Level::Base { wait } else { world.wait().min(Duration::from_secs(4)) };
     let until = Instant::now() + wait;
     loop {
@@ -68,7 +69,12 @@ async fn own_pings(stage: Stage) -> Result<(), Ended> {
             Some(Said::Ping) => return Ok(()),
             Some(Said::End(end)) => return Err(Ended::failed("a ping", format!("there came {end}"))),
             Some(_) => {}
-            None => return Err(Ended::failed("a ping on the control socket", format!("none came within {wait:?}"))),
+            None => {
+                return Err(Ended::failed(
+                    "a ping on the control socket",
+                    format!("none came within {wait:?}"),
+                ));
+            }
         }
     }
 }

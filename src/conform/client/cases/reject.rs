@@ -28,7 +28,10 @@ async fn target_refused(stage: Stage) -> Result<(), Ended> {
     data.send(&request(&id)).await?;
     let rest = data.rest().await?;
     if !rest.bytes.starts_with(b"HTTP/1.1 502 ") {
-        return Err(Ended::failed("\"HTTP/1.1 502 …\" of the client", format!("there came \"{}\"", first(&rest.bytes))));
+        return Err(Ended::failed(
+            "\"HTTP/1.1 502 …\" of the client",
+            format!("there came \"{}\"", first(&rest.bytes)),
+        ));
     }
     if rest.end.is_none() {
         return Err(Ended::failed("the data socket to end behind the 502", "it stayed open"));
@@ -45,9 +48,10 @@ async fn tcp_target_refused(stage: Stage) -> Result<(), Ended> {
     let mut data = world.data(&id).await?;
     let rest = data.rest().await?;
     match rest.end {
-        _ if !rest.bytes.is_empty() => {
-            Err(Ended::failed("no bytes of the client's own", format!("there came \"{}\"", first(&rest.bytes))))
-        }
+        _ if !rest.bytes.is_empty() => Err(Ended::failed(
+            "no bytes of the client's own",
+            format!("there came \"{}\"", first(&rest.bytes)),
+        )),
         // A reset says the same (section 4: "a code other than 1000 and 1001, a reset …").
         Some(End::Close(Some(1011)) | End::Reset) => Ok(()),
         Some(end) => Err(Ended::failed("a close frame with code 1011", format!("there came {end}"))),
@@ -77,7 +81,10 @@ async fn two_target_refused(stage: Stage) -> Result<(), Ended> {
         }
     };
     if told["id"] != id.as_str() {
-        return Err(Ended::failed(format!("\"id\": {id:?} in `reject`"), format!("there was {}", told["id"])));
+        return Err(Ended::failed(
+            format!("\"id\": {id:?} in `reject`"),
+            format!("there was {}", told["id"]),
+        ));
     }
     if told["reason"].as_str().is_none_or(str::is_empty) {
         return Err(Ended::failed("a `reason` in `reject`", format!("there was {told}")));
@@ -87,7 +94,10 @@ async fn two_target_refused(stage: Stage) -> Result<(), Ended> {
         let _ = data.close(1000).await;
         let rest = data.rest().await?;
         if !rest.bytes.is_empty() {
-            return Err(Ended::failed("no bytes of a client that rejects", format!("there came \"{}\"", first(&rest.bytes))));
+            return Err(Ended::failed(
+                "no bytes of a client that rejects",
+                format!("there came \"{}\"", first(&rest.bytes)),
+            ));
         }
     }
     listen_again(&mut world)?;

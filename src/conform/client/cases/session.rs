@@ -50,7 +50,9 @@ async fn cancel_at_once(stage: Stage) -> Result<(), Ended> {
     world.serves(&session).await?;
     match world.data_call_within(&id, Duration::ZERO).await {
         Err(_) => Ok(()),
-        Ok(_) => Err(Ended::failed("no data socket for a connection that was cancelled at once", "it was opened")),
+        Ok(_) => {
+            Err(Ended::failed("no data socket for a connection that was cancelled at once", "it was opened"))
+        }
     }
 }
 
@@ -61,12 +63,18 @@ async fn drain(stage: Stage) -> Result<(), Ended> {
     let creation = world.creation().await?;
     let tunnel = world.grant(creation).await?;
     if tunnel.slug != older.tunnel.slug {
-        return Err(Ended::failed(format!("the name {:?} again", older.tunnel.slug), format!("it asked for {:?}", tunnel.slug)));
+        return Err(Ended::failed(
+            format!("the name {:?} again", older.tunnel.slug),
+            format!("it asked for {:?}", tunnel.slug),
+        ));
     }
     let call = world.control_call(&tunnel).await?;
     let named = call.query("successor_of");
     if named.as_deref() != Some(older.name.as_str()) {
-        return Err(Ended::failed(format!("`successor_of={}`", older.name), format!("it asked for {}", call.target)));
+        return Err(Ended::failed(
+            format!("`successor_of={}`", older.name),
+            format!("it asked for {}", call.target),
+        ));
     }
     let newer = world.open_by(call, tunnel, json!({})).await?;
     world.serves(&newer).await?;
@@ -76,7 +84,9 @@ async fn drain(stage: Stage) -> Result<(), Ended> {
     // One session is enough.
     match timeout(world.settings.quiet / 2, world.relay.creations.recv()).await {
         Err(_) => world.serves(&newer).await,
-        Ok(_) => Err(Ended::failed("no third session after `succeeded`", "the client created its tunnel again")),
+        Ok(_) => {
+            Err(Ended::failed("no third session after `succeeded`", "the client created its tunnel again"))
+        }
     }
 }
 
@@ -113,7 +123,8 @@ async fn fresh_token(stage: Stage) -> Result<(), Ended> {
     let mut world = stage.start()?;
     let mut session = world.session().await?;
     for accepted in [true, false] {
-        let expiring = json!({ "type": "expiring", "what": "token", "at": "2030-01-01T00:00:00Z", "in_ms": 60_000 });
+        let expiring =
+            json!({ "type": "expiring", "what": "token", "at": "2030-01-01T00:00:00Z", "in_ms": 60_000 });
         session.control.say(&expiring).await;
         let wait = world.settings.quiet / 2;
         let token = loop {
@@ -122,12 +133,24 @@ async fn fresh_token(stage: Stage) -> Result<(), Ended> {
                     let message: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
                     match message["token"].as_str().filter(|_| message["type"] == "auth") {
                         Some(token) => break token.to_owned(),
-                        None => return Err(Ended::failed("`auth` with a `token`", format!("there came {message}"))),
+                        None => {
+                            return Err(Ended::failed(
+                                "`auth` with a `token`",
+                                format!("there came {message}"),
+                            ));
+                        }
                     }
                 }
                 Some(Said::Ping | Said::Pong(_)) => {}
-                Some(_) => return Err(Ended::failed("`auth`, or nothing, after `expiring`", "the session has ended")),
-                None => return Err(Ended::Skipped("the client has one key, and no fresh token to give".into())),
+                Some(_) => {
+                    return Err(Ended::failed(
+                        "`auth`, or nothing, after `expiring`",
+                        "the session has ended",
+                    ));
+                }
+                None => {
+                    return Err(Ended::Skipped("the client has one key, and no fresh token to give".into()));
+                }
             }
         };
         let error = (!accepted).then_some("the kit refuses this one");

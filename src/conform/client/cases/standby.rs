@@ -40,7 +40,8 @@ async fn call(world: &mut World, session: &Session, wait: Duration) -> Result<(S
     };
     let is = |name: &str, value: &str| call.query(name).as_deref() == Some(value);
     let id = call.query("id").unwrap_or_default();
-    let random = Uuid::parse_str(&id).ok().filter(|uuid| uuid.get_version_num() == 4 && uuid.to_string() == id);
+    let random =
+        Uuid::parse_str(&id).ok().filter(|uuid| uuid.get_version_num() == 4 && uuid.to_string() == id);
     if random.is_none() || !is("tunnel_id", &session.tunnel.id) || !is("session", &session.name) {
         return Err(Ended::failed(expected, format!("there came {}", call.target)));
     }
@@ -64,7 +65,10 @@ async fn wants(session: &Session, want: u32) {
 /// No other one is opened within a short time.
 async fn no_other(world: &mut World) -> Result<(), Ended> {
     match timeout(world.settings.quiet / 2, world.relay.datas.recv()).await {
-        Ok(Some(call)) => Err(Ended::failed("no standby socket but those that are wanted", format!("there came {}", call.target))),
+        Ok(Some(call)) => Err(Ended::failed(
+            "no standby socket but those that are wanted",
+            format!("there came {}", call.target),
+        )),
         _ => Ok(()),
     }
 }
@@ -130,7 +134,9 @@ async fn nonsense(stage: Stage) -> Result<(), Ended> {
     let session = world.session().await?;
     wants(&session, 1).await;
     let other = connection("another-id").to_string();
-    for (opcode, begin) in [(Opcode::Binary, &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..]), (Opcode::Text, other.as_bytes())] {
+    for (opcode, begin) in
+        [(Opcode::Binary, &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..]), (Opcode::Text, other.as_bytes())]
+    {
         let (_, mut data) = next(&mut world, &session).await?;
         data.frame(opcode, true, begin).await?;
         // What would follow an assignment.
@@ -155,7 +161,12 @@ async fn refused(stage: Stage) -> Result<(), Ended> {
     let wait = world.wait();
     call(&mut world, &session, wait).await?.1.refuse(409, "too_many_standby").await;
     match timeout(world.settings.quiet, world.relay.datas.recv()).await {
-        Ok(_) => return Err(Ended::failed("no other try until the next `standby`, or for half a minute", "one came")),
+        Ok(_) => {
+            return Err(Ended::failed(
+                "no other try until the next `standby`, or for half a minute",
+                "one came",
+            ));
+        }
         Err(_) => wants(&session, 1).await,
     }
     let (id, mut data) = next(&mut world, &session).await?;
@@ -188,6 +199,8 @@ async fn target_refused(stage: Stage) -> Result<(), Ended> {
     let told = session.control.message("reject", world.wait()).await?;
     match told["id"] == id.as_str() {
         true => data.stays_silent(world.settings.quiet / 4).await,
-        false => Err(Ended::failed(format!("\"id\": {id:?} in `reject`"), format!("there was {}", told["id"]))),
+        false => {
+            Err(Ended::failed(format!("\"id\": {id:?} in `reject`"), format!("there was {}", told["id"])))
+        }
     }
 }

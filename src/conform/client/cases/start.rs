@@ -83,7 +83,9 @@ async fn data_handshake(stage: Stage) -> Result<(), Ended> {
 fn is_handshake(call: &Call, protocols: &[&str]) -> Result<(), Ended> {
     let head = || format!("the request for {} had not", call.path);
     let has = |name: &str, token: &str| call.list(name).iter().any(|item| item.eq_ignore_ascii_case(token));
-    for (name, token) in [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13")] {
+    for (name, token) in
+        [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13")]
+    {
         if !has(name, token) {
             return Err(Ended::failed(format!("`{name}: {token}`"), head()));
         }
@@ -96,7 +98,10 @@ fn is_handshake(call: &Call, protocols: &[&str]) -> Result<(), Ended> {
         return Err(Ended::failed("no extension to be offered", format!("there was {extension}")));
     }
     match call.list("sec-websocket-protocol").iter().find(|name| !protocols.contains(&name.as_str())) {
-        Some(name) => Err(Ended::failed(format!("no such subprotocol for {}", call.path), format!("{name} was offered"))),
+        Some(name) => Err(Ended::failed(
+            format!("no such subprotocol for {}", call.path),
+            format!("{name} was offered"),
+        )),
         None => Ok(()),
     }
 }
@@ -124,7 +129,8 @@ async fn unknown_fields(stage: Stage) -> Result<(), Ended> {
 async fn untrusted_certificate(stage: Stage) -> Result<(), Ended> {
     let mut world = stage.prepare()?;
     let kit = |error: String| Ended::failed("the kit to make a certificate", error);
-    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).map_err(|error| kit(error.to_string()))?;
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()])
+        .map_err(|error| kit(error.to_string()))?;
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
     let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
@@ -195,7 +201,10 @@ async fn not_followed(mut world: World, mut elsewhere: Relay) -> Result<(), Ende
         () = sleep(quiet) => None,
     };
     match followed.filter(|call| call.bearer().is_some()) {
-        Some(call) => Err(Ended::failed("the key to go to the relay only", format!("{} {} had it", call.method, call.path))),
+        Some(call) => Err(Ended::failed(
+            "the key to go to the relay only",
+            format!("{} {} had it", call.method, call.path),
+        )),
         None => Ok(()),
     }
 }
@@ -218,7 +227,10 @@ async fn policy_unknown(stage: Stage) -> Result<(), Ended> {
     let mut world = stage.start_as(Variant::Policy)?;
     let creation = world.creation().await?;
     if creation.json()?["policy"].as_object().is_none_or(|policy| policy.is_empty()) {
-        return Err(Ended::failed("a `policy` in the creation", "the client that was started with one asks for none"));
+        return Err(Ended::failed(
+            "a `policy` in the creation",
+            "the client that was started with one asks for none",
+        ));
     }
     world.grant_with(creation, json!({ "policy": null })).await?;
     let quiet = world.settings.quiet;
@@ -249,6 +261,8 @@ async fn tcp_port_again(stage: Stage) -> Result<(), Ended> {
     let asked = world.creation().await?.json()?;
     match asked["remote_port"].as_u64() {
         Some(31001) => Ok(()),
-        other => Err(Ended::failed("\"remote_port\": 31001, as the tunnel had it", format!("there was {other:?}"))),
+        other => {
+            Err(Ended::failed("\"remote_port\": 31001, as the tunnel had it", format!("there was {other:?}")))
+        }
     }
 }

@@ -51,7 +51,8 @@ pub(super) async fn serve(shared: Arc<Shared>, id: String, cancelled: Cancellati
 
 async fn reject(shared: &Shared, id: &str) {
     let id = if shared.client.is(Defect::WrongRejectId) { "another" } else { id };
-    let text = json!({ "type": "reject", "id": id, "reason": "refused", "message": "nobody listens" }).to_string();
+    let text =
+        json!({ "type": "reject", "id": id, "reason": "refused", "message": "nobody listens" }).to_string();
     let _ = send(&shared.control, Opcode::Text, text.as_bytes()).await;
 }
 
@@ -99,7 +100,8 @@ pub(super) async fn join(
     let cut = client.state.lock().unwrap().cut.clone();
     match target {
         Ok(target) => {
-            let mut copy = Copy { shared, reader, writer, target, dropping: false, chunks: 0, message: Vec::new() };
+            let mut copy =
+                Copy { shared, reader, writer, target, dropping: false, chunks: 0, message: Vec::new() };
             tokio::select! {
                 () = cut.cancelled() => {}
                 () = copy.run() => {}

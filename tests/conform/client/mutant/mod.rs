@@ -103,7 +103,8 @@ impl Client {
             let connector = adit::stream::tls::unverified().unwrap();
             let name = "127.0.0.1".try_into().unwrap();
             let mut stream = connector.connect(name, stream).await.unwrap();
-            let request = format!("POST /v1/tunnels HTTP/1.1\r\nAuthorization: Bearer {}\r\n\r\n", self.key());
+            let request =
+                format!("POST /v1/tunnels HTTP/1.1\r\nAuthorization: Bearer {}\r\n\r\n", self.key());
             let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await;
             sleep(Duration::from_secs(1)).await;
         } else {
@@ -118,7 +119,8 @@ impl Client {
     /// Sessions, one after the other, and while one drains beside it.
     async fn keep(self: &Arc<Self>) {
         let (events, mut heard) = mpsc::channel(16);
-        let (mut wait, mut longest) = (Duration::ZERO, Duration::from_millis(if self.is(Defect::Sluggish) { 8000 } else { 800 }));
+        let (mut wait, mut longest) =
+            (Duration::ZERO, Duration::from_millis(if self.is(Defect::Sluggish) { 8000 } else { 800 }));
         let (mut number, mut predecessor) = (0_u64, None::<String>);
         loop {
             tokio::select! {
@@ -228,7 +230,9 @@ impl Client {
         let mut answer = ask(&self.relay, head, body).await;
         if self.is(Defect::FollowsRedirects) {
             let to = answer.as_ref().ok().and_then(|answer| answer.header("location"));
-            if let Some((at, _)) = to.as_deref().and_then(|to| to.trim_start_matches("http://").split_once('/')) {
+            if let Some((at, _)) =
+                to.as_deref().and_then(|to| to.trim_start_matches("http://").split_once('/'))
+            {
                 answer = ask(at, head, body).await;
             }
         }
@@ -279,7 +283,8 @@ impl Client {
             Kind::Policy => asked["policy"] = json!({ "allow": ["127.0.0.0/8"] }),
             Kind::Tcp => asked["proto"] = "tcp".into(),
         }
-        let head = ["POST /v1/tunnels HTTP/1.1".to_owned(), self.bearer(), "Content-Type: application/json".into()];
+        let head =
+            ["POST /v1/tunnels HTTP/1.1".to_owned(), self.bearer(), "Content-Type: application/json".into()];
         let answer = self.sent(&head, &asked.to_string()).await?;
         if answer.status / 100 != 2 {
             return Err(self.judge(&answer));

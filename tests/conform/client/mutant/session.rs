@@ -54,7 +54,12 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(client: Arc<Client>, two: bool, tunnel: String, (reader, control): (Reader, Writer)) -> Self {
+    pub(super) fn new(
+        client: Arc<Client>,
+        two: bool,
+        tunnel: String,
+        (reader, control): (Reader, Writer),
+    ) -> Self {
         let shared = Shared {
             client,
             two,
@@ -179,7 +184,8 @@ impl Session {
         if self.is(Defect::DeletesAtOnce) {
             self.shared.client.delete("?unless_connected=true").await;
         }
-        let answered = async { while !matches!(self.reader.next().await, In::Close(_) | In::Fin | In::Cut) {} };
+        let answered =
+            async { while !matches!(self.reader.next().await, In::Close(_) | In::Fin | In::Cut) {} };
         let _ = timeout(Duration::from_secs(2), answered).await;
         Ended::Stopped
     }
@@ -188,7 +194,8 @@ impl Session {
         let Ok(message) = serde_json::from_slice::<Value>(text) else {
             return self.is(Defect::NonsenseEndsSession).then_some(Ended::Over);
         };
-        let known = ["connection", "welcome", "cancel", "standby", "drain", "expiring", "auth", "error", "closed"];
+        let known =
+            ["connection", "welcome", "cancel", "standby", "drain", "expiring", "auth", "error", "closed"];
         let kind = message["type"].as_str().unwrap_or_default();
         if !known.contains(&kind) && self.is(Defect::UnknownEndsSession) {
             return Some(Ended::Over);
@@ -215,7 +222,8 @@ impl Session {
                 cancelled.filter(|_| !self.is(Defect::IgnoresCancel)).inspect(CancellationToken::cancel);
             }
             "standby" => {
-                let most = if self.is(Defect::BelievesWant) { 100 } else { *self.shared.most.lock().unwrap() };
+                let most =
+                    if self.is(Defect::BelievesWant) { 100 } else { *self.shared.most.lock().unwrap() };
                 let want = message["want"].as_u64().map_or(0, |want| want.min(most as u64) as usize);
                 match &self.want {
                     Some(sender) => drop(sender.send_replace(want)),
@@ -258,7 +266,8 @@ impl Session {
         *self.shared.claim.lock().unwrap() = ms("claim_ms").max(least);
         self.ping_every = ms("ping_interval_ms").clamp(Duration::from_millis(100), Duration::from_secs(10));
         self.pong_wait = ms("pong_timeout_ms").clamp(Duration::from_millis(500), Duration::from_secs(20));
-        *self.shared.most.lock().unwrap() = message["limits"]["standby"].as_u64().map_or(8, |most| most.min(8) as usize);
+        *self.shared.most.lock().unwrap() =
+            message["limits"]["standby"].as_u64().map_or(8, |most| most.min(8) as usize);
     }
 }
 
