@@ -211,6 +211,12 @@ impl World {
         }
     }
 
+    /// Deletes a tunnel, however the relay says that it is gone.
+    pub async fn delete(&self, tunnel: &Tunnel) -> Outcome {
+        let answer = self.call("DELETE", &tunnel.path(""), &Value::Null).await?;
+        if answer.status < 300 { Ok(()) } else { Err(Ended::failed("204 for a deletion", answer.shown())) }
+    }
+
     /// The tunnel as the relay shows it now.
     pub async fn look(&self, id: &str) -> Outcome<Value> {
         self.call("GET", &format!("/v1/tunnels/{id}"), &Value::Null)
@@ -244,13 +250,20 @@ impl World {
         Socket::open(wire, &handshake(path, &host, lines)).await
     }
 
-    /// A base client of a new tunnel.
+    /// A base client of a new tunnel, which is known to the relay when it has answered a ping.
     pub async fn client(&self) -> Outcome<Client> {
-        let tunnel = self.tunnel(json!({})).await?;
-        self.serve(tunnel).await
+        self.client_of(json!({})).await
     }
 
-    /// A base client of `tunnel`. Its first ping says that the tunnel has this client now.
+    /// The same of a tunnel with these fields.
+    pub async fn client_of(&self, fields: Value) -> Outcome<Client> {
+        let tunnel = self.tunnel(fields).await?;
+        let mut client = self.serve(tunnel).await?;
+        client.socket.ping(b"here").await?;
+        Ok(client)
+    }
+
+    /// A base client of `tunnel`, of which nothing was read yet.
     pub async fn serve(&self, tunnel: Tunnel) -> Outcome<Client> {
         let path = format!("/ws/control?tunnel_id={}", percent_encode(&tunnel.id));
         let opened = self.socket("control", &path, &bearer(&self.key)).await?;
@@ -319,17 +332,17 @@ impl World {
     pub async fn tidy(&self) {
         let mine = |(world, _): &mut (u32, String)| *world == self.number;
         let made: Vec<_> = lock(&self.settings.made).extract_if(.., mine).collect();
-        self.delete(made).await;
+        self.delete_all(made).await;
     }
 
     /// Deletes the tunnels of all worlds: of cases that came to no end, too.
     pub async fn tidy_all(&self) {
         let made = std::mem::take(&mut *lock(&self.settings.made));
-        self.delete(made).await;
+        self.delete_all(made).await;
     }
 
     /// Out of the trace, in which it would push aside what matters.
-    async fn delete(&self, made: Vec<(u32, String)>) {
+    async fn delete_all(&self, made: Vec<(u32, String)>) {
         let quiet = Self { trace: Trace::new(&[]), ..self.clone() };
         let keys = [Some(self.settings.key.as_str()), self.settings.key2.as_deref()];
         for (_, id) in made {

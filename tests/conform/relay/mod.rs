@@ -1,6 +1,7 @@
 //! The relay side: the real relay passes all cases, and what a proxy in front of it breaks is caught by the case for that.
 
 mod mutants;
+mod program;
 mod proxy;
 mod rig;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 use adit::conform::Ended;
 use adit::conform::relay::cases;
 use adit::conform::report::{Format, Run};
+use adit::conform::requirements;
 use adit::conform::run::{Outcome, Summary};
 use mutants::MUTANTS;
 use proxy::Proxy;
@@ -35,6 +37,19 @@ async fn a_proxy_that_breaks_nothing_passes_all_cases() {
     let rig = Rig::start(rig::hurry).await;
     let proxy = Proxy::start(rig.address, None).await;
     assert_all_passed(&rig.run(rig.settings(proxy.address).await).await);
+}
+
+/// Which quotas an owner has, only the operator knows.
+const NOT_SEEN: &[&str] = &["R-57"];
+
+#[test]
+fn each_requirement_of_relays_has_a_case() {
+    let tested: BTreeSet<_> = cases().iter().flat_map(|case| case.requirements).copied().collect();
+    let asked: BTreeSet<_> =
+        requirements::all().into_iter().map(|one| one.id).filter(|id| id.starts_with("R-")).collect();
+    assert!(!asked.is_empty());
+    assert_eq!(asked.difference(&tested).copied().collect::<Vec<_>>(), NOT_SEEN, "without a case");
+    assert_eq!(tested.difference(&asked).collect::<Vec<_>>(), Vec::<&&str>::new(), "not in the protocol");
 }
 
 #[test]

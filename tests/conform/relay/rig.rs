@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use super::proxy::{Proxy, Spoil};
 use crate::ports::some_ports;
 
-const ALICE: &str = "nbk_alice_0123456789abcdef";
+pub const ALICE: &str = "nbk_alice_0123456789abcdef";
 const BOB: &str = "nbk_bob_0123456789abcdef";
 const SECRET: &str = "s3cret-of-tokens-0123456789abcdef";
 

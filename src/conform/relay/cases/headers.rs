@@ -74,8 +74,7 @@ pub(super) static CASES: &[Case<World>] = &[
 
 /// The request that the target gets when a viewer sends these header lines.
 async fn seen(world: &World, fields: Value, path: &str, lines: &str) -> Outcome<(Request, Tunnel)> {
-    let tunnel = world.tunnel(fields).await?;
-    let mut client = world.serve(tunnel).await?;
+    let mut client = world.client_of(fields).await?;
     let mut viewer = world.viewer(&client.tunnel).await?;
     viewer.ask("GET", path, lines, b"").await?;
     let request = client.accept().await?.serve().await?;
@@ -160,8 +159,7 @@ async fn answer(world: World) -> Outcome {
 }
 
 async fn raw(world: World) -> Outcome {
-    let tunnel = world.tunnel(json!({ "reuse": false })).await?;
-    let mut client = world.serve(tunnel).await?;
+    let mut client = world.client_of(json!({ "reuse": false })).await?;
     for path in [
         "/",
         "//",

@@ -123,7 +123,7 @@ async fn unknown(world: World) -> Outcome {
     let tunnel = world.tunnel(Value::Null).await?;
     let elsewhere = nobody(&world, &tunnel);
     world.asking(&elsewhere).await?.answer().await?.expect(404, "for a name that nobody has")?;
-    world.call("DELETE", &tunnel.path(""), &Value::Null).await?;
+    world.delete(&tunnel).await?;
     world.asking(&tunnel).await?.answer().await?.expect(404, "at once for a deleted tunnel").map(drop)
 }
 
