@@ -31,6 +31,24 @@ async fn our_relay_passes_all_cases() {
     assert_all_passed(&rig.run(rig.settings(rig.address).await).await);
 }
 
+/// Whatever a viewer can see of an end by TLS.
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_our_relay_passes_what_is_quick() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["relay.test".into(), "*.relay.test".into()]).unwrap();
+    let (certificate, key) = (dir.path().join("relay.crt"), dir.path().join("relay.key"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let rig = Rig::start(|config| {
+        rig::hurry(config);
+        (config.tls_cert, config.tls_key) = (vec![certificate], vec![key]);
+    })
+    .await;
+    let url = format!("https://{}", rig.address);
+    let settings = rig.settings_of(&url, Duration::from_secs(5), 2_000_000).await;
+    assert_all_passed(&rig.run_some(settings, |case| case.seconds <= 40).await);
+}
+
 /// So nothing but what it breaks makes a mutant fail.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_that_breaks_nothing_passes_all_cases() {
