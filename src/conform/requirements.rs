@@ -20,8 +20,9 @@ pub fn all() -> Vec<Requirement> {
             let title = title.trim_start_matches('#').trim_start();
             section = title.split([' ', ':']).next().unwrap_or_default().trim_end_matches('.');
         }
-        let bold = line.split("**").skip(1).step_by(2);
-        found.extend(bold.filter(|id| is_id(id)).map(|id| Requirement { id, section }));
+        // Other bold text may begin on one line and end on another, and `***` is none.
+        let bold = line.match_indices("**").filter_map(|(at, _)| line[at + 2..].split_once("**"));
+        found.extend(bold.map(|(id, _)| id).filter(|id| is_id(id)).map(|id| Requirement { id, section }));
     }
     found
 }
@@ -49,6 +50,13 @@ fn is_id(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_are_found_beside_other_bold_text() {
+        for (id, section) in [("R-16", "2.4"), ("R-43", "4.1"), ("C-1", "1")] {
+            assert_eq!(section_of(id), Some(section), "{id}");
+        }
+    }
 
     #[test]
     fn ids_are_letters_and_numbers() {

@@ -92,13 +92,29 @@ impl Answer {
         Ok(self)
     }
 
-    /// Fails unless it is an error of section 2.3 with this status and `code`.
+    /// Fails unless it is a refusal with this status, and says `code` if it says any: that all errors have one is asked by the
+    /// cases about errors.
     pub fn refused(self, status: u16, code: &str, what: &str) -> Outcome<Self> {
         let answer = self.expect(status, &format!("`{code}` {what}"))?;
-        match answer.json()?.get("code") {
-            Some(Value::String(found)) if found == code => Ok(answer),
-            _ => Err(Ended::failed(format!("{status} with the code `{code}` {what}"), answer.shown())),
+        match answer.code() {
+            Some(found) if found != code => Err(answer.without(code, what)),
+            _ => Ok(answer),
         }
+    }
+
+    /// Fails unless it is an error of section 2.3 with this status and `code`.
+    pub fn refused_with_code(self, status: u16, code: &str, what: &str) -> Outcome<Self> {
+        let answer = self.expect(status, &format!("`{code}` {what}"))?;
+        if answer.code().as_deref() == Some(code) { Ok(answer) } else { Err(answer.without(code, what)) }
+    }
+
+    fn code(&self) -> Option<String> {
+        let told = serde_json::from_slice::<Value>(&self.body).ok()?;
+        told["code"].as_str().map(str::to_owned)
+    }
+
+    fn without(&self, code: &str, what: &str) -> Ended {
+        Ended::failed(format!("{} with the code `{code}` {what}", self.status), self.shown())
     }
 
     /// In words, for a failure.

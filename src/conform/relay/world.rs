@@ -203,8 +203,18 @@ impl World {
         let answer = self.try_create(&self.key, &fields).await?;
         match answer.status {
             200 | 201 => Tunnel::read(answer.json()?, self.host()),
+            403 | 429 => {
+                let advice = "a quota of the key fails all cases: give a key without one, or run fewer at a time (--jobs)";
+                Err(Ended::failed("201 for a new tunnel", format!("{}; {advice}", answer.shown())))
+            }
             _ => Err(Ended::failed(format!("201 for a tunnel with {fields}"), answer.shown())),
         }
+    }
+
+    /// Deletes a tunnel, however the relay says that it is gone.
+    pub async fn delete(&self, tunnel: &Tunnel) -> Outcome {
+        let answer = self.call("DELETE", &tunnel.path(""), &Value::Null).await?;
+        if answer.status < 300 { Ok(()) } else { Err(Ended::failed("204 for a deletion", answer.shown())) }
     }
 
     /// The tunnel as the relay shows it now.
@@ -240,13 +250,20 @@ impl World {
         Socket::open(wire, &handshake(path, &host, lines)).await
     }
 
-    /// A base client of a new tunnel.
+    /// A base client of a new tunnel, which is known to the relay when it has answered a ping.
     pub async fn client(&self) -> Outcome<Client> {
-        let tunnel = self.tunnel(json!({})).await?;
-        self.serve(tunnel).await
+        self.client_of(json!({})).await
     }
 
-    /// A base client of `tunnel`. Its first ping says that the tunnel has this client now.
+    /// The same of a tunnel with these fields.
+    pub async fn client_of(&self, fields: Value) -> Outcome<Client> {
+        let tunnel = self.tunnel(fields).await?;
+        let mut client = self.serve(tunnel).await?;
+        client.socket.ping(b"here").await?;
+        Ok(client)
+    }
+
+    /// A base client of `tunnel`, of which nothing was read yet.
     pub async fn serve(&self, tunnel: Tunnel) -> Outcome<Client> {
         let path = format!("/ws/control?tunnel_id={}", percent_encode(&tunnel.id));
         let opened = self.socket("control", &path, &bearer(&self.key)).await?;
@@ -315,21 +332,26 @@ impl World {
     pub async fn tidy(&self) {
         let mine = |(world, _): &mut (u32, String)| *world == self.number;
         let made: Vec<_> = lock(&self.settings.made).extract_if(.., mine).collect();
-        self.delete(made).await;
+        self.delete_all(made).await;
     }
 
     /// Deletes the tunnels of all worlds: of cases that came to no end, too.
     pub async fn tidy_all(&self) {
         let made = std::mem::take(&mut *lock(&self.settings.made));
-        self.delete(made).await;
+        self.delete_all(made).await;
     }
 
-    async fn delete(&self, made: Vec<(u32, String)>) {
+    /// Out of the trace, in which it would push aside what matters.
+    async fn delete_all(&self, made: Vec<(u32, String)>) {
+        let quiet = Self { trace: Trace::new(&[]), ..self.clone() };
         let keys = [Some(self.settings.key.as_str()), self.settings.key2.as_deref()];
         for (_, id) in made {
             let path = format!("/v1/tunnels/{}", percent_encode(&id));
             for key in keys.into_iter().flatten() {
-                let _ = self.call_as(key, "DELETE", &path, &Value::Null).await;
+                let gone = quiet.call_as(key, "DELETE", &path, &Value::Null).await;
+                if gone.is_ok_and(|answer| answer.status < 300) {
+                    break;
+                }
             }
         }
     }

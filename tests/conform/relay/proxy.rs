@@ -95,8 +95,7 @@ impl Proxy {
 }
 
 async fn serve(mut peer: TcpStream, relay: SocketAddr, spoil: Option<Spoil>, state: Arc<Mutex<State>>) {
-    let mut first = Vec::new();
-    first.reserve(64 * 1024);
+    let mut first = Vec::with_capacity(64 * 1024);
     while !first.windows(4).any(|window| window == b"\r\n\r\n") && first.len() < 128 * 1024 {
         if peer.read_buf(&mut first).await.unwrap_or(0) == 0 {
             return;

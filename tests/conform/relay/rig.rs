@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use super::proxy::{Proxy, Spoil};
 use crate::ports::some_ports;
 
-const ALICE: &str = "nbk_alice_0123456789abcdef";
+pub const ALICE: &str = "nbk_alice_0123456789abcdef";
 const BOB: &str = "nbk_bob_0123456789abcdef";
 const SECRET: &str = "s3cret-of-tokens-0123456789abcdef";
 
@@ -59,11 +59,12 @@ impl Rig {
 
     /// Settings of a run against `address`, behind which is this relay.
     pub async fn settings(&self, address: SocketAddr) -> Arc<Settings> {
-        self.settings_with(address, Duration::from_secs(5), 8_000_000).await
+        self.settings_of(&format!("http://{address}"), Duration::from_secs(5), 8_000_000).await
     }
 
-    async fn settings_with(&self, address: SocketAddr, patience: Duration, bytes: u64) -> Arc<Settings> {
-        let url = RelayUrl::parse(&format!("http://{address}")).unwrap();
+    /// Settings of a run against `url`.
+    pub async fn settings_of(&self, url: &str, patience: Duration, bytes: u64) -> Arc<Settings> {
+        let url = RelayUrl::parse(url).unwrap();
         let place = Place::find(url).await.unwrap();
         let settings = Settings {
             key2: Some(BOB.into()),
@@ -76,15 +77,26 @@ impl Rig {
 
     /// How all cases end.
     pub async fn run(&self, settings: Arc<Settings>) -> Vec<Outcome> {
+        self.run_some(settings, |_| true).await
+    }
+
+    /// How those end that are wanted.
+    pub async fn run_some(
+        &self,
+        settings: Arc<Settings>,
+        wanted: impl Fn(&Case<World>) -> bool,
+    ) -> Vec<Outcome> {
         start(&settings).await.unwrap();
-        run(&cases(), 32, world(&settings), |_| {}).await
+        let cases: Vec<_> = cases().into_iter().filter(|case| wanted(case)).collect();
+        run(&cases, 32, world(&settings), |_| {}).await
     }
 
     /// How a case ends against this relay with something broken.
     pub async fn mutant(&self, case: &str, spoil: Spoil) -> Outcome {
         let proxy = Proxy::start(self.address, Some(spoil)).await;
         // What is waited for in vain is waited for so long.
-        let settings = self.settings_with(proxy.address, Duration::from_secs(3), 2_000_000).await;
+        let url = format!("http://{}", proxy.address);
+        let settings = self.settings_of(&url, Duration::from_secs(3), 2_000_000).await;
         let told =
             json!({ "session": "x", "ping_interval_ms": 2000, "pong_timeout_ms": 4000, "claim_ms": 2000 });
         assert!(settings.welcome.set(serde_json::from_value(told).unwrap()).is_ok());

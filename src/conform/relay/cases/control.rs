@@ -168,7 +168,8 @@ async fn foreign(world: World) -> Outcome {
 }
 
 async fn first_ping(world: World) -> Outcome {
-    let mut client = world.client().await?;
+    let tunnel = world.tunnel(Value::Null).await?;
+    let mut client = world.serve(tunnel).await?;
     let first = client.socket.next("a ping right after the handshake").await?;
     want(matches!(first, Came::Ping(_)), "a ping right after the handshake", first.shown())
 }
@@ -248,8 +249,9 @@ pub(super) fn broken() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 async fn broken_frame(world: World) -> Outcome {
+    let tunnel = world.tunnel(Value::Null).await?;
     for (why, bytes) in broken() {
-        let mut client = world.client().await?;
+        let mut client = world.serve(tunnel.clone()).await?;
         client.socket.raw(&bytes).await?;
         client.socket.expect_close(1002, &format!("as {why}")).await?;
     }
@@ -264,7 +266,8 @@ async fn close_answered(world: World) -> Outcome {
 }
 
 async fn next_ping(world: World) -> Outcome {
-    let mut client = world.client().await?;
+    let tunnel = world.tunnel(Value::Null).await?;
+    let mut client = world.serve(tunnel).await?;
     client.socket.wire.patience = world.beyond(world.times().ping());
     let expected = format!("another ping within {:?}", world.times().ping());
     for _ in 0..2 {
@@ -275,7 +278,8 @@ async fn next_ping(world: World) -> Outcome {
 }
 
 async fn silent(world: World) -> Outcome {
-    let mut client = world.client().await?;
+    let tunnel = world.tunnel(Value::Null).await?;
+    let mut client = world.serve(tunnel).await?;
     client.socket.answers = false;
     client.socket.wire.patience = world.beyond(world.times().pong() + world.times().ping());
     client.socket.send(Opcode::Text, true, b"{}").await?;

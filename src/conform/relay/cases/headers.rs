@@ -74,8 +74,7 @@ pub(super) static CASES: &[Case<World>] = &[
 
 /// The request that the target gets when a viewer sends these header lines.
 async fn seen(world: &World, fields: Value, path: &str, lines: &str) -> Outcome<(Request, Tunnel)> {
-    let tunnel = world.tunnel(fields).await?;
-    let mut client = world.serve(tunnel).await?;
+    let mut client = world.client_of(fields).await?;
     let mut viewer = world.viewer(&client.tunnel).await?;
     viewer.ask("GET", path, lines, b"").await?;
     let request = client.accept().await?.serve().await?;
@@ -160,8 +159,7 @@ async fn answer(world: World) -> Outcome {
 }
 
 async fn raw(world: World) -> Outcome {
-    let tunnel = world.tunnel(json!({ "reuse": false })).await?;
-    let mut client = world.serve(tunnel).await?;
+    let mut client = world.client_of(json!({ "reuse": false })).await?;
     for path in [
         "/",
         "//",
@@ -210,18 +208,16 @@ async fn no_body(world: World) -> Outcome {
     let mut client = world.client().await?;
     for (method, status) in [("HEAD", 200), ("GET", 204), ("GET", 304)] {
         let mut viewer = world.viewer(&client.tunnel).await?;
-        viewer.ask(method, "/", "Connection: close\r\n", b"").await?;
+        viewer.ask(method, "/", "", b"").await?;
         let mut data = client.accept().await?;
         data.request().await?;
         let length = if status == 204 { "" } else { "Content-Length: 4\r\n" };
         data.say(format!("HTTP/1.1 {status} Kit\r\nConnection: close\r\n{length}\r\n")).await?;
         viewer.answer().await?.expect(status, "of the target")?;
-        let (rest, _) = viewer.rest().await?;
-        want(
-            rest.is_empty(),
-            &format!("no body behind the {status} of a {method}"),
-            format!("{} bytes", rest.len()),
-        )?;
+        // A body would pass for the beginning of the next answer.
+        viewer.ask("GET", "/", "", b"").await?;
+        client.accept().await?.serve().await?;
+        viewer.answer().await?.expect(200, &format!("behind a {status} of {method} without a body"))?;
     }
     Ok(())
 }

@@ -121,7 +121,7 @@ async fn running(world: World) -> Outcome {
 
 async fn delete_closes(world: World) -> Outcome {
     let mut client = world.client().await?;
-    world.call("DELETE", &client.tunnel.path(""), &Value::Null).await?.expect(204, "for a deletion")?;
+    world.delete(&client.tunnel).await?;
     let reason = client.socket.expect_close(1000, "as the tunnel was deleted").await?;
     want(!reason.is_empty(), "a close frame whose reason text says which end it is", "none")
 }
@@ -129,7 +129,7 @@ async fn delete_closes(world: World) -> Outcome {
 async fn delete_cuts(world: World) -> Outcome {
     let mut client = world.client().await?;
     let (mut viewer, mut data) = begun(&mut client).await?;
-    world.call("DELETE", &client.tunnel.path(""), &Value::Null).await?.expect(204, "for a deletion")?;
+    world.delete(&client.tunnel).await?;
     viewer.expect_cut("the tunnel was deleted").await?;
     data.socket.expect_end("the end of the data socket of a deleted tunnel").await
 }

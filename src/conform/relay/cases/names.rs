@@ -1,6 +1,6 @@
 //! Names belong to keys (section 2.1): whose a name is, and how a client gets back to its own.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{QUICK, base, runs, want};
 use crate::conform::case::Case;
@@ -65,7 +65,7 @@ fn same_place(first: &Tunnel, again: &Tunnel) -> Outcome {
 
 async fn after_deletion(world: World) -> Outcome {
     let first = world.tunnel(json!({ "name": world.name() })).await?;
-    world.call("DELETE", &first.path(""), &Value::Null).await?.expect(204, "for a deletion")?;
+    world.delete(&first).await?;
     let again = world.tunnel(json!({ "name": first.slug })).await?;
     same_place(&first, &again)?;
     world.serve(again).await?.served().await.map(drop)
@@ -83,7 +83,7 @@ async fn of_another(world: World) -> Outcome {
     let first = world.tunnel(json!({ "name": world.name() })).await?;
     let wish = json!({ "name": first.slug });
     world.try_create(&key2, &wish).await?.refused(409, "name_taken", "for another key")?;
-    world.call("DELETE", &first.path(""), &Value::Null).await?.expect(204, "for a deletion")?;
+    world.delete(&first).await?;
     world.try_create(&key2, &wish).await?.refused(409, "name_taken", "for another key after a deletion")?;
     same_place(&first, &world.tunnel(wish).await?)
 }

@@ -127,7 +127,7 @@ async fn refusals(world: World) -> Outcome {
 
 async fn kept(world: World) -> Outcome {
     let first = of_kind(&world, "tcp", Value::Null).await?;
-    world.call("DELETE", &first.path(""), &Value::Null).await?.expect(204, "for a deletion")?;
+    world.delete(&first).await?;
     let again = of_kind(&world, "tcp", json!({ "name": first.slug })).await?;
     let (before, now) = (&first.json["remote_port"], &again.json["remote_port"]);
     want(before == now, &format!("the port {before}"), now)

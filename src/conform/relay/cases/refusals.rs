@@ -103,7 +103,7 @@ async fn key(world: World) -> Outcome {
         for (method, path) in [("GET", "/v1/tunnels"), ("GET", "/v1/version"), ("POST", "/v1/tunnels")] {
             let body = if method == "POST" { json!({ "local_port": 80 }) } else { Value::Null };
             let what = if key.is_empty() { "without a key" } else { "with an unknown key" };
-            world.call_as(key, method, path, &body).await?.refused(401, "unauthorized", what)?;
+            world.call_as(key, method, path, &body).await?.refused_with_code(401, "unauthorized", what)?;
         }
     }
     Ok(())
@@ -156,14 +156,14 @@ async fn body(world: World) -> Outcome {
     ] {
         let answer = world.ask("POST", "/v1/tunnels", &bearer(world.key()), body.as_bytes()).await?;
         world.made(&answer);
-        answer.refused(400, "invalid_body", &format!("for the body {body:?}"))?;
+        answer.refused_with_code(400, "invalid_body", &format!("for the body {body:?}"))?;
     }
     Ok(())
 }
 
 async fn large_body(world: World) -> Outcome {
     let body = json!({ "local_port": 80, "name": "x".repeat(200 * 1024) });
-    world.call("POST", "/v1/tunnels", &body).await?.refused(
+    world.call("POST", "/v1/tunnels", &body).await?.refused_with_code(
         413,
         "body_too_large",
         "for a creation of 200 KiB",
@@ -173,7 +173,7 @@ async fn large_body(world: World) -> Outcome {
     world
         .call("POST", &tunnel.path("/extend"), &body)
         .await?
-        .refused(413, "body_too_large", "for a body of 65 KiB")
+        .refused_with_code(413, "body_too_large", "for a body of 65 KiB")
         .map(drop)
 }
 
@@ -193,7 +193,7 @@ async fn names(world: World) -> Outcome {
         "health",
     ] {
         let answer = world.try_create(world.key(), &json!({ "name": name })).await?;
-        answer.refused(400, "invalid_name", &format!("for the name {name:?}"))?;
+        answer.refused_with_code(400, "invalid_name", &format!("for the name {name:?}"))?;
     }
     Ok(())
 }
@@ -208,7 +208,7 @@ async fn fields(world: World) -> Outcome {
         (json!({ "host_header": "a b" }), "invalid_host_header"),
     ] {
         let answer = world.try_create(world.key(), &fields).await?;
-        answer.refused(400, code, &format!("for {fields}"))?;
+        answer.refused_with_code(400, code, &format!("for {fields}"))?;
     }
     Ok(())
 }
@@ -218,12 +218,16 @@ async fn policy(world: World) -> Outcome {
     want_policies(&tunnel.json)?;
     for policy in [json!({ "alow": ["10.0.0.0/8"] }), json!({ "allow": [] }), json!({ "max_body": "many" })] {
         let what = format!("for {policy}");
-        world.try_create(world.key(), &json!({ "policy": policy })).await?.refused(
+        world.try_create(world.key(), &json!({ "policy": policy })).await?.refused_with_code(
             400,
             "invalid_policy",
             &what,
         )?;
-        world.call("PUT", &tunnel.path("/policy"), &policy).await?.refused(400, "invalid_policy", &what)?;
+        world.call("PUT", &tunnel.path("/policy"), &policy).await?.refused_with_code(
+            400,
+            "invalid_policy",
+            &what,
+        )?;
     }
     let both = json!({ "alow": ["10.0.0.0/8"], "dney": ["10.0.0.0/8"] });
     let error = world.call("PUT", &tunnel.path("/policy"), &both).await?.text();
@@ -252,7 +256,7 @@ async fn domain(world: World) -> Outcome {
         if answer.status < 300 && answer.json()?.get("domains").is_none() {
             return Err(Ended::Skipped("the relay knows no domains of its clients".into()));
         }
-        answer.refused(400, "invalid_domain", &format!("for {host}, which is the relay's own"))?;
+        answer.refused_with_code(400, "invalid_domain", &format!("for {host}, which is the relay's own"))?;
     }
     let fields = json!({ "proto": "tcp", "domains": ["kit.example.com"] });
     let answer =
@@ -263,7 +267,7 @@ async fn domain(world: World) -> Outcome {
 
 async fn unknown_tunnel(world: World) -> Outcome {
     for (method, path, body) in calls(&uuid::Uuid::new_v4().to_string()).into_iter().chain(calls("kit")) {
-        world.call(method, &path, &body).await?.refused(
+        world.call(method, &path, &body).await?.refused_with_code(
             404,
             "tunnel_not_found",
             &format!("for {method} {path}"),
@@ -285,7 +289,7 @@ fn calls(id: &str) -> [(&'static str, String, Value); 6] {
 }
 
 async fn unknown_path(world: World) -> Outcome {
-    world.call("GET", "/v1/nothing", &Value::Null).await?.refused(
+    world.call("GET", "/v1/nothing", &Value::Null).await?.refused_with_code(
         404,
         "not_found",
         "for a path of nobody",
@@ -293,7 +297,7 @@ async fn unknown_path(world: World) -> Outcome {
     world
         .call("PATCH", "/v1/tunnels", &json!({}))
         .await?
-        .refused(405, "method_not_allowed", "for a method of nobody")
+        .refused_with_code(405, "method_not_allowed", "for a method of nobody")
         .map(drop)
 }
 
@@ -302,7 +306,11 @@ async fn foreign(world: World) -> Outcome {
     let tunnel = world.tunnel(json!({})).await?;
     for (method, path, body) in calls(&tunnel.id) {
         let answer = world.call_as(key2, method, &path, &body).await?;
-        answer.refused(404, "tunnel_not_found", &format!("for {method} {path} with another owner's key"))?;
+        answer.refused_with_code(
+            404,
+            "tunnel_not_found",
+            &format!("for {method} {path} with another owner's key"),
+        )?;
     }
     let list =
         world.call_as(key2, "GET", "/v1/tunnels", &Value::Null).await?.expect(200, "for the list")?.text();
@@ -316,6 +324,6 @@ async fn inspection(world: World) -> Outcome {
     world
         .call("POST", &tunnel.path("/inspection"), &body)
         .await?
-        .refused(501, "not_implemented", "for inspection")
+        .refused_with_code(501, "not_implemented", "for inspection")
         .map(drop)
 }

@@ -180,8 +180,7 @@ async fn counts(world: World) -> Outcome {
 }
 
 async fn off(world: World) -> Outcome {
-    let tunnel = world.tunnel(json!({ "reuse": false })).await?;
-    let mut client = world.serve(tunnel).await?;
+    let mut client = world.client_of(json!({ "reuse": false })).await?;
     for _ in 0..3 {
         let (mut viewer, mut data) = client.exchange().await?;
         data.say(OK).await?;

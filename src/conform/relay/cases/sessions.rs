@@ -1,6 +1,5 @@
 //! Level two: how sessions end, and how data sockets of such a session do (sections 8.1, 8.3, 8.5).
 
-use serde_json::Value;
 
 use super::{QUICK, runs, two, want};
 use crate::conform::case::Case;
@@ -159,7 +158,7 @@ async fn expect_closed(client: &mut Client, reason: &str, code: u16) -> Outcome 
 
 async fn deleted(world: World) -> Outcome {
     let mut client = world.two().await?;
-    world.call("DELETE", &client.tunnel.path(""), &Value::Null).await?.expect(204, "for a deletion")?;
+    world.delete(&client.tunnel).await?;
     expect_closed(&mut client, "deleted", 1000).await
 }
 

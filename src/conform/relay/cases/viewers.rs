@@ -123,7 +123,7 @@ async fn unknown(world: World) -> Outcome {
     let tunnel = world.tunnel(Value::Null).await?;
     let elsewhere = nobody(&world, &tunnel);
     world.asking(&elsewhere).await?.answer().await?.expect(404, "for a name that nobody has")?;
-    world.call("DELETE", &tunnel.path(""), &Value::Null).await?;
+    world.delete(&tunnel).await?;
     world.asking(&tunnel).await?.answer().await?.expect(404, "at once for a deleted tunnel").map(drop)
 }
 
@@ -249,7 +249,9 @@ async fn ambiguous(world: World) -> Outcome {
         let mut viewer = world.viewer(&client.tunnel).await?;
         viewer.begin("POST", "/", lines).await?;
         viewer.wire.say(format!("0\r\n\r\n{hidden}").as_bytes()).await?;
-        viewer.answer().await?.expect(400, &format!("for a request with {lines:?}"))?;
+        // What is still unread may cut the body of such an answer.
+        let answer = viewer.answer().await?;
+        want(answer.status == 400, &format!("400 for a request with {lines:?}"), answer.shown())?;
     }
     client.expect_none_of("connection", "as no request was one").await
 }
