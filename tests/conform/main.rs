@@ -7,4 +7,5 @@ mod client;
 #[path = "../it/ports.rs"]
 mod ports;
 mod relay;
+mod table;
 mod tutorial;
