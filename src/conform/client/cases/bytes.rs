@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -207,7 +206,7 @@ async fn bounded(stage: Stage) -> Result<(), Ended> {
 async fn bulk(stage: Stage) -> Result<(), Ended> {
     let size = stage.settings.bulk;
     let mut world = stage.start()?;
-    let session = world.session_with(json!({})).await?;
+    let session = world.session().await?;
     let (mut data, mut visit) = world.viewer(&session).await?;
     both_ways(&mut data, &mut visit, size).await?;
     world.finish(&mut data, &mut visit).await
