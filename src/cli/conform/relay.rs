@@ -31,7 +31,7 @@ const JOBS: usize = 32;
 pub(super) struct RelayArgs {
     #[command(flatten)]
     kit: KitArgs,
-    /// The relay, such as https://relay.example.com
+    /// The address of the relay, as `http://…` or `https://…`
     #[arg(value_name = "URL", required_unless_present = "list")]
     url: Option<String>,
     /// A key of the relay
