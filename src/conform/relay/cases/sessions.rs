@@ -1,6 +1,5 @@
 //! Level two: how sessions end, and how data sockets of such a session do (sections 8.1, 8.3, 8.5).
 
-
 use super::{QUICK, runs, two, want};
 use crate::conform::case::Case;
 use crate::conform::relay::Outcome;
