@@ -27,14 +27,20 @@ test: setup
 	$(CARGO) test --features otlp --test otlp
 	@$(MAKE) --no-print-directory clients
 
-# The clients in other languages: linted, and tested against the program as it was built last.
+# The clients in other languages: linted, tested against the program as it was built last, and run through its
+# conformance kit.
 clients: export ADIT_BIN = $(CURDIR)/target/debug/adit
 clients: PYTHON = $(CURDIR)/target/tools/bin/websockets-python
+clients: KIT = $(ADIT_BIN) conform client --
 clients: setup
 	cd clients/go && test -z "$$(gofmt -l .)" && go vet ./... && go test ./...
 	cd clients/python && $(PYTHON) -m ruff format --check -q && $(PYTHON) -m ruff check -q && $(PYTHON) -m mypy
 	cd clients/python && PYTHONPATH=src $(PYTHON) -W error -m unittest -b -q
 	cd clients/typescript && npm ci --silent --ignore-scripts --no-audit --no-fund && npm run --silent check && npm test --silent
+	cd clients/go && go build -o $(CURDIR)/target/adit-go ./cmd/adit-go
+	$(KIT) target/adit-go --port {port}
+	PYTHONPATH=clients/python/src $(KIT) $(PYTHON) -m adit
+	$(KIT) node clients/typescript/dist/cli.js
 
 check:
 	$(CARGO) fmt --check

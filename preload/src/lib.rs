@@ -38,6 +38,7 @@ pub unsafe extern "C" fn bind(socket: c_int, address: *const sockaddr, length: s
             if moved.sin_port == old.to_be() {
                 moved.sin_port = new.to_be();
                 moved.sin_addr = in_addr { s_addr: 0x7f00_0001_u32.to_be() };
+                share(socket);
                 return next(socket, (&raw const moved).cast(), size_of::<sockaddr_in>() as socklen_t);
             }
         },
@@ -47,6 +48,7 @@ pub unsafe extern "C" fn bind(socket: c_int, address: *const sockaddr, length: s
             if moved.sin6_port == old.to_be() {
                 moved.sin6_port = new.to_be();
                 moved.sin6_addr = in6_addr { s6_addr: loopback(moved.sin6_addr.s6_addr) };
+                share(socket);
                 return next(socket, (&raw const moved).cast(), size_of::<sockaddr_in6>() as socklen_t);
             }
         },
@@ -54,6 +56,16 @@ pub unsafe extern "C" fn bind(socket: c_int, address: *const sockaddr, length: s
     }
     // SAFETY: the arguments are the caller's, who vouches for them.
     unsafe { next(socket, address, length) }
+}
+
+/// Lets the socket have the port beside the bridge, which keeps others from it. If it cannot, `bind` says so.
+fn share(socket: c_int) {
+    let yes: c_int = 1;
+    // SAFETY: the value is there, and as long as is said.
+    unsafe {
+        let length = size_of::<c_int>() as socklen_t;
+        libc::setsockopt(socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, (&raw const yes).cast(), length);
+    }
 }
 
 /// The family of an address that has all the bytes of its family.

@@ -158,7 +158,7 @@ pub struct Route {
     pub balancing: Balancing,
     /// Who may use it, besides what `service` asks.
     pub admit: Option<Arc<Admit>>,
-    /// How the WebSockets are treated; its `target` and its `tokens` are none.
+    /// How the WebSockets are treated. Its `tokens` and its `target`, which routes of a file do not have, go before `backends`.
     pub service: Service,
 }
 
@@ -168,7 +168,7 @@ pub struct Route {
 pub struct Dialling {
     /// TLS to targets of TCP.
     pub tls: Option<TargetTls>,
-    /// To be connected, TLS done.
+    /// To be connected, TLS done, however many backends and addresses are tried.
     pub wait: Duration,
     /// Of the addresses of a name, those of IPv6 are tried first.
     pub prefer_ipv6: bool,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream, lookup_host};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::Target;
@@ -90,7 +90,6 @@ pub enum DiallingError {
 /// The way to targets.
 pub(super) struct Dialer {
     tls: Option<TlsConnector>,
-    wait: Duration,
     prefer_ipv6: bool,
     proxy_protocol: Option<ProxyProtocol>,
 }
@@ -108,17 +107,23 @@ impl Dialer {
                 Some(trusting.map_err(|error| DiallingError::Authorities { path: path(), error })?)
             }
         };
-        let Dialling { wait, prefer_ipv6, proxy_protocol, .. } = *config;
-        Ok(Self { tls, wait, prefer_ipv6, proxy_protocol })
+        let Dialling { prefer_ipv6, proxy_protocol, .. } = *config;
+        Ok(Self { tls, prefer_ipv6, proxy_protocol })
     }
 
-    /// A connection to `target`, which is told of `ends`, the viewer's, if that is asked for.
-    pub(super) async fn dial(&self, target: &Target, ends: Option<Ends>) -> Result<AnyStream, DialError> {
-        let late = |_| DialError::Late { target: target.to_string(), wait: self.wait };
-        timeout(self.wait, self.reach(target, ends)).await.map_err(late)?
+    /// A connection to `target`, had within `wait`. It is told of `ends`, the viewer's, if that is asked for.
+    pub(super) async fn dial(
+        &self,
+        target: &Target,
+        ends: Option<Ends>,
+        wait: Duration,
+    ) -> Result<AnyStream, DialError> {
+        let late = |_| DialError::Late { target: target.to_string(), wait };
+        let end = Instant::now() + wait;
+        timeout_at(end, self.reach(target, ends, end)).await.map_err(late)?
     }
 
-    async fn reach(&self, target: &Target, ends: Option<Ends>) -> Result<AnyStream, DialError> {
+    async fn reach(&self, target: &Target, ends: Option<Ends>, end: Instant) -> Result<AnyStream, DialError> {
         let refused = |error| DialError::Refused { target: target.to_string(), error };
         let announcement = self.proxy_protocol.map(|version| proxy_header::write(version, ends));
         match target {
@@ -131,7 +136,7 @@ impl Dialer {
             }
             Target::Tcp { host, port } => {
                 let addresses = self.addresses(host, *port).await?;
-                let mut stream = self.connect(&addresses).await.map_err(refused)?;
+                let mut stream = connect(&addresses, end).await.map_err(refused)?;
                 // The rest of its options is for sessions that last.
                 let _ = stream.set_nodelay(true);
                 if let Some(announcement) = announcement {
@@ -160,20 +165,27 @@ impl Dialer {
             false => Ok(found),
         }
     }
+}
 
-    /// Each gets an equal part of the time that is left, so that one that does not answer leaves some for the others.
-    async fn connect(&self, addresses: &[SocketAddr]) -> io::Result<TcpStream> {
-        let end = Instant::now() + self.wait;
-        let mut last = io::Error::from(io::ErrorKind::NotFound);
-        for (at, address) in addresses.iter().enumerate() {
-            let left = u32::try_from(addresses.len() - at).unwrap_or(u32::MAX);
-            let part = (end - Instant::now()) / left;
-            match timeout_at(Instant::now() + part, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => last = error,
-                Err(_) => last = io::ErrorKind::TimedOut.into(),
+/// Each gets an equal part of the time that is left, so that one that does not answer leaves some for the others.
+async fn connect(addresses: &[SocketAddr], end: Instant) -> io::Result<TcpStream> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for (at, address) in addresses.iter().enumerate() {
+        let others = u32::try_from(addresses.len() - at - 1).unwrap_or(u32::MAX);
+        let connecting = TcpStream::connect(address);
+        let connected = match others {
+            // It has all that is left, which the caller keeps.
+            0 => Ok(connecting.await),
+            others => {
+                let now = Instant::now();
+                timeout_at(now + end.saturating_duration_since(now) / (others + 1), connecting).await
             }
+        };
+        match connected {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
         }
-        Err(last)
     }
+    Err(last)
 }

@@ -42,7 +42,7 @@ pub(super) struct Visitor {
     pub(super) address: SocketAddr,
     /// That is an address of its own, and not that of everybody at a Unix socket.
     pub(super) known: bool,
-    /// What it has connected to.
+    /// What it has connected to, if targets are told.
     pub(super) reached: Option<SocketAddr>,
     /// It speaks TLS.
     pub(super) secure: bool,
@@ -117,6 +117,8 @@ async fn requests(
     let io = TokioIo::new(Begun::new(first, stream));
     let mut connection = shared.http1.serve_connection(io, service);
     let served = tokio::select! {
+        // Mostly it is done at once, and nothing else has to be looked at.
+        biased;
         served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
         () = shared.ending.deaf.cancelled() => {
             // An answer that is on its way still goes out.
@@ -202,22 +204,22 @@ async fn answer(
     request: &Request<Incoming>,
 ) -> (Response<Body>, Option<Agreed>) {
     let viewer = visitor.viewer(request, shared);
-    let (mut response, agreed) = match (host(request), handshake::asked(request)) {
-        (Err(error), _) => (Refusal::new(StatusCode::BAD_REQUEST, error.to_string()).answer(), None),
-        (Ok(_), None) => (file(shared, visitor, viewer, request).await, None),
+    let asked = handshake::asked(request);
+    let agreed = match (host(request), asked) {
+        (Err(error), _) => Err(Refusal::new(StatusCode::BAD_REQUEST, error.to_string())),
+        (Ok(_), None) => Ok((file(shared, visitor, viewer, request).await, None)),
         (Ok(host), Some(asked)) => {
             let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
-            match agree(shared, visitor, viewer, request, host, asked).await {
-                Ok((response, agreed)) => (response, Some(agreed)),
-                Err(refusal) => {
-                    let (path, status) = (request.uri().path(), refusal.status.as_u16());
-                    tracing::warn!(%viewer, path, status, reason = %refusal.text, "no WebSocket");
-                    shared.counts.refuse();
-                    (refusal.answer(), None)
-                }
-            }
+            let agreed = agree(shared, visitor, viewer, request, host, asked).await;
+            agreed.map(|(response, agreed)| (response, Some(agreed)))
         }
     };
+    let (mut response, agreed) = agreed.unwrap_or_else(|refusal| {
+        let (path, status) = (request.uri().path(), refusal.status.as_u16());
+        tracing::warn!(%viewer, path, status, reason = %refusal.text, "no WebSocket");
+        shared.counts.refuse();
+        (refusal.answer(), None)
+    });
     // Extending replaces what has these names, and keeps each of several values.
     response.headers_mut().extend(shared.config.headers.clone());
     (response, agreed)
@@ -298,10 +300,16 @@ async fn agree(
     let onward = match served.config.connect_first {
         false => Onward::Dial(way),
         true => {
-            let reached = served.reach(&way).await.map_err(|error| {
-                tracing::warn!(%viewer, path, %error, "no connection to the target");
-                unreached(&error)
-            })?;
+            // A viewer that leaves meanwhile takes all of this along.
+            let reached = tokio::select! {
+                reached = served.reach(&way) => reached.map_err(|error| {
+                    tracing::warn!(%viewer, path, %error, "no connection to the target");
+                    unreached(&error)
+                }),
+                () = shared.ending.closing.cancelled() => {
+                    Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the bridge is going away"))
+                }
+            }?;
             shown = reached.backend.clone().unwrap_or(shown);
             Onward::Connected(reached)
         }

@@ -61,10 +61,11 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: Listener) {
     }
     while let Some((permit, accepted)) = next(&shared, &listener).await {
         let serving = Arc::clone(&shared);
-        shared.tasks.spawn(async move {
+        // Boxed, as the runtime copies a task whole when it begins and when it ends.
+        shared.tasks.spawn(Box::pin(async move {
             serve(&serving, accepted).await;
             drop(permit);
-        });
+        }));
     }
 }
 
@@ -142,7 +143,7 @@ struct Greeted {
 }
 
 async fn greet(shared: &Shared, mut stream: TcpStream, address: SocketAddr) -> io::Result<Option<Greeted>> {
-    let reached = stream.local_addr().ok();
+    let reached = if shared.tells_targets { stream.local_addr().ok() } else { None };
     let mut visitor = Visitor { address, known: true, reached, secure: false, client_cn: None };
     let first = begin(shared, &mut stream, &mut visitor).await?;
     let Some(tls) = &shared.tls else { return Ok(Some(plain(AnyStream::Tcp(stream), visitor, first))) };

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -21,11 +20,9 @@ use tokio::time::{sleep, timeout};
 
 use super::story::By;
 use crate::proto::limits::ACCEPT_PAUSE;
-use crate::proto::limits::metrics::{AT_ONCE, CONNECTION};
+use crate::proto::limits::metrics::{AT_ONCE, CONNECTION, HEAD_WAIT};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// For the head of a scraper's request.
-const HEAD_WAIT: Duration = Duration::from_secs(10);
 
 /// What a bridge has done since it began.
 pub(super) struct Counts {

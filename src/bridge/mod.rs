@@ -52,12 +52,13 @@ pub use target::{Target, TargetError};
 pub use tls::TlsError;
 pub use tokens::{TokenSetupError, Tokens};
 pub use web::{Page, Web, WebConfig, WebError, extra_headers};
-pub use wrap::{Wrap, WrapError, WrapMode};
+pub use wrap::{Wrap, WrapError, WrapMode, Wrapped};
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -149,9 +150,8 @@ impl Bridge {
 }
 
 /// Looks for revoked tokens, for as long as what is returned is kept.
-fn looks(shared: &Shared) -> Option<AbortOnDropHandle<()>> {
-    let tokens = Arc::clone(shared.served.config.tokens.as_ref()?);
-    tokens.is_revoking().then(|| AbortOnDropHandle::new(tokio::spawn(async move { tokens.watch().await })))
+fn looks(shared: &Shared) -> JoinSet<()> {
+    shared.revoking().into_iter().map(|tokens| async move { tokens.watch().await }).collect()
 }
 
 /// Nothing is accepted any more, sessions get their time, then their 1001, and what is left is cut.

@@ -48,15 +48,18 @@ impl Served {
 
     /// Goes the way.
     pub(super) async fn reach(&self, way: &Way) -> Result<Reached, Unreached> {
+        let wait = self.config.dialling.wait;
         match (&way.target, &self.backends) {
             (None, Some(backends)) => {
                 let visit = Visit { path: &way.path, authority: &way.authority, address: way.address };
-                let connected = backends.connect(visit, |target| self.dialer.dial(target, way.ends)).await?;
+                let connected = backends
+                    .connect(visit, wait, |target, part| self.dialer.dial(target, way.ends, part))
+                    .await?;
                 let backend = Some(connected.target.to_string());
                 Ok(Reached { stream: connected.stream, backend, held: Some(connected.held) })
             }
             (Some(target), _) => {
-                let dialled = self.dialer.dial(target, way.ends).await;
+                let dialled = self.dialer.dial(target, way.ends, wait).await;
                 let stream = dialled.map_err(|error| ConnectError::Failed(error.shown_as(&way.shown)))?;
                 Ok(Reached { stream, backend: None, held: None })
             }

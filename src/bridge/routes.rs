@@ -6,7 +6,7 @@ use std::str::FromStr;
 use percent_encoding::percent_decode_str;
 use regex::{Regex, RegexBuilder};
 
-use crate::proto::limits::routes::PATTERN_BYTES;
+use crate::proto::limits::bridge::routes::PATTERN_BYTES;
 
 /// What a path must be: a KEY of `wstunnel.server`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +85,11 @@ impl<T> Routes<T> {
     /// Routes to be tried in this order.
     pub fn new(list: Vec<(Matcher, T)>) -> Self {
         Self(list)
+    }
+
+    /// What they lead to.
+    pub fn all(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|(_, found)| found)
     }
 
     /// The route of a request for `path` (as it came, without the query) at `host`: the first that has its extension, else the

@@ -7,14 +7,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncWrite;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::config::Service;
 use super::front::{Agreed, Onward};
 use super::reach::Reached;
 use super::shared::Shared;
-use super::socket::{End, Socket};
+use super::socket::{Connection, End, Socket};
 use super::story::{By, Story};
 use super::tokens::Revoked;
 use super::traffic;
@@ -27,43 +27,36 @@ use crate::stream::any::AnyStream;
 use crate::stream::splice::{HalfClose, Moved, Splice};
 
 /// Carries the session to its end. `already` is what was read behind the handshake.
-pub(super) async fn run<S>(shared: &Shared, io: S, already: BytesMut, agreed: Agreed)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin,
-{
+pub(super) async fn run<S: Connection>(shared: &Shared, io: S, already: BytesMut, agreed: Agreed) {
     let Agreed { served, coding, onward, mut story, present: _present, revoked, room: _room } = agreed;
     let mut socket = Socket::new(io, already, coding, served.config.max_frame);
-    socket.tap = traffic::tap(&shared.config);
+    socket.tap = traffic::tap(shared);
+    let mut revoked = revoked.unwrap_or_else(|| Box::pin(pending()));
     let dialled = match onward {
-        Onward::Connected(reached) => Ok(reached),
+        Onward::Connected(reached) => Ok(Ok(reached)),
         Onward::Dial(way) => tokio::select! {
             // Boxed, so that a session holds no room for it.
-            reached = Box::pin(served.reach(&way)) => reached.map_err(Some),
-            () = shared.ending.closing.cancelled() => Err(None),
+            reached = Box::pin(served.reach(&way)) => Ok(reached),
+            () = shared.ending.closing.cancelled() => Err(Verdict::Going),
+            () = &mut revoked => Err(Verdict::Revoked),
+            () = poll_fn(|cx| socket.poll_gone(cx)) => Err(Verdict::Ended(Ok(()))),
         },
     };
     let Reached { stream: mut target, backend, held } = match dialled {
-        Ok(reached) => reached,
-        Err(Some(error)) => {
+        Ok(Ok(reached)) => reached,
+        Ok(Err(error)) => {
             story.not_connected(&error);
-            return goodbye(
-                &mut socket,
-                &mut story,
-                close::INTERNAL,
-                "Failed to connect to downstream server",
-            )
-            .await;
+            let reason = "Failed to connect to downstream server";
+            return goodbye(&mut socket, &mut story, close::INTERNAL, reason).await;
         }
-        Err(None) => {
-            story.ended_by(By::Bridge);
-            return goodbye(&mut socket, &mut story, close::GOING_AWAY, GOING).await;
-        }
+        Err(verdict) => return conclude(socket, story, false, verdict).await,
     };
     if let Some(backend) = backend {
         story.leads_to(backend);
     }
-    let mut splice = Splice::new(HalfClose::Kept);
-    let carrying = Carrying::new(&served.config, revoked.unwrap_or_else(|| Box::pin(pending())));
+    let splice = Splice::new(HalfClose::Kept);
+    let mut splice = if target.ends_by_drop() { splice.before_drop() } else { splice };
+    let carrying = Carrying::new(&served.config, revoked);
     let verdict = carrying.carry(shared, &mut splice, &mut target, &mut socket, &mut story).await;
     story.moved(splice.moved);
     // The target need not wait for the goodbyes.
@@ -91,10 +84,12 @@ enum Verdict {
     Revoked,
 }
 
-async fn conclude<S>(mut socket: Socket<S>, mut story: Story, target_ended: bool, verdict: Verdict)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin,
-{
+async fn conclude<S: Connection>(
+    mut socket: Socket<S>,
+    mut story: Story,
+    target_ended: bool,
+    verdict: Verdict,
+) {
     let (by, code, reason) = match (&socket.end, verdict) {
         (_, Verdict::Silent) => {
             story.ended_by(By::Heartbeat);
@@ -127,21 +122,16 @@ where
     }
 }
 
-async fn goodbye<S>(socket: &mut Socket<S>, story: &mut Story, code: u16, reason: &str)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin,
-{
+async fn goodbye<S: Connection>(socket: &mut Socket<S>, story: &mut Story, code: u16, reason: &str) {
     socket.say_close(Some(code), reason);
     part(socket, story, Some(code), reason).await;
 }
 
 /// Sends what is queued, the close frame last, and hears the viewer's answer: a connection that is dropped with something
 /// unread in it is reset, and what was sent last may be lost.
-async fn part<S>(socket: &mut Socket<S>, story: &mut Story, code: Option<u16>, reason: &str)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin,
-{
+async fn part<S: Connection>(socket: &mut Socket<S>, story: &mut Story, code: Option<u16>, reason: &str) {
     story.closed(code, reason);
+    socket.end_follows();
     if let Ok(Ok(())) = timeout(LAST_BYTES, poll_fn(|cx| Pin::new(&mut *socket).poll_flush(cx))).await {
         let _ = timeout(GOODBYE, poll_fn(|cx| socket.poll_goodbye(cx))).await;
     }
@@ -195,28 +185,29 @@ impl<'a> Carrying<'a> {
         }
     }
 
-    async fn carry<S>(
+    async fn carry<S: Connection>(
         mut self,
         shared: &Shared,
         splice: &mut Splice,
         target: &mut AnyStream,
         socket: &mut Socket<S>,
         story: &mut Story,
-    ) -> Verdict
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin,
-    {
+    ) -> Verdict {
         let mut timer = pin!(sleep_until(self.wake()));
         let mut closing = pin!(shared.ending.closing.cancelled());
         let mut going = false;
         loop {
             let one_ended = self.last.is_some();
-            let turn = poll_fn(|cx| match splice.poll(cx, target, socket) {
-                Poll::Ready(ended) => Poll::Ready(Some(ended)),
-                Poll::Pending if !one_ended && (splice.inward_ended() || socket.end.is_some()) => {
-                    Poll::Ready(None)
+            let turn = poll_fn(|cx| {
+                let polled = splice.poll(cx, target, socket);
+                socket.tell(splice);
+                match polled {
+                    Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                    Poll::Pending if !one_ended && (splice.inward_ended() || socket.end.is_some()) => {
+                        Poll::Ready(None)
+                    }
+                    Poll::Pending => Poll::Pending,
                 }
-                Poll::Pending => Poll::Pending,
             });
             tokio::select! {
                 biased;
@@ -271,10 +262,12 @@ impl<'a> Carrying<'a> {
         }
     }
 
-    async fn look<S>(&mut self, splice: &Splice, socket: &mut Socket<S>, going: bool) -> Option<Verdict>
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin,
-    {
+    async fn look<S: Connection>(
+        &mut self,
+        splice: &Splice,
+        socket: &mut Socket<S>,
+        going: bool,
+    ) -> Option<Verdict> {
         let now = Instant::now();
         if self.last.is_some_and(|last| now >= last) {
             match &socket.end {
@@ -309,10 +302,12 @@ impl<'a> Carrying<'a> {
     }
 
     /// Whether the viewer says nothing, or takes nothing, for longer than it may.
-    fn one_side_stands_still<S>(&mut self, splice: &Splice, socket: &Socket<S>, now: Instant) -> bool
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin,
-    {
+    fn one_side_stands_still<S: Connection>(
+        &mut self,
+        splice: &Splice,
+        socket: &Socket<S>,
+        now: Instant,
+    ) -> bool {
         // Whom the target keeps waiting is not heard.
         if socket.heard != self.heard.0 || splice.outward_waits() {
             self.heard = (socket.heard, now);
@@ -325,10 +320,7 @@ impl<'a> Carrying<'a> {
         over(self.config.read_idle, self.heard.1) || over(self.config.write_idle, self.taken.1)
     }
 
-    async fn ping<S>(&mut self, splice: &Splice, socket: &mut Socket<S>) -> Option<Verdict>
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin,
-    {
+    async fn ping<S: Connection>(&mut self, splice: &Splice, socket: &mut Socket<S>) -> Option<Verdict> {
         // Whoever is kept waiting by the target is not heard, and who still takes what was sent before has not got the ping.
         let excused =
             splice.outward_waits() || (socket.is_stuck() && splice.moved.inward != self.seen_at_ping.inward);
@@ -352,10 +344,7 @@ impl<'a> Carrying<'a> {
 }
 
 /// Writes what can be written at once.
-async fn flush<S>(socket: &mut Socket<S>) -> io::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin,
-{
+async fn flush<S: Connection>(socket: &mut Socket<S>) -> io::Result<()> {
     poll_fn(|cx| match Pin::new(&mut *socket).poll_flush(cx) {
         Poll::Ready(flushed) => Poll::Ready(flushed),
         Poll::Pending => Poll::Ready(Ok(())),

@@ -18,6 +18,7 @@ use super::metrics::Counts;
 use super::routes::Routes;
 use super::spawn::{Slot, Spawn};
 use super::tls::Tls;
+use super::tokens::Tokens;
 use crate::proto::limits::{bridge, viewer};
 use crate::stream::descriptors;
 
@@ -79,6 +80,8 @@ pub(super) struct Shared {
     /// Processes to be.
     pub(super) slots: Vec<Arc<Slot>>,
     pub(super) tls: Option<Tls>,
+    /// Some target is told of the viewer's connection.
+    pub(super) tells_targets: bool,
     pub(super) counts: Arc<Counts>,
     pub(super) ending: Ending,
     pub(super) tasks: TaskTracker,
@@ -97,6 +100,8 @@ impl Shared {
         let served = Arc::new(Served::new(config.service.clone())?);
         let (routes, slots) = routes(&config.routes)?;
         let tls = config.tls.as_ref().map(Tls::new).transpose()?;
+        let tells = |service: &Service| service.dialling.proxy_protocol.is_some();
+        let tells_targets = tells(&config.service) || config.routes.iter().any(|route| tells(&route.service));
         // What a session takes; the rest is for listeners, logs and the runtime.
         let most = descriptors::limit().unwrap_or(usize::MAX) / bridge::DESCRIPTORS;
         let most = most.saturating_sub(crate::proto::limits::descriptors::OUR_OWN);
@@ -110,10 +115,10 @@ impl Shared {
             .max_concurrent_streams(viewer::H2_STREAMS)
             .max_pending_accept_reset_streams(viewer::H2_PENDING_RESETS)
             .max_local_error_reset_streams(viewer::H2_ERROR_RESETS)
-            .initial_stream_window_size(256 * 1024)
-            .initial_connection_window_size(1024 * 1024)
-            .max_send_buf_size(256 * 1024)
-            .max_header_list_size(64 * 1024)
+            .initial_stream_window_size(bridge::H2_STREAM_WINDOW)
+            .initial_connection_window_size(bridge::H2_WINDOW)
+            .max_send_buf_size(bridge::H2_SEND_BUFFER)
+            .max_header_list_size(bridge::H2_HEAD)
             .keep_alive_interval(Some(bridge::H2_PING_EVERY))
             .keep_alive_timeout(bridge::H2_PONG_WAIT);
         Ok(Self {
@@ -121,6 +126,7 @@ impl Shared {
             routes,
             slots,
             tls,
+            tells_targets,
             counts: Arc::new(Counts::new()),
             ending: Ending::default(),
             tasks: TaskTracker::new(),
@@ -136,6 +142,21 @@ impl Shared {
     /// What serves a request for `path` at `host`.
     pub(super) fn served(&self, path: &str, host: &str) -> Arc<Served> {
         Arc::clone(self.routes.find(path, host).unwrap_or(&self.served))
+    }
+
+    /// All kinds of tokens whose sessions end with them.
+    pub(super) fn revoking(&self) -> Vec<Arc<Tokens>> {
+        let mut found: Vec<Arc<Tokens>> = Vec::new();
+        for served in self.routes.all().chain([&self.served]) {
+            let tokens = served.config.tokens.as_ref().filter(|tokens| tokens.is_revoking());
+            // Services may share them.
+            if let Some(tokens) =
+                tokens.filter(|tokens| !found.iter().any(|other| Arc::ptr_eq(other, tokens)))
+            {
+                found.push(Arc::clone(tokens));
+            }
+        }
+        found
     }
 
     /// A session may begin, and counts until the guard is dropped; `None`: there was one, and only one is wanted, or the end

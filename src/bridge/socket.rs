@@ -1,22 +1,48 @@
 //! A viewer's WebSocket as the bridge speaks it: a stream of bytes with a coding, pings and an end that has a code.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::coded::{Coding, FrameType, Incoming, put_base64};
 use crate::proto::frame::{Decoder, Event, MAX_CONTROL, Opcode, Role};
-use crate::proto::limits::bridge::{BUFFER, MESSAGE, PONGS};
+use crate::proto::limits::bridge::{AHEAD, BUFFER, EMPTY_AT_ONCE, MESSAGE, PONGS};
 use crate::stream::Duplex;
+use crate::stream::any::AnyStream;
 use crate::stream::frames::{fill_frame, put_frame};
 use crate::stream::read::{ReadBuffer, ReadSize};
+use crate::stream::splice::{Moved, Splice};
 use crate::stream::turn::give_way;
 
-/// Frames without payload that are read at one go. A peer that sends nothing else must not hold whoever reads.
-const EMPTY_AT_ONCE: usize = 64;
+/// What carries a viewer's WebSocket.
+pub(super) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Whether a drop says to the viewer all that a shutdown does.
+    fn ends_by_drop(&self) -> bool {
+        false
+    }
+
+    /// It is dropped after what is written next, which may go out together with the end.
+    fn end_follows(&self) {}
+}
+
+impl Connection for AnyStream {
+    fn ends_by_drop(&self) -> bool {
+        self.ends_by_drop()
+    }
+
+    fn end_follows(&self) {
+        self.end_follows();
+    }
+}
+
+/// A stream of HTTP/2.
+impl Connection for TokioIo<Upgraded> {}
 
 /// How the viewer's side ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,10 +59,19 @@ pub(super) enum End {
 
 /// What looks at the bytes that go through, as the target sends and gets them.
 pub(super) trait Tap: Send {
-    /// These came from the viewer.
-    fn received(&mut self, data: &[u8]);
+    /// These came from the viewer; `whole`: their message ends with them.
+    fn received(&mut self, data: &[u8], whole: bool);
     /// These came from the target.
     fn sent(&mut self, data: &[u8]);
+    /// So much has gone in all, and this has come and not gone.
+    fn moved(&mut self, moved: Moved, waits: Waits);
+}
+
+/// For whom something waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waits {
+    pub(super) for_target: bool,
+    pub(super) for_viewer: bool,
 }
 
 /// The socket after its handshake. It is no more than flushed when its writing is shut down: what ends it is
@@ -60,9 +95,11 @@ pub(super) struct Socket<S> {
     /// How often something came from the viewer.
     pub(super) heard: u64,
     pub(super) tap: Option<Box<dyn Tap>>,
+    /// What was heard before there was a target.
+    ahead: VecDeque<Bytes>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket<S> {
+impl<S: Connection> Socket<S> {
     /// `already` was read behind the handshake; a data frame of more than `largest` bytes ends the socket with 1009.
     pub(super) fn new(io: S, already: BytesMut, coding: Coding, largest: u64) -> Self {
         Self {
@@ -80,13 +117,44 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket<S> {
             close_sent: false,
             heard: 0,
             tap: None,
+            ahead: VecDeque::new(),
         }
+    }
+
+    /// What is queued is the last, and nothing more is waited for if the viewer has closed: then its end goes along.
+    pub(super) fn end_follows(&self) {
+        if matches!(self.end, Some(End::Closed(_))) && self.io.ends_by_drop() {
+            self.io.end_follows();
+        }
+    }
+
+    /// To be polled until there is a target: ready when none is needed any more, as the viewer has ended and has said nothing
+    /// for it. What it says is kept, as far as it is not too much, and is what [`Duplex::poll_chunk`] gives first.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut room = AHEAD;
+        room -= self.ahead.iter().map(weight).sum::<usize>().min(room);
+        while self.end.is_none() && room > 0 {
+            // An error is an end, too.
+            if let Ok(Some(chunk)) = ready!(self.poll_fresh(cx)) {
+                room -= weight(&chunk).min(room);
+                self.ahead.push_back(chunk);
+            }
+        }
+        if self.end.is_some() && self.ahead.is_empty() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Sends a ping behind what waits to be sent.
     pub(super) fn ping(&mut self) {
         if !self.close_sent {
             put_frame(&mut self.output, Role::Server, Opcode::Ping, b"adit");
+        }
+    }
+
+    /// Tells who looks on what a turn has moved.
+    pub(super) fn tell(&mut self, splice: &Splice) {
+        let waits = Waits { for_target: splice.outward_waits(), for_viewer: self.is_stuck() };
+        if let Some(tap) = &mut self.tap {
+            tap.moved(splice.moved, waits);
         }
     }
 
@@ -114,7 +182,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket<S> {
     }
 
     /// Waits for the viewer's close frame, or its end, and throws away what comes before; then ends our direction of the
-    /// connection. The caller sets the deadline.
+    /// connection, unless its drop does, which is to follow. The caller sets the deadline.
     pub(super) fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.end.is_none() {
             let _ = ready!(self.poll_chunk(cx));
@@ -122,6 +190,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket<S> {
         match self.end {
             // What follows a broken frame is no frame: only its end tells.
             Some(End::Broke(..)) => self.input.poll_discard(cx, Pin::new(&mut self.io)),
+            _ if self.io.ends_by_drop() => Poll::Ready(()),
             _ => Pin::new(&mut self.io).poll_shutdown(cx).map(drop),
         }
     }
@@ -186,10 +255,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket<S> {
         let ends = self.decoder.at_rest();
         self.incoming.take(data, text, ends).map_err(|unfit| self.broke(unfit.0, unfit.1.to_owned()))
     }
-}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for Socket<S> {
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+    /// The next bytes for the target that were not heard before.
+    fn poll_fresh(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         for _ in 0..EMPTY_AT_ONCE {
             match &self.end {
                 None => {}
@@ -202,7 +270,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for Socket<S> {
                     let data = self.heed(event)?;
                     if !data.is_empty() {
                         if let Some(tap) = &mut self.tap {
-                            tap.received(&data);
+                            tap.received(&data, self.decoder.at_rest());
                         }
                         return Poll::Ready(Ok(Some(data)));
                     }
@@ -227,6 +295,20 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for Socket<S> {
         }
         give_way(cx);
         Poll::Pending
+    }
+}
+
+/// What a piece takes of memory, roughly.
+fn weight(chunk: &Bytes) -> usize {
+    chunk.len() + size_of::<Bytes>()
+}
+
+impl<S: Connection> Duplex for Socket<S> {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        match self.ahead.pop_front() {
+            Some(chunk) => Poll::Ready(Ok(Some(chunk))),
+            None => self.poll_fresh(cx),
+        }
     }
 
     fn poll_fill(
@@ -279,11 +361,14 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for Socket<S> {
         if self.output.is_empty() {
             self.output = BytesMut::new();
         }
+        if self.ahead.is_empty() {
+            self.ahead = VecDeque::new();
+        }
         self.fill.rest();
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> AsyncWrite for Socket<S> {
+impl<S: Connection> AsyncWrite for Socket<S> {
     /// What the target sends comes by [`Duplex::poll_fill`], which knows the coding.
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
         Poll::Ready(Err(io::ErrorKind::Unsupported.into()))

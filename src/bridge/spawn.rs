@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) use process::end;
 
 use super::target::Target;
-use crate::proto::limits::spawn::RESTART;
+use crate::proto::limits::bridge::spawn::RESTART;
 
 /// Where a process is listened for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +91,7 @@ pub struct Slot {
 impl Spawn {
     /// A place for each process that may run; `min_procs` of them are wanted from the start.
     pub fn slots(self) -> Vec<Arc<Slot>> {
-        let spawn = Arc::new(self);
+        let spawn = Arc::new(self.absolute());
         let slot = |number| {
             Arc::new(Slot {
                 target: spawn.target(number),
@@ -102,6 +102,22 @@ impl Spawn {
             })
         };
         (0..spawn.max_procs.max(spawn.min_procs).max(1)).map(slot).collect()
+    }
+
+    /// The same with whole paths: it may be started when this process stands elsewhere.
+    fn absolute(mut self) -> Self {
+        if let Some(program) = self.command.first_mut().filter(|program| program.contains('/'))
+            && let Ok(path) = std::path::absolute(&program)
+            && let Some(path) = path.to_str()
+        {
+            *program = path.to_owned();
+        }
+        if let Place::Unix(path) = &mut self.place
+            && let Ok(whole) = std::path::absolute(&path)
+        {
+            *path = whole;
+        }
+        self
     }
 
     fn target(&self, number: usize) -> Target {
@@ -193,16 +209,18 @@ impl Processes {
 async fn keep(slot: Arc<Slot>, mut running: Option<process::Process>, ending: CancellationToken) {
     let mut next = Instant::now();
     loop {
-        if let Some(mut process) = running.take() {
+        if let Some(process) = running.take() {
             slot.running.store(true, Ordering::Release);
             next = Instant::now() + RESTART;
-            let ended = tokio::select! {
-                ended = process.wait() => Some(ended),
-                () = ending.cancelled() => None,
-            };
+            tokio::select! {
+                _ = process.ended() => {}
+                () = ending.cancelled() => {}
+            }
             slot.running.store(false, Ordering::Release);
-            process.end(slot.spawn.kill_signal).await;
-            let Some(ended) = ended else { break };
+            let ended = process.end(slot.spawn.kill_signal).await;
+            if ending.is_cancelled() {
+                break;
+            }
             tracing::warn!(command = %slot.spawn.command[0], backend = %slot.target, %ended, "a backend has ended; it is started again");
         }
         tokio::select! {

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
@@ -15,11 +14,9 @@ use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
 use super::config::{Authorities, ServerTls};
+use crate::proto::limits::bridge::CERTIFICATE_LOOK_EVERY;
 use crate::stream::server_tls::{ALPN_H2, ALPN_HTTP1, CertificateError, Certificates, Files, Hello};
 use crate::sync::lock;
-
-/// Between two looks at the files: a renewed certificate is for the next viewer, and a crowd of them costs no reads.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a bridge cannot speak TLS.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +93,7 @@ impl Tls {
 
     fn look(&self) {
         let mut files = lock(&self.files);
-        if files.1.elapsed() >= LOOK_EVERY {
+        if files.1.elapsed() >= CERTIFICATE_LOOK_EVERY {
             files.1 = Instant::now();
             files.0.look(|loaded| self.certificates.set_files(loaded));
         }

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tower_http::services::ServeFile;
 
 use super::refusal::Body;
-use crate::proto::limits::web::OPEN_WAIT;
+use crate::proto::limits::bridge::web::OPEN_WAIT;
 
 /// What is served, and how.
 #[derive(Debug, Clone, Default)]

@@ -6,12 +6,14 @@ mod program;
 mod starts;
 
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::str::FromStr;
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::backends::{Balance, Balancing};
 use super::spawn::end;
 use super::target::Target;
+use crate::proto::limits::bridge::wrap::PORTS;
 use starts::Starts;
 
 /// The library that moves the port.
@@ -58,7 +61,7 @@ pub enum WrapError {
     NotFound(String),
     /// It cannot be read, started or bound.
     #[error("{0}: {1}")]
-    Io(String, std::io::Error),
+    Io(String, io::Error),
     /// It is no program of this system.
     #[error(
         "{0} is not a program for Linux (ELF) nor a script that names one; wrap mode loads a library into the program"
@@ -105,11 +108,15 @@ pub enum WrapError {
 /// A program to wrap, checked.
 #[derive(Debug)]
 pub struct Wrap {
+    /// The whole path: a daemon stands elsewhere.
+    program: PathBuf,
     command: Vec<OsString>,
     mode: WrapMode,
     library: PathBuf,
     /// That the program listens on, and that it is moved to.
     ports: (u16, u16),
+    /// See [`hold`].
+    _held: Vec<Socket>,
 }
 
 impl Wrap {
@@ -118,9 +125,11 @@ impl Wrap {
         let name = command.first().cloned().unwrap_or_default();
         let shown = name.to_string_lossy().into_owned();
         let library = library()?;
-        program::check(&program::find(&name).ok_or(WrapError::NotFound(shown.clone()))?, &library)?;
-        let free = free_port().map_err(|error| WrapError::Io("no port is free for it".into(), error))?;
-        Ok(Self { command, mode, library, ports: (port, free) })
+        let program = program::find(&name).ok_or(WrapError::NotFound(shown.clone()))?;
+        program::check(&program, &library)?;
+        let program = std::path::absolute(program).map_err(|error| WrapError::Io(shown, error))?;
+        let (free, held) = hold().map_err(|error| WrapError::Io("no port is free for it".into(), error))?;
+        Ok(Self { program, command, mode, library, ports: (port, free), _held: held })
     }
 
     /// Where the program is reached: it may listen on IPv4, IPv6 or both.
@@ -130,8 +139,8 @@ impl Wrap {
             .map(|host| Target::Tcp { host, port })
     }
 
-    /// How they are dialled: in their order for each viewer, however many there are, as the port of the other address may be
-    /// anybody's; and at once again, as there is nothing in a refusal.
+    /// How they are dialled: in their order for each viewer, however many there are, as the program mostly listens at one of
+    /// them; and at once again, as there is nothing in a refusal.
     pub fn balancing() -> Balancing {
         Balancing { balance: Balance::InOrder, disable_time: Duration::ZERO }
     }
@@ -142,55 +151,74 @@ impl Wrap {
         words.join(" ")
     }
 
+    /// Starts the program, within a tokio runtime. It is to be [run](Wrapped::run): a drop kills it.
+    pub fn start(self) -> Result<Wrapped, WrapError> {
+        let child = self.child()?;
+        Ok(Wrapped { wrap: self, child })
+    }
+
+    fn child(&self) -> Result<Child, WrapError> {
+        let mut preload = self.library.clone().into_os_string();
+        if let Some(others) = std::env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {
+            preload.push(":");
+            preload.push(others);
+        }
+        let mut command = Command::new(&self.program);
+        if let [name, arguments @ ..] = &self.command[..] {
+            command.arg0(name).args(arguments);
+        }
+        command.kill_on_drop(true);
+        command.env("LD_PRELOAD", preload);
+        command.env("REBIND_OLD_PORT", self.ports.0.to_string());
+        command.env("REBIND_NEW_PORT", self.ports.1.to_string());
+        command.spawn().map_err(|error| WrapError::Io(self.shown(), error))
+    }
+}
+
+/// A program that was started.
+#[derive(Debug)]
+pub struct Wrapped {
+    wrap: Wrap,
+    child: Child,
+}
+
+impl Wrapped {
     /// Runs the program until `ending`, which it does not outlive. What it gives back is the exit code for the bridge, which is to end
-    /// now: the program has, and the mode is [`WrapMode::Exit`]. An error: it did not start.
-    pub async fn run(&self, ending: CancellationToken) -> Result<Option<u8>, WrapError> {
+    /// now: the program has, and the mode is [`WrapMode::Exit`]. An error: it was not started again.
+    pub async fn run(self, ending: CancellationToken) -> Result<Option<u8>, WrapError> {
+        let Self { wrap, mut child } = self;
         let mut starts = Starts::default();
         loop {
-            let mut child = self.start()?;
             starts.add(Instant::now());
             let status = tokio::select! {
-                status = child.wait() => status.map_err(|error| WrapError::Io(self.shown(), error))?,
+                status = child.wait() => status.map_err(|error| WrapError::Io(wrap.shown(), error))?,
                 () = ending.cancelled() => {
                     end(&mut child).await;
                     return Ok(None);
                 }
             };
-            match self.mode {
+            match wrap.mode {
                 WrapMode::Exit => {
-                    tracing::info!(command = %self.shown(), %status, "the wrapped program has ended");
+                    tracing::info!(command = %wrap.shown(), %status, "the wrapped program has ended");
                     return Ok(Some(code(status)));
                 }
                 WrapMode::Ignore => {
-                    tracing::info!(command = %self.shown(), %status, "the wrapped program has ended, which is ignored");
+                    tracing::info!(command = %wrap.shown(), %status, "the wrapped program has ended, which is ignored");
                     ending.cancelled().await;
                     return Ok(None);
                 }
                 WrapMode::Respawn => {
                     let at = starts.next();
                     let wait_ms = at.saturating_duration_since(Instant::now()).as_millis();
-                    tracing::warn!(command = %self.shown(), %status, wait_ms, "the wrapped program has ended; it is started again");
+                    tracing::warn!(command = %wrap.shown(), %status, wait_ms, "the wrapped program has ended; it is started again");
                     tokio::select! {
                         () = sleep_until(at) => {}
                         () = ending.cancelled() => return Ok(None),
                     }
                 }
             }
+            child = wrap.child()?;
         }
-    }
-
-    fn start(&self) -> Result<Child, WrapError> {
-        let mut preload = self.library.clone().into_os_string();
-        if let Some(others) = std::env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {
-            preload.push(":");
-            preload.push(others);
-        }
-        let mut command = Command::new(self.command.first().map(OsString::as_os_str).unwrap_or_default());
-        command.args(self.command.iter().skip(1)).kill_on_drop(true);
-        command.env("LD_PRELOAD", preload);
-        command.env("REBIND_OLD_PORT", self.ports.0.to_string());
-        command.env("REBIND_NEW_PORT", self.ports.1.to_string());
-        command.spawn().map_err(|error| WrapError::Io(self.shown(), error))
     }
 }
 
@@ -214,18 +242,27 @@ fn library() -> Result<PathBuf, WrapError> {
     if shown.contains([' ', ':']) { Err(WrapError::Path(shown)) } else { Ok(found) }
 }
 
-/// A port that nobody has on either loopback address, as far as there are both.
-fn free_port() -> std::io::Result<u16> {
+/// A port of the loopback addresses, as far as there are both, and the sockets that keep other users from it: a program listens
+/// at one of the two mostly, and who had the other would get its viewers. It may have both itself, as sockets of one user that
+/// ask for it (`SO_REUSEPORT`, which the library does) share a port; these here do not listen.
+fn hold() -> io::Result<(u16, Vec<Socket>)> {
     let mut tried = Vec::new();
     loop {
-        let one = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let port = one.local_addr()?.port();
-        match TcpListener::bind((Ipv6Addr::LOCALHOST, port)) {
+        let one = bound((Ipv4Addr::LOCALHOST, 0).into())?;
+        let port = one.local_addr()?.as_socket().map_or(0, |address| address.port());
+        match bound((Ipv6Addr::LOCALHOST, port).into()) {
+            Ok(other) => return Ok((port, vec![one, other])),
             // Held meanwhile, so that the next one is another.
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && tried.len() < 16 => {
-                tried.push(one)
-            }
-            _ => return Ok(port),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tried.len() < PORTS => tried.push(one),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+            Err(_) => return Ok((port, vec![one])),
         }
     }
+}
+
+fn bound(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }

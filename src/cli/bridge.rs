@@ -11,7 +11,7 @@ mod through;
 mod wrapped;
 
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
 
@@ -24,8 +24,9 @@ use super::USAGE;
 use super::http::usage;
 use super::log::{self, Out};
 use super::relay::Signals;
-use crate::bridge::{Bridge, BridgeConfig, BridgeError};
+use crate::bridge::{Bridge, BridgeConfig, BridgeError, Wrap};
 use crate::stream::{tcp, unix};
+use daemon::Before;
 use file::RouteFile;
 use flags::Flags;
 use settings::Usage;
@@ -85,11 +86,30 @@ fn is_usage(error: &anyhow::Error) -> bool {
 }
 
 async fn serve(flags: &Flags, routes: Vec<RouteFile>) -> anyhow::Result<ExitCode> {
+    let mut before = if flags.ours.daemon_of { Some(daemon::take().await?) } else { None };
+    let served = prepare(flags, routes, &mut before).await;
+    match (&served, before) {
+        (Err(error), Some(before)) => {
+            before.fail(error).await?;
+            Ok(ExitCode::FAILURE)
+        }
+        _ => served,
+    }
+}
+
+/// All that can be wrong with the settings or in the way of the sockets; then the bridge runs. `before` is told there that it
+/// does.
+async fn prepare(
+    flags: &Flags,
+    routes: Vec<RouteFile>,
+    before: &mut Option<Before>,
+) -> anyhow::Result<ExitCode> {
     let given = if flags.ours.daemon_of { Vec::new() } else { sockets::given()? };
     let words = settings::words(flags, !given.is_empty())?;
     let connector = through::connector(flags)?;
     let mut config = settings::config(flags, words.target.clone())?;
-    config.routes.extend(routes.into_iter().map(|route| route.into_route(&config.service)));
+    let connect_first = flags.ours.connect_first;
+    config.routes.extend(routes.into_iter().map(|route| route.into_route(&config.service, connect_first)));
     let wrap = wrapped::wrap(flags, &words, &given, &mut config)?;
     let (format, syslog) = settings::log(flags)?;
     if connector.is_some() {
@@ -97,43 +117,34 @@ async fn serve(flags: &Flags, routes: Vec<RouteFile>) -> anyhow::Result<ExitCode
         config.tls = None;
     }
     // Before anything is begun: what is wrong with the settings is told at the terminal.
-    let mut bridge = Bridge::new(config.clone())?;
+    let bridge = Bridge::new(config.clone())?;
     if flags.ours.check {
         println!("the settings are good");
         return Ok(ExitCode::SUCCESS);
     }
+    let file = flags.log_file.as_deref();
+    let log = |out| log::begin(log::Settings { out, format, syslog: &syslog, verbose: flags.verbose, file });
     if let Some(connector) = connector {
-        let file = flags.log_file.as_deref();
-        let _log = log::begin(log::Settings {
-            out: Out::Stderr,
-            format,
-            syslog: &syslog,
-            verbose: flags.verbose,
-            file,
-        })?;
+        let _log = log(Out::Stderr)?;
         return through::run(flags, connector, config).await;
     }
-    let unix_listen = flags.unix_listen.as_deref().map(settings::absolute).transpose()?;
-    let mut handed = None;
-    let (sockets, metrics) = if flags.ours.daemon_of {
-        let mut taken = daemon::take().await?;
-        let sockets = Sockets::Listening(std::mem::take(&mut taken.listeners));
-        let metrics = taken.metrics.take();
-        handed = Some(taken);
-        (sockets, metrics)
-    } else {
-        let sockets = match given.is_empty() {
-            _ if flags.inetd => sockets::stdin()?,
-            false => Sockets::Listening(given),
-            true => Sockets::Listening(sockets::bind(flags, &words.sources).await?),
-        };
-        let metrics = flags.ours.metrics_listen.map(|address| {
-            tcp::listen(address, false)
-                .with_context(|| format!("--metrics-listen: cannot listen on {address}"))
-        });
-        (sockets, metrics.transpose()?)
+    let socket_file = flags.unix_listen.as_deref().map(settings::absolute).transpose()?;
+    let (sockets, metrics) = match before {
+        Some(before) => (Sockets::Listening(std::mem::take(&mut before.listeners)), before.metrics.take()),
+        None => {
+            let sockets = match given.is_empty() {
+                _ if flags.inetd => sockets::stdin()?,
+                false => Sockets::Listening(given),
+                true => Sockets::Listening(sockets::bind(flags, &words.sources).await?),
+            };
+            let metrics = flags.ours.metrics_listen.map(|address| {
+                tcp::listen(address, false)
+                    .with_context(|| format!("--metrics-listen: cannot listen on {address}"))
+            });
+            (sockets, metrics.transpose()?)
+        }
     };
-    if flags.daemon && handed.is_none() {
+    if flags.daemon && before.is_none() {
         let Sockets::Listening(listeners) = &sockets else {
             return Err(
                 Usage("-D is for sockets that listen, and standard input is a connection".into()).into()
@@ -143,60 +154,90 @@ async fn serve(flags: &Flags, routes: Vec<RouteFile>) -> anyhow::Result<ExitCode
         return Ok(ExitCode::SUCCESS);
     }
     let out = if flags.inetd && sockets::stderr_is_stdin() { Out::Nowhere } else { Out::Stderr };
-    let file = flags.log_file.as_deref();
-    let _log = log::begin(log::Settings { out, format, syslog: &syslog, verbose: flags.verbose, file })?;
-    let mut signals = Signals::new()?;
-    if let Some(handed) = &mut handed {
-        handed.settle(flags.web.as_deref().unwrap_or(Path::new("/"))).await?;
+    let _log = log(out)?;
+    let directory = flags.web.as_deref().unwrap_or(Path::new("/"));
+    let ready = Ready { config: &config, bridge, wrap, sockets, metrics, socket_file };
+    let served = ready.run(before, directory).await;
+    if let Err(error) = &served
+        && flags.ours.daemon_of
+    {
+        // It has no terminal, and the process before it may be gone.
+        tracing::error!(error = format!("{error:#}"), "the bridge ends");
     }
-    drop(handed);
-    bridge.spawn().await?;
-    tell(&config, &sockets, metrics.as_ref());
-    if let Some(listener) = metrics {
-        bridge = bridge.with_metrics(listener);
-    }
-    let socket_file = unix_listen.as_deref().and_then(unix::File::at);
-    let (stop, ending) = (CancellationToken::new(), CancellationToken::new());
-    let shutdown = stop.clone().cancelled_owned();
-    let mut serving = pin!(async {
-        match sockets {
-            Sockets::Listening(listeners) => bridge.run(listeners, shutdown).await,
-            Sockets::Accepted(connection) => bridge.serve(connection, shutdown).await,
+    served
+}
+
+/// A bridge whose sockets listen and whose log is begun.
+struct Ready<'a> {
+    config: &'a BridgeConfig,
+    bridge: Bridge,
+    wrap: Option<Wrap>,
+    sockets: Sockets,
+    metrics: Option<TcpListener>,
+    /// Where a socket of it is found, which is to be removed at the end.
+    socket_file: Option<PathBuf>,
+}
+
+impl Ready<'_> {
+    /// Starts what it is to start, lets the process before this one go, and serves to the end.
+    async fn run(self, before: &mut Option<Before>, directory: &Path) -> anyhow::Result<ExitCode> {
+        let Self { config, mut bridge, wrap, sockets, metrics, socket_file } = self;
+        let mut signals = Signals::new()?;
+        if let Some(before) = before {
+            before.leave(directory)?;
         }
-    });
-    let mut wrapping = pin!(wrapped::run(wrap.as_ref(), &ending));
-    let mut signalled = pin!(async {
-        signals.next().await;
-        stop.cancel();
-        // The second one waits for nobody.
-        signals.next().await;
-        tracing::warn!("stopped at once");
-    });
-    let code = tokio::select! {
-        () = &mut serving => None,
-        () = &mut signalled => None,
-        ended = &mut wrapping => Some(ended),
-    };
-    let code = match code {
-        // A signal to all that run at a terminal ends both, and is no failure.
-        Some(ended) => {
-            let asked = stop.is_cancelled();
-            stop.cancel();
-            tokio::select! {
-                () = serving => {}
-                () = signalled => {}
+        bridge.spawn().await?;
+        let wrapped = wrap.map(Wrap::start).transpose()?;
+        if let Some(before) = before.take() {
+            before.dismiss().await?;
+        }
+        tell(config, &sockets, metrics.as_ref());
+        if let Some(listener) = metrics {
+            bridge = bridge.with_metrics(listener);
+        }
+        let socket_file = socket_file.as_deref().and_then(unix::File::at);
+        let (stop, ending) = (CancellationToken::new(), CancellationToken::new());
+        let shutdown = stop.clone().cancelled_owned();
+        let mut serving = pin!(async {
+            match sockets {
+                Sockets::Listening(listeners) => bridge.run(listeners, shutdown).await,
+                Sockets::Accepted(connection) => bridge.serve(connection, shutdown).await,
             }
-            ended.map(|code| code.filter(|_| !asked))
+        });
+        let mut wrapping = pin!(wrapped::run(wrapped, &ending));
+        let mut signalled = pin!(async {
+            signals.next().await;
+            stop.cancel();
+            // The second one waits for nobody.
+            signals.next().await;
+            tracing::warn!("stopped at once");
+        });
+        let code = tokio::select! {
+            () = &mut serving => None,
+            () = &mut signalled => None,
+            ended = &mut wrapping => Some(ended),
+        };
+        let code = match code {
+            // A signal to all that run at a terminal ends both, and is no failure.
+            Some(ended) => {
+                let asked = stop.is_cancelled();
+                stop.cancel();
+                tokio::select! {
+                    () = serving => {}
+                    () = signalled => {}
+                }
+                ended.map(|code| code.filter(|_| !asked))
+            }
+            None => {
+                ending.cancel();
+                wrapping.await
+            }
+        };
+        if let Some(file) = socket_file {
+            file.remove();
         }
-        None => {
-            ending.cancel();
-            wrapping.await
-        }
-    };
-    if let Some(file) = socket_file {
-        file.remove();
+        Ok(code?.map_or(ExitCode::SUCCESS, ExitCode::from))
     }
-    Ok(code?.map_or(ExitCode::SUCCESS, ExitCode::from))
 }
 
 /// The settings that count, as the first records of the log.

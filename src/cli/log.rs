@@ -6,8 +6,9 @@ mod lines;
 mod syslog;
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
+use std::thread;
 
 use anyhow::{Context, anyhow};
 use tokio_util::task::AbortOnDropHandle;
@@ -19,7 +20,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::proto::limits::log::{WAITING, WINDOW};
+use crate::proto::limits::log::{BATCH_BYTES, BATCH_EVERY, WAITING, WINDOW};
 use crate::relay::config::{LogFormat, SyslogConfig};
 use flood::Flood;
 use limit::LeftOut;
@@ -62,20 +63,43 @@ pub enum Out {
     Nowhere,
 }
 
-/// Writes to both, whatever becomes of one of them.
-struct Both<W>(W, Option<File>);
+/// Writes to both, whatever becomes of one of them; the first record at once, and what comes in a while after it at one go.
+/// To wake the thread and to write cost more than a record does.
+struct Batches<W> {
+    out: W,
+    file: Option<File>,
+    waiting: Vec<u8>,
+}
 
-impl<W: io::Write> io::Write for Both<W> {
-    fn write(&mut self, record: &[u8]) -> io::Result<usize> {
-        if let Some(file) = &mut self.1 {
-            let _ = file.write_all(record);
+impl<W: Write> Batches<W> {
+    fn new(out: W, file: Option<File>) -> Self {
+        Self { out, file, waiting: Vec::new() }
+    }
+
+    fn pass_on(&mut self) -> io::Result<()> {
+        if let Some(file) = &mut self.file {
+            let _ = file.write_all(&self.waiting);
         }
-        self.0.write_all(record)?;
+        let passed = self.out.write_all(&self.waiting);
+        self.waiting.clear();
+        passed
+    }
+}
+
+impl<W: Write> Write for Batches<W> {
+    fn write(&mut self, record: &[u8]) -> io::Result<usize> {
+        self.waiting.extend_from_slice(record);
+        if self.waiting.len() >= BATCH_BYTES {
+            self.pass_on()?;
+        }
         Ok(record.len())
     }
 
+    /// The thread of the log calls this when it has nothing more to write, and then waits for the next record.
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        let passed = self.pass_on().and_then(|()| self.out.flush());
+        thread::sleep(BATCH_EVERY);
+        passed
     }
 }
 
@@ -126,9 +150,9 @@ pub fn begin(settings: Settings<'_>) -> anyhow::Result<Log> {
     // A thread of its own: who reads too slowly, or not at all, must not hold up what is logged.
     let writer = NonBlockingBuilder::default().buffered_lines_limit(WAITING).thread_name("log");
     let (out, writing) = match out {
-        Out::Stderr => writer.finish(Both(io::stderr(), file)),
-        Out::Stdout => writer.finish(Both(io::stdout(), file)),
-        Out::Nowhere => writer.finish(Both(io::sink(), file)),
+        Out::Stderr => writer.finish(Batches::new(io::stderr(), file)),
+        Out::Stdout => writer.finish(Batches::new(io::stdout(), file)),
+        Out::Nowhere => writer.finish(Batches::new(io::sink(), file)),
     };
     let told = Told { lines: Lines::new(form, out), flood: Flood::new(), syslog: Syslog::start(syslog)? };
     // Time, level and place have fields of their own in syslog.
@@ -206,6 +230,35 @@ fn is_presentable(of: &Metadata<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Counts its writes.
+    #[derive(Default)]
+    struct Counting(Vec<Vec<u8>>);
+
+    impl Write for Counting {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.push(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn records_that_come_together_are_written_together_in_their_order() {
+        let mut batches = Batches::new(Counting::default(), None);
+        for record in ["a\n", "b\n"] {
+            batches.write_all(record.as_bytes()).unwrap();
+        }
+        batches.flush().unwrap();
+        batches.flush().unwrap();
+        assert_eq!(batches.out.0, [b"a\nb\n"]);
+        // However many they are.
+        batches.write_all(&[b'x'; BATCH_BYTES]).unwrap();
+        assert_eq!(batches.out.0.len(), 2);
+    }
 
     #[test]
     fn the_filter_is_info_unless_another_is_given() {

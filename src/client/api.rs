@@ -261,6 +261,31 @@ mod tests {
     }
 
     #[test]
+    fn who_was_served_before_goes_by_the_code() {
+        let of = |status: u16, code: &str| {
+            let body = format!(r#"{{"error":"no","code":"{code}"}}"#);
+            CallError::of_answer(StatusCode::from_u16(status).unwrap(), None, body.as_bytes())
+        };
+        assert!(of(409, "name_taken").is_final_again() && of(400, "invalid_ttl").is_final_again());
+        for (status, code) in
+            [(404, "tunnel_not_found"), (409, "port_in_use"), (409, ""), (301, "x"), (503, "x")]
+        {
+            assert!(!of(status, code).is_final_again(), "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn a_relay_that_is_busy_says_for_how_long_and_one_that_drains_does_not() {
+        let of = |status: u16, code: &str| {
+            let body = format!(r#"{{"error":"no","code":"{code}"}}"#);
+            let wait = Some(Duration::from_secs(3));
+            CallError::of_answer(StatusCode::from_u16(status).unwrap(), wait, body.as_bytes())
+        };
+        assert!(matches!(of(503, "store_unavailable"), CallError::TooSoon { wait: Some(_), .. }));
+        assert!(matches!(of(503, "draining"), CallError::Refused { .. }));
+    }
+
+    #[test]
     fn the_words_of_any_relay_or_web_server_are_shown() {
         let text = |body: &str| CallError::of_answer(StatusCode::CONFLICT, None, body.as_bytes()).to_string();
         assert!(text(r#"{"error":"taken","code":"name_taken"}"#).ends_with(": taken"));

@@ -147,7 +147,7 @@ async fn one_data_socket_carries_many_requests_and_ends_with_either_side() {
     );
     soon(async { while let Some(Ok(_)) = control.next().await {} }).await;
     let deleted = relay.call().await;
-    assert_eq!(deleted.line, "DELETE /v1/tunnels/t1");
+    assert_eq!(deleted.line, "DELETE /v1/tunnels/t1?unless_connected=true");
     deleted.answer(200, &json!({})).await;
     assert_eq!(soon(session.ended()).await, End::Stopped);
     assert_eq!(next(&mut events).await, Event::Ended(End::Stopped));
@@ -234,10 +234,10 @@ async fn a_lost_relay_is_found_again_under_the_same_name() {
     close(control, 1012, "relay restarting").await;
     let Event::Offline { reason, retry_in } = next(&mut events).await else { panic!("not told") };
     assert!(reason == "the relay restarts" && retry_in.as_secs() == 0, "{reason} {retry_in:?}");
-    // The name is asked for even though the relay had made it up; a refusal is waited out.
+    // The name is asked for even though the relay had made it up; a refusal that is none of the relay's is waited out.
     let refused = relay.call().await;
     assert_eq!(refused.body["name"], "abc");
-    refused.answer(409, &json!({ "error": "taken by another", "code": "name_taken" })).await;
+    refused.answer(409, &json!({ "error": "taken by another" })).await;
     let Event::Offline { reason, .. } = next(&mut events).await else { panic!("not told") };
     assert!(reason.contains("\"abc\"") && reason.contains("taken by another"), "{reason}");
     // Another name is not taken silently, and given back.
@@ -254,6 +254,33 @@ async fn a_lost_relay_is_found_again_under_the_same_name() {
     drop(control);
     let Event::Offline { reason, .. } = next(&mut events).await else { panic!("not told") };
     assert_eq!(reason, "the connection broke");
+}
+
+#[tokio::test]
+async fn a_name_that_is_anothers_by_now_is_not_asked_for_again() {
+    let relay = Scripted::start().await;
+    let (mut session, _events) = start(&relay, nowhere().await);
+    close(relay.session("t1", "abc").await, 1012, "relay restarting").await;
+    let taken = json!({ "error": "taken by another", "code": "name_taken" });
+    relay.call().await.answer(409, &taken).await;
+    let end = soon(session.ended()).await;
+    assert!(matches!(&end, End::Refused(why) if why.contains("taken by another")), "{end:?}");
+}
+
+#[tokio::test]
+async fn what_the_relay_cut_short_is_no_end_for_the_target() {
+    let relay = Scripted::start().await;
+    let (listener, target) = target().await;
+    let (_session, _events) = start(&relay, target);
+    let mut control = relay.session("t1", "abc").await;
+    notify(&mut control, "c1").await;
+    let mut data = relay.data("c1").await;
+    data.send(Message::binary("part")).await.unwrap();
+    let mut local = accept(&listener).await;
+    soon(local.read_exact(&mut [0; 4])).await.unwrap();
+    close(data, 1011, "").await;
+    let end = soon(local.read(&mut [0])).await;
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
 }
 
 #[tokio::test]

@@ -1,5 +1,19 @@
 //! Every limit and deadline of the relay in one place, each with its reason.
 
+#[doc(hidden)]
+pub mod admin;
+#[doc(hidden)]
+pub mod bridge;
+#[doc(hidden)]
+pub mod client;
+#[doc(hidden)]
+pub mod multiplex;
+#[doc(hidden)]
+pub mod policy;
+#[doc(hidden)]
+pub mod worker;
+pub mod wsmux;
+
 use std::time::Duration;
 
 /// What one relay allows. All of it is configurable; the defaults are the published contract (`protocol.md`,
@@ -131,58 +145,6 @@ pub mod events {
     pub const KEPT: usize = 2_000;
     /// Refusals that are kept beside them, so that whoever is refused without end does not push the others out.
     pub const REFUSALS_KEPT: usize = 500;
-}
-
-/// The admin listener and its dashboard.
-#[doc(hidden)]
-pub mod admin {
-    use std::time::Duration;
-
-    /// Connections at the same time. Probes, scrapers and the pages of some operators are a few dozen; those beyond wait
-    /// to be accepted.
-    pub const CONNECTIONS: usize = 512;
-    /// Streams of live figures: each open page has one.
-    pub const STREAMS: usize = 100;
-    /// Between two messages of such a stream.
-    pub const EVERY: Duration = Duration::from_secs(1);
-    /// The rows of lists are kept for so long: less than between two messages, or each other one would have the same again.
-    pub const KEPT: Duration = Duration::from_millis(900);
-    /// Whoever takes none of what it is sent for so long is cut off.
-    pub const WRITE_WAIT: Duration = Duration::from_secs(10);
-    /// Bytes of one connection that are read ahead, or not written yet: a page of 50 rows has about 25 KiB.
-    pub const BUFFER: usize = 64 * 1024;
-    /// For the body of a request.
-    pub const BODY_WAIT: Duration = Duration::from_secs(10);
-    /// Bytes of such a body: a password, or a few fields of JSON.
-    pub const BODY_BYTES: usize = 16 * 1024;
-    /// Operators that are logged in at the same time. A further one takes the place of who was idle longest.
-    pub const SESSIONS: usize = 1_000;
-    /// A login that is not used ends after this.
-    pub const SESSION: Duration = Duration::from_secs(12 * 3600);
-    /// A link that logs in is good for this long, once.
-    pub const LINK: Duration = Duration::from_secs(10 * 60);
-    /// Links that are good at the same time; the newest stay.
-    pub const LINKS: usize = 4;
-    /// Passwords that one address may try at once.
-    pub const TRIES: u32 = 5;
-    /// After these it has one more in so much time: at best 43,200 guesses a day.
-    pub const TRY_EVERY: Duration = Duration::from_secs(2);
-    /// Passwords that all addresses together may try at once. Each takes some 50 ms of a core.
-    pub const TRIES_OF_ALL: u32 = 20;
-    /// After these all have one more in so much time.
-    pub const TRY_OF_ALL_EVERY: Duration = Duration::from_millis(500);
-    /// Characters of a password, at least.
-    pub const PASSWORD_CHARS: usize = 8;
-    /// Rows of a page, unless another number is asked for, and at most.
-    pub const ROWS: [usize; 2] = [50, 200];
-    /// Characters that are searched for.
-    pub const SEARCH_CHARS: usize = 200;
-    /// Lists that are made at the same time: they take milliseconds of a core, which viewers need, too.
-    pub const AT_ONCE: usize = 2;
-    /// Orders of rows that are remembered as long as the rows are.
-    pub const ORDERS: usize = 32;
-    /// Events that one message of a stream has at most: the newest, as the first message has those from before it.
-    pub const EVENTS: usize = 50;
 }
 
 /// TLS of viewers and clients.
@@ -342,110 +304,6 @@ pub mod replicas {
     pub const KEPT: usize = 64 * 1024;
 }
 
-/// Rules for targets that speak HTTP/2.
-#[doc(hidden)]
-pub mod multiplex {
-    use std::time::Duration;
-
-    /// Requests at the same time on one connection to a target, also where it takes more: as many as servers commonly do.
-    pub const STREAMS: usize = 100;
-    /// Bytes of a response that may wait in the relay for their viewer. The window of a connection is as large as those of
-    /// all its streams: viewers that do not read must not hold up the others.
-    pub const WINDOW: u32 = 256 * 1024;
-    /// Bytes of a request that wait for the target.
-    pub const SEND_BUFFER: usize = 256 * 1024;
-    /// Largest frame that a target may send: fewer and larger ones cost less, and one is held whole.
-    pub const FRAME: u32 = 64 * 1024;
-    /// Bytes of the headers of a response, by RFC 9113's count; as much as of a head of HTTP/1.
-    pub const HEAD: u32 = 256 * 1024;
-    /// Streams that were reset of late and whose frames are still on their way.
-    pub const RESETS: usize = 1024;
-    /// Bytes of a request's body that are kept until the response begins: a request that its target refuses unread goes
-    /// out again. A call of gRPC mostly fits.
-    pub const KEPT: usize = 64 * 1024;
-    /// A request goes out again so many times at most, if it has not been processed.
-    pub const AGAIN: usize = 2;
-    /// A connection on which nothing came is pinged, on the data socket, after this; gRPC servers close connections that
-    /// ping them often.
-    pub const PING_EVERY: Duration = Duration::from_secs(15);
-    /// One that nothing came over for this long is asked for a sign of life before it gets a request.
-    pub const PROBE_AFTER: Duration = Duration::from_secs(5);
-    /// For that sign; then another connection is opened.
-    pub const PROBE_WAIT: Duration = Duration::from_secs(2);
-    /// A connection without a request for this long is closed.
-    pub const IDLE: Duration = Duration::from_secs(55);
-}
-
-/// Sessions of wsmux: streams in one WebSocket. What is not explained is the other implementation's own number.
-pub mod wsmux {
-    use std::time::Duration;
-
-    /// Bytes of one stream that may be on their way or wait here. Clients since version 94 have 4 MiB, and take as much
-    /// for themselves without asking; memory is only taken for what has come.
-    pub const WINDOW: u32 = 4 * 1024 * 1024;
-    /// Bytes that wait here in all streams of a session: 128 windows. Beyond it nothing more is read until some were taken.
-    pub const HELD: usize = 512 * 1024 * 1024;
-    /// Whoever takes nothing for this long while all the others have to wait for room stands still, and is broken.
-    pub const ROOM_WAIT: Duration = Duration::from_secs(1);
-    /// And whoever holds the most, however little is taken of it, when the others had to wait for so long.
-    pub const FULL_WAIT: Duration = Duration::from_secs(10);
-    /// Streams of one session. A stream without anything waiting costs a few hundred bytes.
-    pub const STREAMS: usize = 1024;
-    /// Streams that the other end opened and nobody has accepted yet; one more ends the session.
-    pub const UNACCEPTED: usize = 200;
-    /// Streams that we opened and the other end has not accepted yet. The next ones wait: the other end breaks at 200.
-    pub const UNANSWERED: usize = 128;
-    /// Payload of one DAT frame: it is also how long a stream has to wait for each of the others.
-    pub const FRAME: usize = 32 * 1024;
-    /// Bytes of one stream that were written and wait to be sent: some for the frame under way, some behind it.
-    pub const UNSENT: usize = 128 * 1024;
-    /// What was taken is told at the latest after so many bytes, or half the window, or when nothing waits any more.
-    pub const TOLD_AFTER: u32 = 128 * 1024;
-    /// Pieces of at least this size are kept as they came; smaller ones are gathered, as each keeps all that was read with
-    /// it in memory.
-    pub const KEPT_AS_IT_CAME: usize = 16 * 1024;
-    /// Bytes read at one go, which is also what one piece can keep in memory, while little waits: as much as of a data
-    /// socket, as that is what makes it quick.
-    pub const READ: usize = 1024 * 1024;
-    /// And while more than the part [`LITTLE`] of what may be held waits: four times the smallest piece that is kept.
-    pub const READ_BESIDE_MUCH: usize = 64 * 1024;
-    /// Pieces out of large reads can keep no more in memory than may be held anyway.
-    pub const LITTLE: usize = 64;
-    /// Between two pings.
-    pub const PING_EVERY: Duration = Duration::from_secs(20);
-    /// An end that sends, but no pong in so many pings, is not taken for alive any more: its pongs may be behind megabytes
-    /// of its data, but not for ever.
-    pub const PINGS_UNANSWERED: u32 = 3;
-    /// For a stream to be accepted.
-    pub const OPEN_WAIT: Duration = Duration::from_secs(30);
-    /// A WebSocket that takes nothing for this long is dead: a way around the world and a busy machine are far below.
-    pub const WRITE_WAIT: Duration = Duration::from_secs(20);
-    /// For a stream that nobody holds any more to send what is left, and to hear the end of the other direction.
-    pub const LINGER: Duration = Duration::from_secs(60);
-    /// For what is left of all streams when a session is closed.
-    pub const DRAIN: Duration = Duration::from_secs(5);
-    /// For the close handshake.
-    pub const CLOSE_WAIT: Duration = Duration::from_secs(2);
-    /// No time that is asked for is shorter than this, as a session would do nothing but look at its clock,
-    pub const SHORTEST: Duration = Duration::from_millis(1);
-    /// or longer than this: sums of times must not overflow.
-    pub const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
-    /// Whoever looks at the time so much too late was stopped itself, and does not hold it against the other end.
-    pub const LATE: Duration = Duration::from_secs(5);
-    /// What the relay holds of one session, in place of [`HELD`]: 32 viewers of one worker that all stand still.
-    pub const RELAY_HELD: usize = 128 * 1024 * 1024;
-    /// And of all its sessions: beyond it each is full from two windows on, so that what strangers do not read is bounded
-    /// however many workers there are.
-    pub const RELAY_HELD_IN_ALL: usize = 512 * 1024 * 1024;
-    /// For what is left of the streams of a session that the relay closes: its stop waits for 3 s, the close handshake included.
-    pub const RELAY_DRAIN: Duration = Duration::from_millis(900);
-    /// What runs in the streams of a session whose place another one took may go on for this long: its client may be another
-    /// process that lives.
-    pub const REPLACED_WAIT: Duration = Duration::from_secs(60);
-    /// How often it is looked whether it has ended.
-    pub const REPLACED_LOOK_EVERY: Duration = Duration::from_millis(200);
-}
-
 /// How long a name stays its key's after it was last in use.
 #[doc(hidden)]
 pub mod reservation {
@@ -482,6 +340,8 @@ pub mod metrics {
     pub const AT_ONCE: usize = 64;
     /// For all of a connection: one request and its answer of some tens of kilobytes. Scrapers give up after 10 seconds.
     pub const CONNECTION: Duration = Duration::from_secs(30);
+    /// For the head of its request.
+    pub const HEAD_WAIT: Duration = Duration::from_secs(10);
     /// For the page that another scraper has caused.
     pub const WAIT: Duration = Duration::from_secs(10);
 }
@@ -499,6 +359,11 @@ pub mod log {
     /// Bytes of one record, before what is not printable is escaped; values of longer ones are cut. Tools that collect
     /// logs take 16 KiB and less.
     pub const LINE_BYTES: usize = 8 * 1024;
+    /// Between two writes of records: nobody who reads along sees it, and of thousands of records a second it spares the cost of
+    /// a wake and a write for each.
+    pub const BATCH_EVERY: Duration = Duration::from_millis(5);
+    /// Bytes of records that are written before that, so that they take no more memory.
+    pub const BATCH_BYTES: usize = 64 * 1024;
     /// Records that wait to be written; those beyond are left out, as nobody may have to wait for whoever reads the log.
     pub const WAITING: usize = 4096;
     /// Characters of a viewer's path in the closing record of its exchange.
@@ -562,222 +427,4 @@ pub mod turn {
     pub const REFUSAL_LEAST: Duration = Duration::from_millis(500);
     /// And within this more: told at one time, all would ask again at one time.
     pub const REFUSAL_SPREAD: Duration = Duration::from_secs(1);
-}
-
-/// What the policy of one tunnel may ask for, so that checking a request stays cheap and what is remembered is bounded.
-#[doc(hidden)]
-pub mod policy {
-    use std::time::Duration;
-
-    /// Users. Each costs a slow hash when the policy is given, and again whenever its client comes back.
-    pub const USERS: usize = 16;
-    /// Networks in one list, which is looked through for each request.
-    pub const NETWORKS: usize = 256;
-    /// Signatures that a request must have.
-    pub const VERIFY: usize = 4;
-    /// Secrets of one signature: the current one, and those before and after it.
-    pub const SECRETS: usize = 3;
-    /// Bytes of a secret, a prefix or a payload; those in use have under 100.
-    pub const TEXT_BYTES: usize = 1024;
-    /// Items of a header of signatures that are looked at; senders that replace a secret send two or three.
-    pub const SIGNATURES: usize = 16;
-    /// The longest time that a signature may be old.
-    pub const TOLERANCE: Duration = Duration::from_secs(24 * 3600);
-    /// Bytes of a signed body, which is held in memory until it was checked: GitHub, Stripe and Slack stay below it.
-    pub const SIGNED_BODY: u64 = 1024 * 1024;
-    /// The same where the policy itself names a longest body.
-    pub const SIGNED_BODY_MOST: u64 = 8 * 1024 * 1024;
-    /// Bytes of all bodies that one tunnel holds at the same time; the next one gets 503.
-    pub const SIGNED_AT_ONCE: usize = 32 * 1024 * 1024;
-    /// A signed body must have come within this; else 408.
-    pub const SIGNED_BODY_WAIT: Duration = Duration::from_secs(30);
-    /// Changes of headers in one direction.
-    pub const HEADERS: usize = 32;
-    /// Bytes of all of them: targets refuse heads of more than 8 to 16 KiB.
-    pub const HEADER_BYTES: usize = 8 * 1024;
-    /// Bytes of an offline page.
-    pub const PAGE_BYTES: usize = 64 * 1024;
-    /// Requests in the unit of a rate, and at once.
-    pub const RATE: u64 = 1_000_000;
-    /// Addresses (networks of 64 bits in IPv6) whose rate one tunnel remembers, 16 bytes each. With more that are all busy
-    /// a new one takes over the debt of the least busy one.
-    pub const ADDRESSES: usize = 16 * 1024;
-    /// A browser that was asked whether to go on is not asked again within this.
-    pub const PASSED: Duration = Duration::from_secs(7 * 24 * 3600);
-    /// The button of the page that asks is good for this.
-    pub const ASKED: Duration = Duration::from_secs(3600);
-}
-
-/// Tokens that lead a bridge to its targets.
-#[doc(hidden)]
-pub mod tokens {
-    use std::time::Duration;
-
-    /// A look-up, wherever the tokens are: longer than that no browser's user waits.
-    pub const LOOK_UP_WAIT: Duration = Duration::from_secs(10);
-    /// Bytes of one file with tokens: some 300,000 of them.
-    pub const FILE_BYTES: u64 = 16 * 1024 * 1024;
-    /// Files of one directory with tokens.
-    pub const FILES: usize = 4096;
-    /// Bad lines of one reading that are told one by one.
-    pub const COMPLAINTS: usize = 10;
-    /// Bytes of what a server answers that is asked for a target.
-    pub const ANSWER_BYTES: usize = 64 * 1024;
-    /// Between two looks at the files, where sessions end with their tokens.
-    pub const LOOK_EVERY: Duration = Duration::from_secs(1);
-}
-
-/// Who may use a bridge.
-#[doc(hidden)]
-pub mod admit {
-    use std::time::Duration;
-
-    /// Wrong passwords that one address may send at once: a page with an old one in its address asks for all its files.
-    pub const GUESSES: u64 = 20;
-    /// After these it has one more in so much time: at best 17,280 guesses a day.
-    pub const GUESS_EVERY: Duration = Duration::from_secs(5);
-}
-
-/// Files that a bridge serves.
-#[doc(hidden)]
-pub mod web {
-    use std::time::Duration;
-
-    /// Entries of a directory that are listed.
-    pub const LISTED: usize = 10_000;
-    /// A file system that does not answer for so long (a network's, a tape's) gives its visitor a 503.
-    pub const OPEN_WAIT: Duration = Duration::from_secs(30);
-}
-
-/// Workers, which are reached by streams in one WebSocket.
-#[doc(hidden)]
-pub mod worker {
-    use std::time::Duration;
-
-    /// Streams of one session. The relay opens one for each request, and more of them end the session, so there are as many
-    /// as this machine may well have connections for.
-    pub const STREAMS: usize = 4096;
-    /// The relay has ended its direction of a stream, and the target says nothing for so long: both have ended. The wire
-    /// cannot say that a viewer has gone for good, and a target that answers nobody would keep its stream for ever.
-    pub const ANSWER_WAIT: Duration = Duration::from_secs(60);
-    /// The same where the target has ended and the relay says nothing, whose viewer may have a whole window yet to take over
-    /// a slow line.
-    pub const TAKEN_WAIT: Duration = Duration::from_secs(600);
-    /// At a stop, for streams under way: that long Taskcluster's client gives them, too.
-    pub const STOP_WAIT: Duration = Duration::from_secs(2);
-    /// A session that the relay has ended within this was no good one.
-    pub const SHORT_SESSION: Duration = Duration::from_secs(10);
-    /// So many of them in a row mean that somebody else registers under the same id.
-    pub const SHORT_SESSIONS: u32 = 2;
-    /// Whoever fights over an id waits longer each time, up to this.
-    pub const LONGEST_RETRY: Duration = Duration::from_secs(300);
-    /// Bytes of one line that holds a token: more than any relay takes.
-    pub const LINE: usize = 16 * 1024;
-}
-
-/// Routes of a bridge.
-#[doc(hidden)]
-pub mod routes {
-    /// Bytes of one compiled pattern: more than any that somebody has written by hand.
-    pub const PATTERN_BYTES: usize = 1024 * 1024;
-}
-
-/// Programs that a bridge runs.
-#[doc(hidden)]
-pub mod spawn {
-    use std::time::Duration;
-
-    /// From the signal that asks a program to end to the one that ends it: as long as a service manager's users would wait.
-    pub const END: Duration = Duration::from_secs(5);
-    /// From one start of a backend to the next, at least: one that cannot run must not take the machine.
-    pub const RESTART: Duration = Duration::from_secs(1);
-}
-
-/// What a client does to notice a dead relay and to come back.
-#[doc(hidden)]
-pub mod client {
-    use std::time::Duration;
-
-    /// Between two pings of the client on its control socket.
-    pub const PING_EVERY: Duration = Duration::from_secs(10);
-    /// No pong within this: the relay is taken as gone.
-    pub const PONG_WAIT: Duration = Duration::from_secs(10);
-    /// A relay may ask for more pings than that, but not for more than one in this time.
-    pub const LEAST_PING_EVERY: Duration = Duration::from_secs(1);
-    /// A relay may ask for pongs sooner, but a way around the world and a busy machine have this long.
-    pub const LEAST_PONG_WAIT: Duration = Duration::from_secs(2);
-    /// After a jump of the wall clock (sleep), a pong must come within this.
-    pub const WAKE_PONG_WAIT: Duration = Duration::from_secs(2);
-    /// A wall clock this far ahead of the monotonic one means that the machine slept.
-    pub const SLEEP_JUMP: Duration = Duration::from_secs(5);
-    /// The first try after a loss comes within this.
-    pub const FIRST_RETRY: Duration = Duration::from_secs(1);
-    /// Tries are at most this far apart in the first minute.
-    pub const EARLY_RETRY: Duration = Duration::from_secs(10);
-    /// Tries are at most this far apart after the first minute.
-    pub const LATE_RETRY: Duration = Duration::from_secs(30);
-    /// A relay that says when to come back is believed up to this.
-    pub const RETRY_AFTER: Duration = Duration::from_secs(300);
-    /// Connecting to the relay, TLS and the WebSocket handshake together.
-    pub const CONNECT_WAIT: Duration = Duration::from_secs(10);
-    /// One REST call.
-    pub const REST_WAIT: Duration = Duration::from_secs(15);
-    /// Connecting to the target.
-    pub const TARGET_WAIT: Duration = Duration::from_secs(5);
-    /// After the relay has said that it closes, the close frame must come within this.
-    pub const CLOSED_WAIT: Duration = Duration::from_secs(2);
-    /// Standby data sockets of one session, whatever the relay asks for: each costs a descriptor on both sides.
-    pub const STANDBY: usize = 8;
-    /// Bytes of one control message of a relay of level two, which names its own limit only in the first one. Base
-    /// relays are held to 64 KiB.
-    pub const CONTROL_MESSAGE_BYTES: usize = 1024 * 1024;
-    /// A draining relay cuts what runs at its own deadline; this much later we end the session ourselves.
-    pub const DRAIN_MARGIN: Duration = Duration::from_secs(10);
-    /// No number of a relay makes us wait for longer than this: sums of times must not overflow.
-    pub const LONGEST: Duration = Duration::from_secs(24 * 3600);
-}
-
-/// The bridge from WebSockets to TCP.
-#[doc(hidden)]
-pub mod bridge {
-    use std::time::Duration;
-
-    /// Buffers of one direction of a session grow to this.
-    pub const BUFFER: usize = 256 * 1024;
-    /// Payload bytes of one message to a viewer.
-    pub const MESSAGE: usize = 256 * 1024;
-    /// Characters of `--traffic`, in pairs, that wait to be printed; what comes while nobody reads them is left out.
-    pub const TRAFFIC_QUEUE: usize = 4 * 1024;
-    /// Bytes that wait to be sent beyond which only the newest ping is answered.
-    pub const PONGS: usize = 4 * 1024;
-    /// From the accept to the end of the request's head, of TLS and of a PROXY header; and between two requests.
-    pub const HANDSHAKE: Duration = Duration::from_secs(10);
-    /// To be connected to a target.
-    pub const CONNECT: Duration = Duration::from_secs(10);
-    /// Bytes of a data frame when nothing else is said. Frames are never held whole, so this is no matter of memory: no honest
-    /// viewer sends more.
-    pub const FRAME: u64 = 1 << 40;
-    /// After the end of the target's direction, the viewer's still flows so long.
-    pub const HALF_CLOSE: Duration = Duration::from_secs(2);
-    /// For the viewer to answer our close frame, after which what it was sent may be lost in a reset.
-    pub const GOODBYE: Duration = Duration::from_secs(2);
-    /// For the last bytes to be taken by a viewer or a target that goes.
-    pub const LAST_BYTES: Duration = Duration::from_secs(30);
-    /// A session in which nothing moves for so long gives its buffers back.
-    pub const REST_AFTER: Duration = Duration::from_secs(5);
-    /// Pings of a heartbeat that may go unanswered: the next one ends the session.
-    pub const PONGS_MISSED: u32 = 2;
-    /// Bytes of a request's head.
-    pub const HEAD: usize = 64 * 1024;
-    /// Descriptors that one session takes: the viewer's and the target's.
-    pub const DESCRIPTORS: usize = 2;
-    /// A connection at which there is no session, no request and no part of a file that is taken, once there was a request. Of
-    /// HTTP/1 that is a viewer which stopped taking a file; between two requests it has the time of the handshake.
-    pub const UNUSED: Duration = Duration::from_secs(60);
-    /// Between two pings of a connection of HTTP/2.
-    pub const H2_PING_EVERY: Duration = Duration::from_secs(30);
-    /// For their answer.
-    pub const H2_PONG_WAIT: Duration = Duration::from_secs(10);
-    /// After the end of all sessions was asked for: for them to say goodbye.
-    pub const LAST_GOODBYES: Duration = Duration::from_secs(5);
 }

@@ -42,6 +42,19 @@ impl AnyStream {
         }
     }
 
+    /// Whether a drop says to the other end all that a shutdown does, which then need not come before. TLS has a word of its own
+    /// for an end.
+    pub fn ends_by_drop(&self) -> bool {
+        !matches!(self, Self::Tls(_))
+    }
+
+    /// What is written from now on is the last, and a drop follows; see [`tcp::end_follows`].
+    pub fn end_follows(&self) {
+        if let Self::Tcp(stream) = self {
+            tcp::end_follows(stream);
+        }
+    }
+
     /// Our own address; a Unix socket has none.
     pub fn local_addr(&self) -> Option<std::net::SocketAddr> {
         match self {

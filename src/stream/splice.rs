@@ -74,6 +74,13 @@ impl Splice {
         Self { inward: Inward::Reading, outward: Outward::default(), half_close, moved: Moved::default() }
     }
 
+    /// The same for a socket that is dropped when this is ready, which says the end to it: it is not told before, if the duplex has
+    /// ended both directions.
+    pub fn before_drop(mut self) -> Self {
+        self.outward.dropped = true;
+        self
+    }
+
     /// Moves what can be moved now; ready at the end.
     pub fn poll<S, D>(&mut self, cx: &mut Context<'_>, socket: &mut S, duplex: &mut D) -> Poll<io::Result<()>>
     where
@@ -195,6 +202,8 @@ struct Outward {
     /// How the duplex ended, once the chunks before that are written.
     end: Option<io::Result<()>>,
     shut: bool,
+    /// See [`Splice::before_drop`].
+    dropped: bool,
     /// Why the socket takes nothing any more. What it has said is still read: the answer of a server that hangs up
     /// on the rest of a question.
     failed: Option<io::Error>,
@@ -230,6 +239,9 @@ impl Outward {
             }
             if self.failed.is_some() {
                 return Poll::Pending;
+            }
+            if self.dropped && self.chunks.is_empty() && self.end.is_some() && duplex.is_over() {
+                return Poll::Ready(Ok(()));
             }
             match ready!(self.deliver(cx, socket)) {
                 Ok(0) if self.end.is_some() => return Poll::Ready(Ok(())),

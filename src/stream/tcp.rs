@@ -41,3 +41,12 @@ pub fn tune<S: AsFd>(socket: &S) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
 }
+
+/// Has what is written from now on wait for the drop of the socket, which is to follow: the last bytes and the end are one packet,
+/// and the peer is woken once for both.
+pub fn end_follows<S: AsFd>(socket: &S) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = SockRef::from(socket).set_tcp_cork(true);
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = socket;
+}

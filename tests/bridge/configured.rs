@@ -98,6 +98,15 @@ async fn what_a_flag_needs_may_stand_in_the_file() {
     command.env("ADIT_AUTH_SOURCE", "ann:secret").env("ADIT_TOKEN_SOURCE", &tokens);
     let told = soon(command.output()).await.unwrap();
     assert_eq!(told.status.code(), Some(0), "{told:?}");
+    let text = "target = 'h:1'\nsyslog = '127.0.0.1:9'\ntrusted-proxy = '10.0.0.1'\nunix-listen = 's'\n";
+    fs::write(&file, text).unwrap();
+    let flags = "--legacy-syslog --accept-proxy-protocol --unix-listen-mode 0660";
+    let told = output(&format!("--check --config {} {flags}", file.display())).await;
+    assert_eq!(told.status.code(), Some(0), "{told:?}");
+    fs::write(&file, "listen = 1\ntarget = 'h:1'\n").unwrap();
+    let told = output(&format!("--check --config {} {flags}", file.display())).await;
+    let said = String::from_utf8(told.stderr).unwrap();
+    assert!(told.status.code() == Some(2) && said.contains("--legacy-syslog goes with --syslog"), "{said}");
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use adit::bridge::{
-    Admit, Authorities, BridgeConfig, Pair, Recorder, ServerTls, Target, Tokens, Web, WebConfig,
-    extra_headers,
+    Admit, Authorities, Balancing, BridgeConfig, Key, Matcher, Pair, Recorder, Route, ServerTls, Service,
+    Target, Tokens, Web, WebConfig, extra_headers,
 };
 use rcgen::{CertificateParams, DnType};
 use rustls::pki_types::pem::PemObject;
@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 use crate::certs::{Authority, connect};
-use crate::frame_bytes::{BINARY, CLOSE};
+use crate::frame_bytes::{BINARY, CLOSE, frame};
 use crate::rig::{Rig, accepted, ask, echo, handshake, nobody, soon, target};
 
 /// Status, head and body of what answers a request of HTTP.
@@ -96,6 +96,34 @@ async fn a_revoked_token_ends_its_session_with_1008_and_leaves_the_others() {
     assert_eq!((code, reason.as_str()), (1008, "the token was revoked"));
     stays.send(BINARY, "x").await;
     assert_eq!(stays.bytes(1).await, b"x");
+}
+
+#[tokio::test]
+async fn a_token_of_a_route_is_revoked_as_well() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&file, format!("one: {}\n", echo().await)).unwrap();
+    let tokens = Tokens::new("TokenFile", file.path().to_str().unwrap()).unwrap().revoking().unwrap();
+    let mut service = Service::default();
+    service.tokens = Some(Arc::new(tokens));
+    let route = Route {
+        matcher: Matcher {
+            key: Key::from("/desks"),
+            extensions: Vec::new(),
+            url: Vec::new(),
+            host: Vec::new(),
+        },
+        backends: Vec::new(),
+        spawned: Vec::new(),
+        balancing: Balancing::default(),
+        admit: None,
+        service,
+    };
+    let rig = Rig::with(nobody().await, |config| config.routes = vec![route]).await;
+    let mut viewer = rig.open_with("/desks?token=one", "").await;
+    viewer.send(BINARY, "x").await;
+    assert_eq!(viewer.bytes(1).await, b"x");
+    fs::write(&file, "").unwrap();
+    assert_eq!(viewer.close().await.0, 1008);
 }
 
 #[tokio::test]
@@ -281,10 +309,19 @@ async fn a_character_is_printed_for_each_thing_that_moves() {
     assert_eq!(viewer.bytes(1).await, b"x");
     let mut out = child.stdout.take().unwrap();
     let mut printed = Vec::new();
-    while !printed.ends_with(b"}>{<") {
-        assert!(soon(out.read_buf(&mut printed)).await.unwrap() > 0, "{printed:?}");
-    }
-    assert!(printed.starts_with(b"\nTraffic: "));
+    let mut until = async |marks: &[u8]| {
+        while !printed.ends_with(marks) {
+            assert!(soon(out.read_buf(&mut printed)).await.unwrap() > 0, "{printed:?}");
+        }
+        std::mem::take(&mut printed)
+    };
+    assert!(until(b"}>{<").await.starts_with(b"\nTraffic: "));
+    // A message of which only a part has come.
+    let frame = frame(BINARY, b"xy");
+    viewer.write(&frame[..frame.len() - 1]).await;
+    assert_eq!(until(b"{<").await, b"}.>{<");
+    viewer.write(&frame[frame.len() - 1..]).await;
+    assert_eq!(until(b"{<").await, b"}>{<");
 }
 
 #[tokio::test]

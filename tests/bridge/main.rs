@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
+mod background;
 #[allow(dead_code, reason = "not all that the tests of the relay need is needed here")]
 #[path = "../it/certs.rs"]
 mod certs;

@@ -1,4 +1,4 @@
-//! The program: its ways to listen, its exit codes, -D, inetd, systemd, logs and metrics.
+//! The program: its ways to listen, its exit codes, inetd, systemd, logs and metrics.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -56,13 +56,15 @@ pub(crate) async fn terminate(child: &mut Child) -> Option<i32> {
     soon(child.wait()).await.unwrap().code()
 }
 
-async fn open(address: SocketAddr) -> Viewer<TcpStream> {
+pub(crate) async fn open(address: SocketAddr) -> Viewer<TcpStream> {
     let (head, viewer) = ask(TcpStream::connect(address).await.unwrap(), handshake("/", "").as_bytes()).await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     viewer
 }
 
-async fn assert_echoes<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(viewer: &mut Viewer<S>) {
+pub(crate) async fn assert_echoes<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(
+    viewer: &mut Viewer<S>,
+) {
     viewer.send(BINARY, "hello").await;
     assert_eq!(viewer.bytes(5).await, b"hello");
 }
@@ -192,29 +194,6 @@ async fn a_supervisor_may_give_the_sockets() {
 }
 
 #[tokio::test]
-async fn in_the_background_it_serves_what_was_listened_at_before_and_logs_to_its_file() {
-    let dir = TempDir::new().unwrap();
-    let (target, log) = (echo().await, dir.path().join("log"));
-    let free = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut command = bridge(&format!("-D --run-once --log-file=log {free} {target}"));
-    command.current_dir(dir.path());
-    let output = soon(command.output()).await.unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    let mut viewer = open(free).await;
-    assert_echoes(&mut viewer).await;
-    viewer.send(CLOSE, "").await;
-    viewer.close().await;
-    soon(async {
-        while !fs::read_to_string(&log).unwrap().contains("the bridge ends") {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    })
-    .await;
-    assert!(fs::read_to_string(&log).unwrap().contains("session ended"));
-    assert!(TcpStream::connect(free).await.is_err());
-}
-
-#[tokio::test]
 async fn figures_are_told_to_scrapers() {
     let free = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (listener, target) = target().await;
@@ -242,6 +221,16 @@ async fn figures_are_told_to_scrapers() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_request_that_names_two_hosts_is_told_in_the_log() {
+    let (_child, seen, mut log) = started(bridge(&format!("127.0.0.1:0 {}", echo().await))).await;
+    let request = handshake("/", "Host: other.test\r\n");
+    let (head, _) = ask(TcpStream::connect(address(&seen)).await.unwrap(), request.as_bytes()).await;
+    assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    let line = soon(log.next_line()).await.unwrap().unwrap();
+    assert!(line.contains("no WebSocket") && line.contains("more than one host"), "{line}");
 }
 
 #[test]

@@ -9,9 +9,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::certs::{Authority, connect};
-use crate::frame_bytes::{BINARY, frame};
+use crate::frame_bytes::{BINARY, CLOSE, PING, PONG, frame};
 use crate::rig::{Rig, accepted, ask, echo, handshake, soon, target};
 
 fn tls(authority: &Authority, dir: &Path) -> ServerTls {
@@ -111,9 +112,8 @@ async fn viewers_show_a_certificate_where_that_is_wanted_and_plain_ones_cannot()
     }
 }
 
-#[tokio::test]
-async fn a_target_with_tls_is_believed_by_its_authority_or_not_at_all() {
-    let (dir, authority) = (TempDir::new().unwrap(), Authority::new());
+/// What targets with TLS accept by, with names of this machine.
+fn acceptor(authority: &Authority) -> tokio_rustls::TlsAcceptor {
     let (chain, key) = authority.issue(&["localhost", "127.0.0.1"]);
     let chain = vec![CertificateDer::from_pem_slice(chain.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
@@ -121,7 +121,49 @@ async fn a_target_with_tls_is_believed_by_its_authority_or_not_at_all() {
     let server =
         rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let server = server.with_no_client_auth().with_single_cert(chain, key).unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+    tokio_rustls::TlsAcceptor::from(Arc::new(server))
+}
+
+#[tokio::test]
+async fn a_viewer_that_leaves_while_its_target_is_dialled_takes_the_connection_along() {
+    for connect_first in [false, true] {
+        let (listener, target) = target().await;
+        let rig = Rig::with(target, |config| {
+            config.service.connect_first = connect_first;
+            config.service.dialling.tls = Some(TargetTls::Unverified);
+            config.service.dialling.wait = Duration::from_secs(3600);
+        })
+        .await;
+        let mut viewer = TcpStream::connect(rig.address).await.unwrap();
+        viewer.write_all(handshake("/", "").as_bytes()).await.unwrap();
+        // It takes connections, and says nothing.
+        let mut behind = accepted(&listener).await;
+        drop(viewer);
+        soon(behind.read_to_end(&mut Vec::new())).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_a_viewer_says_before_its_target_is_there_gets_to_it_though_the_viewer_goes() {
+    let (listener, target) = target().await;
+    let rig = Rig::with(target, |config| config.service.dialling.tls = Some(TargetTls::Unverified)).await;
+    let mut viewer = rig.open().await;
+    let dialled = accepted(&listener).await;
+    viewer.send(PING, "there?").await;
+    viewer.send(BINARY, "hello").await;
+    viewer.send(CLOSE, 1000u16.to_be_bytes()).await;
+    assert_eq!(viewer.frame().await, Some((PONG, b"there?".to_vec())));
+    let mut behind = soon(acceptor(&Authority::new()).accept(dialled)).await.unwrap();
+    let mut read = Vec::new();
+    soon(behind.read_to_end(&mut read)).await.unwrap();
+    assert_eq!(read, b"hello");
+    assert_eq!(viewer.close().await.0, 1000);
+}
+
+#[tokio::test]
+async fn a_target_with_tls_is_believed_by_its_authority_or_not_at_all() {
+    let (dir, authority) = (TempDir::new().unwrap(), Authority::new());
+    let acceptor = acceptor(&authority);
     for (trust, good) in [
         (TargetTls::Authorities(authority.file(dir.path())), true),
         (TargetTls::Unverified, true),

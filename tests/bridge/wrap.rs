@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Once;
 use std::time::Duration;
 
-use adit::bridge::{Key, Matcher, Route, Service, Wrap, WrapError, WrapMode};
+use adit::bridge::{Key, Matcher, Route, Service, Target, Wrap, WrapError, WrapMode};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -67,6 +67,8 @@ struct Wrapped {
     running: JoinHandle<Result<Option<u8>, WrapError>>,
     ending: CancellationToken,
     _port: std::net::TcpListener,
+    /// That the program's is moved to.
+    moved: u16,
 }
 
 async fn wrapped(address: &str, mode: WrapMode) -> Wrapped {
@@ -81,11 +83,12 @@ async fn wrapped(address: &str, mode: WrapMode) -> Wrapped {
         admit: None,
         service: Service::default(),
     };
+    let Target::Tcp { port: moved, .. } = wrap.targets()[0] else { panic!("no port") };
     let rig = Rig::with(nobody().await, |config| config.routes = vec![route]).await;
     let ending = CancellationToken::new();
     let until = ending.clone();
-    let running = tokio::spawn(async move { wrap.run(until).await });
-    Wrapped { rig, running, ending, _port: listener }
+    let running = tokio::spawn(wrap.start().unwrap().run(until));
+    Wrapped { rig, running, ending, _port: listener, moved }
 }
 
 impl Wrapped {
@@ -113,6 +116,21 @@ async fn the_port_of_a_program_is_moved_to_the_loopback_address_whatever_it_asks
         assert_eq!(wrapped.reach().await.0, moved);
         wrapped.ending.cancel();
         assert_eq!(soon(wrapped.running).await.unwrap().unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn nobody_else_gets_the_port_of_a_program_at_either_address() {
+    for address in ["0.0.0.0", "::"] {
+        let wrapped = wrapped(address, WrapMode::Exit).await;
+        let others = ["127.0.0.1", "::1"];
+        for when in ["before it listens", "while it does"] {
+            for other in others {
+                let taken = std::net::TcpListener::bind((other, wrapped.moved));
+                assert_eq!(taken.unwrap_err().kind(), std::io::ErrorKind::AddrInUse, "{other} {when}");
+            }
+            wrapped.reach().await;
+        }
     }
 }
 

@@ -7,3 +7,4 @@ mod client;
 #[path = "../it/ports.rs"]
 mod ports;
 mod relay;
+mod tutorial;

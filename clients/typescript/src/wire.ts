@@ -52,7 +52,10 @@ export function dial(
   ws.once("upgrade", (response) => {
     const socket = response.socket as net.Socket | undefined;
     socket?.setKeepAlive(true, 30_000);
-    socket?.on("data", (chunk) => boundary.pass(chunk)).on("error", () => (boundary.inside = true));
+    // Not before `ws` listens itself, or what came with the handshake would be lost to it.
+    ws.once("open", () =>
+      socket?.on("data", (chunk) => boundary.pass(chunk)).on("error", () => (boundary.inside = true)),
+    );
   });
   return ws;
 }

@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 
 use super::{Refusal, Visitor};
 use crate::auth::{Secret, same, unbase64};
-use crate::proto::limits::admit::{GUESS_EVERY, GUESSES};
+use crate::proto::limits::bridge::admit::{GUESS_EVERY, GUESSES};
 use crate::rate::Limiter;
 
 /// `user:password`, and who guessed lately.

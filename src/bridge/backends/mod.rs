@@ -106,22 +106,27 @@ impl Backends {
         Self { list: all.map(backend).collect(), balancing, turn: AtomicUsize::new(0) }
     }
 
-    /// Connects a visitor by `dial`, which has a deadline of its own, to the backend that is the visitor's or, where that fails, to
-    /// the others in their order.
+    /// Connects a visitor by `dial`, within `wait`, to the backend that is the visitor's or, where that fails, to the others in
+    /// their order. Each dial is told how long it may take: an equal part of what is left, so that one that does not answer
+    /// leaves some for the others.
     pub async fn connect<'a, S, E, F>(
         &'a self,
         visit: Visit<'_>,
-        dial: impl Fn(&'a Target) -> F,
+        wait: Duration,
+        dial: impl Fn(&'a Target, Duration) -> F,
     ) -> Result<Connected<'a, S>, ConnectError<E>>
     where
         E: std::error::Error + 'static,
         F: Future<Output = Result<S, E>>,
     {
-        let mut last = None;
-        for backend in self.order(visit) {
+        let (end, mut last) = (Instant::now() + wait, None);
+        let order = self.order(visit);
+        for (at, backend) in order.iter().enumerate() {
+            let others = u32::try_from(order.len() - at).unwrap_or(u32::MAX);
+            let part = end.saturating_duration_since(Instant::now()) / others;
             // Counted before it is there, so that many who come at once do not all choose the same.
             let held = backend.open.hold();
-            match dial(&backend.target).await {
+            match dial(&backend.target, part).await {
                 Ok(stream) => {
                     backend.works();
                     return Ok(Connected { stream, target: &backend.target, held });

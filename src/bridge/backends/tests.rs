@@ -7,6 +7,8 @@ use std::sync::Mutex;
 use super::*;
 use crate::bridge::Wrap;
 
+const WAIT: Duration = Duration::from_secs(12);
+
 /// Targets `a:1`, `b:1` and so on.
 fn target(name: &str) -> Target {
     Target::Tcp { host: name.into(), port: 1 }
@@ -28,13 +30,13 @@ async fn connect<'a>(
     down: &[&str],
 ) -> (Result<Connected<'a, ()>, ConnectError<io::Error>>, Vec<String>) {
     let dialled = Mutex::new(Vec::new());
-    let dial = |target: &'a Target| {
+    let dial = |target: &'a Target, _| {
         let Target::Tcp { host, .. } = target else { panic!("{target}") };
         dialled.lock().unwrap().push(host.clone());
         let refuses = down.contains(&host.as_str());
         async move { if refuses { Err(io::Error::from(io::ErrorKind::ConnectionRefused)) } else { Ok(()) } }
     };
-    let result = backends.connect(visit, dial).await;
+    let result = backends.connect(visit, WAIT, dial).await;
     (result, dialled.into_inner().unwrap())
 }
 
@@ -150,4 +152,21 @@ fn an_outage_begins_once_and_ends_with_how_long_it_was() {
     assert_eq!(health.works(begin + second * 3), Some(second * 3));
     assert_eq!(health.works(begin + second * 3), None);
     assert!(health.rest(begin).is_zero());
+}
+
+#[tokio::test(start_paused = true)]
+async fn backends_that_do_not_answer_have_one_deadline_together_and_leave_time_for_the_others() {
+    let backends = backends(&["a", "b", "c"], Balance::InOrder);
+    let (began, parts) = (Instant::now(), Mutex::new(Vec::new()));
+    let dial = |_: &Target, part: Duration| {
+        let quick = parts.lock().unwrap().is_empty();
+        parts.lock().unwrap().push(part.as_secs());
+        async move {
+            tokio::time::sleep(if quick { Duration::ZERO } else { part }).await;
+            Err::<(), _>(io::Error::from(io::ErrorKind::TimedOut))
+        }
+    };
+    assert!(backends.connect(visit("/", "192.0.2.1"), WAIT, dial).await.is_err());
+    assert_eq!(*parts.lock().unwrap(), [4, 6, 6]);
+    assert_eq!(began.elapsed(), WAIT);
 }

@@ -1,20 +1,21 @@
 //! One process that the bridge runs: how it is started, and how it is ended with all that it has started.
 
+use std::io;
 use std::process::{ExitStatus, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 use tokio::process::{Child, Command};
+use tokio::signal::unix::SignalKind;
 use tokio::time::timeout;
 
 use super::{Spawn, SpawnError, listener};
 use crate::bridge::target::Target;
-use crate::proto::limits::spawn::END;
+use crate::proto::limits::bridge::spawn::END;
 
-/// A process, and the group of those that it has started.
+/// A process, which leads the group of those that it has started.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
-    group: Option<Pid>,
 }
 
 /// Listens at `target` and starts the command with that socket as fd 0.
@@ -39,38 +40,46 @@ pub(super) fn start(spawn: &Spawn, target: &Target) -> Result<Process, SpawnErro
         listener::forget(target);
         SpawnError::Start { command: program.clone(), error }
     })?;
-    let group = pid(&child);
-    Ok(Process { child, group })
+    Ok(Process { child })
 }
 
 impl Process {
-    /// Until it ends; how it did.
-    pub(super) async fn wait(&mut self) -> String {
+    /// Until it has ended. It is not waited for by that: until [`Process::end`] does, nobody else can have its id, which is
+    /// that of its group.
+    pub(super) async fn ended(&self) -> io::Result<()> {
+        let Some(pid) = pid(&self.child) else { return Ok(()) };
+        let mut children = tokio::signal::unix::signal(SignalKind::child())?;
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        while waitid(WaitId::Pid(pid), look)?.is_none() {
+            children.recv().await;
+        }
+        Ok(())
+    }
+
+    /// Ends it, if it has not ended, and whatever of its group is left; how it ended.
+    pub(super) async fn end(mut self, signal: i32) -> String {
+        if let Some(signal) = Signal::from_named_raw(signal) {
+            self.kill(signal);
+        }
+        let _ = timeout(END, self.ended()).await;
+        self.kill(Signal::KILL);
         match self.child.wait().await {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
         }
     }
 
-    /// Ends it, and whatever of its group is left.
-    pub(super) async fn end(mut self, signal: i32) {
-        if let (Some(group), Some(signal)) = (pid(&self.child), Signal::from_named_raw(signal)) {
+    fn kill(&self, signal: Signal) {
+        if let Some(group) = pid(&self.child) {
             let _ = kill_process_group(group, signal);
         }
-        let _ = timeout(END, self.child.wait()).await;
-        if let Some(group) = self.group {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-        let _ = self.child.wait().await;
     }
 }
 
 impl Drop for Process {
     /// Where nobody ended it: what is dropped under way leaves nothing behind either.
     fn drop(&mut self) {
-        if let Some(group) = pid(&self.child) {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
+        self.kill(Signal::KILL);
     }
 }
 
@@ -94,4 +103,32 @@ pub(in crate::bridge) async fn end(child: &mut Child) -> Option<ExitStatus> {
     }
     let _ = child.start_kill();
     child.wait().await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::spawn::Place;
+
+    #[tokio::test]
+    async fn the_id_of_a_process_that_has_ended_is_kept_until_its_group_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::Unix(dir.path().join("socket"));
+        let target = Target::Unix(dir.path().join("socket"));
+        let spawn = Spawn {
+            command: ["sh", "-c", "sleep 1000 & exit 3"].map(String::from).into(),
+            place,
+            min_procs: 1,
+            max_procs: 1,
+            environment: Vec::new(),
+            copy_environment: None,
+            kill_signal: 15,
+            listen_backlog: 1,
+        };
+        let process = start(&spawn, &target).unwrap();
+        process.ended().await.unwrap();
+        let leader = pid(&process.child).unwrap();
+        assert!(rustix::process::test_kill_process_group(leader).is_ok());
+        assert_eq!(process.end(15).await, "exit status: 3");
+    }
 }

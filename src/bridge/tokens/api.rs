@@ -9,7 +9,7 @@ use tokio_rustls::TlsConnector;
 
 use super::signed::target as of_object;
 use super::{Target, TokenError};
-use crate::proto::limits::tokens::ANSWER_BYTES;
+use crate::proto::limits::bridge::tokens::ANSWER_BYTES;
 use crate::stream::{call, tls};
 
 /// An address with a place for the token.

@@ -9,9 +9,7 @@ use std::path::PathBuf;
 use super::lead::shown;
 use super::stamp::Stamp;
 use super::{Target, TokenError};
-
-/// Bytes of a file with one target: a path has 4096 at most.
-const FILE: u64 = 8 * 1024;
+use crate::proto::limits::bridge::tokens::ONE_FILE_BYTES;
 
 /// Where the files or sockets are.
 pub(super) struct Directory {
@@ -69,7 +67,7 @@ impl Directory {
             return Err(TokenError::Unknown);
         }
         let mut text = String::new();
-        let read = File::open(&path).and_then(|file| file.take(FILE).read_to_string(&mut text));
+        let read = File::open(&path).and_then(|file| file.take(ONE_FILE_BYTES).read_to_string(&mut text));
         read.map_err(|error| failed(&error))?;
         text.trim().parse().map_err(|_| failed(&"it holds no HOST:PORT"))
     }

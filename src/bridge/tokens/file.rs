@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use super::stamp::Stamp;
 use super::{Target, TokenError};
-use crate::proto::limits::tokens::{COMPLAINTS, FILE_BYTES};
+use crate::proto::limits::bridge::tokens::{COMPLAINTS, FILE_BYTES};
 use crate::sync::lock;
 
 /// Where the lines are, and what stood there at the last reading.

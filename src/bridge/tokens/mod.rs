@@ -27,7 +27,7 @@ use self::redis::Redis;
 use self::signed::Signed;
 use self::stamp::Stamp;
 use super::target::Target;
-use crate::proto::limits::tokens::{LOOK_EVERY, LOOK_UP_WAIT};
+use crate::proto::limits::bridge::tokens::{LOOK_EVERY, LOOK_UP_WAIT};
 
 /// The plugins, by the names of websockify's classes.
 pub const PLUGINS: &[&str] = &[

@@ -7,10 +7,7 @@ use tokio::net::TcpStream;
 use super::signed::target as of_object;
 use super::{Target, TokenError};
 use crate::auth::Secret;
-use crate::proto::limits::tokens::ANSWER_BYTES;
-
-/// Bytes of a line that is no text of its own: a length, or an error.
-const LINE: u64 = 1024;
+use crate::proto::limits::bridge::tokens::{ANSWER_BYTES, REDIS_LINE_BYTES};
 
 /// A server, and where in it the tokens are.
 #[derive(Debug)]
@@ -76,7 +73,7 @@ async fn ask(stream: &mut BufReader<TcpStream>, words: &[&str]) -> Result<Option
     let io = |error: std::io::Error| error.to_string();
     stream.write_all(command.as_bytes()).await.map_err(io)?;
     let mut line = Vec::new();
-    (&mut *stream).take(LINE).read_until(b'\n', &mut line).await.map_err(io)?;
+    (&mut *stream).take(REDIS_LINE_BYTES).read_until(b'\n', &mut line).await.map_err(io)?;
     let line = line.strip_suffix(b"\r\n").ok_or("it answered with no whole line")?;
     let (kind, rest) = line.split_first().ok_or("it answered with an empty line")?;
     let rest = String::from_utf8_lossy(rest);

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::proto::limits::tokens::FILES;
+use crate::proto::limits::bridge::tokens::FILES;
 
 /// The files that there are, through links, each with what changes when it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]

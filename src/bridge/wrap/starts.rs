@@ -1,11 +1,8 @@
 //! How often a program may be started again: websockify's rule.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
-/// So long ago has to be the mean of the last three starts.
-const MEAN: Duration = Duration::from_secs(10);
+use crate::proto::limits::bridge::wrap::MEAN;
 
 /// The last three starts, oldest first.
 #[derive(Debug, Default)]
@@ -29,6 +26,8 @@ impl Starts {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]

@@ -3,22 +3,26 @@
 //! A fork of a process that has threads leaves locks that nobody opens any more, so there is none.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
+use rustix::process::setsid;
+use rustix::stdio::dup2_stdin;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
-use tokio::time::{Duration, timeout};
+use tokio::time::timeout;
 
+use super::is_usage;
+use super::settings::Usage;
 use super::sockets::listener;
 use crate::bridge::Listener;
+use crate::proto::limits::bridge::BACKGROUND;
 use crate::stream::courier::Courier;
 
-/// For the new process to serve.
-const START: Duration = Duration::from_secs(10);
 /// What tells the new process that it is that.
 pub(super) const FLAG: &str = "--daemon-of";
 
@@ -29,6 +33,8 @@ enum Message {
     Sockets { listening: usize, metrics: bool },
     /// The new process serves.
     Ready,
+    /// It does not, and says why: nobody else hears it.
+    Failed { why: String, usage: bool },
 }
 
 /// Starts the process in the background and hands it these sockets. Once it serves, this one may end.
@@ -50,9 +56,17 @@ pub(super) async fn start(listeners: &[Listener], metrics: Option<BorrowedFd<'_>
         courier.send(&sockets, &descriptors).await?;
         courier.receive::<Message>().await
     };
-    match timeout(START, talking).await {
+    match timeout(BACKGROUND, talking).await {
         Ok(Ok(Some(Message::Ready))) => Ok(()),
-        Ok(_) => bail!("the process in the background ended at its start; without -D it says why"),
+        Ok(Ok(Some(Message::Failed { why, usage: true }))) => Err(Usage(why).into()),
+        Ok(Ok(Some(Message::Failed { why, .. }))) => bail!(why),
+        Ok(_) => {
+            let _ = child.kill();
+            bail!(
+                "the process in the background ended at its start ({}); without -D it says why",
+                child.wait()?
+            )
+        }
         Err(_) => {
             let _ = child.kill();
             bail!("the process in the background does not start")
@@ -74,19 +88,21 @@ fn arguments(own: impl Iterator<Item = OsString>) -> Vec<OsString> {
     own
 }
 
-/// What the process in the background got.
-pub(super) struct Handed {
+/// The process before this one, which waits to hear how it went, and the sockets that it has handed over.
+pub(super) struct Before {
     courier: Courier,
     pub(super) listeners: Vec<Listener>,
     pub(super) metrics: Option<tokio::net::TcpListener>,
 }
 
 /// Takes the sockets, in the process in the background.
-pub(super) async fn take() -> anyhow::Result<Handed> {
+pub(super) async fn take() -> anyhow::Result<Before> {
     let stream: std::os::unix::net::UnixStream = io::stdin().as_fd().try_clone_to_owned()?.into();
+    // What is started here inherits standard input, and is none that this is said to.
+    dup2_stdin(File::open("/dev/null").context("/dev/null")?)?;
     stream.set_nonblocking(true)?;
     let mut courier = Courier::new(UnixStream::from_std(stream)?);
-    let told = timeout(START, courier.receive()).await.context("no sockets were handed over")??;
+    let told = timeout(BACKGROUND, courier.receive()).await.context("no sockets were handed over")??;
     let Some(Message::Sockets { listening, metrics }) = told else { bail!("no sockets were handed over") };
     let mut listeners = Vec::with_capacity(listening);
     while listeners.len() < listening {
@@ -96,16 +112,26 @@ pub(super) async fn take() -> anyhow::Result<Handed> {
         Some(Listener::Tcp(listener)) => Some(listener),
         _ => None,
     };
-    Ok(Handed { courier, listeners, metrics })
+    Ok(Before { courier, listeners, metrics })
 }
 
-impl Handed {
-    /// Leaves the terminal and its directory, and lets the process before us end.
-    pub(super) async fn settle(&mut self, directory: &Path) -> anyhow::Result<()> {
+impl Before {
+    /// Leaves its terminal and its directory; what is started from now on has nothing to do with either.
+    pub(super) fn leave(&self, directory: &Path) -> anyhow::Result<()> {
         // It leads no group, as it was just started by another process.
-        rustix::process::setsid().context("no session of its own can be had")?;
-        std::env::set_current_dir(directory).with_context(|| directory.display().to_string())?;
+        setsid().context("no session of its own can be had")?;
+        std::env::set_current_dir(directory).with_context(|| directory.display().to_string())
+    }
+
+    /// Lets it end: this one serves.
+    pub(super) async fn dismiss(mut self) -> anyhow::Result<()> {
         self.courier.send(&Message::Ready, &[]).await.context("the process before is gone")
+    }
+
+    /// Has it tell at its terminal why this one does not serve, and end so.
+    pub(super) async fn fail(mut self, error: &anyhow::Error) -> io::Result<()> {
+        let failed = Message::Failed { why: format!("{error:#}"), usage: is_usage(error) };
+        self.courier.send(&failed, &[]).await
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) const HELP: &str = "The file:\n\n  \
     frame-type = \"text\"                   # how the target's bytes are sent: binary\n  \
     text = \"pass\"                         # text messages of viewers: refuse\n  \
     ping-interval = \"30s\"\n  \
-    connect-timeout = \"8s\"\n  \
+    connect-timeout = \"8s\"              # for all backends together; each has an equal part of what is left\n  \
     disable-time = \"1s\"                   # a backend that failed is left alone for so long\n  \
     idle-timeout = \"1h\"                   # also read-timeout and write-timeout: of the viewer\n  \
     connect-first = false                 # the handshake before the target is dialled: 1011 instead of 502\n  \
@@ -119,21 +119,17 @@ fn keys<'a>(reader: &mut Reader<'a>, table: &'a DeTable<'a>, command: &Command) 
             {
                 Some(arg) => {
                     let before = file.flags.len();
-                    let flag = OsString::from(format!("--{key}"));
+                    let flag = |value| OsString::from(format!("--{key}={value}"));
                     match arg.get_action() {
                         ArgAction::SetTrue => {
                             if reader.truth(&entry) == Some(true) {
-                                file.flags.push(flag);
+                                file.flags.push(format!("--{key}").into());
                             }
                         }
                         ArgAction::Append => {
-                            let values = reader.texts(&entry).unwrap_or_default();
-                            file.flags
-                                .extend(values.into_iter().flat_map(|value| [flag.clone(), value.into()]));
+                            file.flags.extend(reader.texts(&entry).unwrap_or_default().into_iter().map(flag));
                         }
-                        _ => file.flags.extend(
-                            reader.text(&entry).map(|value| [flag, value.into()]).into_iter().flatten(),
-                        ),
+                        _ => file.flags.extend(reader.text(&entry).map(flag)),
                     }
                     // Only what is wrong with the value itself: a flag that it needs may stand elsewhere.
                     let alone = std::iter::once("bridge".into()).chain(file.flags[before..].iter().cloned());

@@ -78,9 +78,9 @@ pub(super) struct Flags {
     /// Listen at this path in the place of a port
     #[arg(long, value_name = "PATH")]
     pub unix_listen: Option<PathBuf>,
-    /// Its permissions, octal
-    #[arg(long, value_name = "OCTAL", value_parser = mode, default_value = "0600", requires = "unix_listen")]
-    pub unix_listen_mode: u32,
+    /// Its permissions, octal [default: 0600]
+    #[arg(long, value_name = "OCTAL", value_parser = mode)]
+    pub unix_listen_mode: Option<u32>,
     /// Standard input is the socket: one that listens, or a connection
     #[arg(long)]
     pub inetd: bool,
@@ -131,7 +131,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "SERVER")]
     pub syslog: Option<String>,
     /// As older daemons read it
-    #[arg(long, requires = "syslog")]
+    #[arg(long)]
     pub legacy_syslog: bool,
 
     #[command(flatten)]
@@ -185,9 +185,10 @@ pub(super) struct Ours {
     /// A subprotocol to choose if it is offered, beside binary and base64
     #[arg(long, value_name = "NAME")]
     pub protocol: Option<String>,
-    /// Dial the target before the handshake is answered: 502 where it fails, and not close code 1011
-    #[arg(long)]
-    pub connect_first: bool,
+    /// Dial the target before the handshake is answered: 502 where it fails, and not close code 1011. Routes do so unless
+    /// this is false
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub connect_first: Option<bool>,
     /// To be connected to the target
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "10")]
     pub connect_timeout: Duration,
@@ -213,7 +214,7 @@ pub(super) struct Ours {
     #[arg(long, value_name = "NETWORK", value_parser = network)]
     pub trusted_proxy: Vec<IpNet>,
     /// Those proxies begin each connection with a PROXY header
-    #[arg(long, requires = "trusted_proxy")]
+    #[arg(long)]
     pub accept_proxy_protocol: bool,
     /// Metrics for Prometheus
     #[arg(long, value_name = "ADDRESS")]

@@ -52,9 +52,9 @@ pub(super) fn words(flags: &Flags, given: bool) -> Result<Words, Usage> {
     let target = match (target, &flags.unix_target) {
         // What is behind a tunnel is mostly this machine.
         (Some(port), _) if through && port.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Some(format!("localhost:{port}").parse().map_err(|error| Usage(format!("{error}")))?)
+            Some(self::target(&format!("localhost:{port}"))?)
         }
-        (Some(target), _) => Some(target.parse().map_err(|error| Usage(format!("{error}")))?),
+        (Some(target), _) => Some(self::target(target)?),
         (None, Some(path)) => Some(Target::Unix(absolute(path)?)),
         (None, None) => None,
     };
@@ -79,8 +79,7 @@ fn words_and_file(
             "nobody says where to listen: write listen = \"[ADDRESS:]PORT\" in the file".into(),
         ));
     }
-    let target =
-        target.map(|target| target.parse().map_err(|error| Usage(format!("{error}")))).transpose()?;
+    let target = target.map(|text| self::target(text)).transpose()?;
     let target = match &flags.unix_target {
         Some(path) if target.is_none() => Some(Target::Unix(absolute(path)?)),
         _ => target,
@@ -93,8 +92,36 @@ fn words_and_file(
     Ok(Words { sources, target })
 }
 
+/// A flag that says something of what another one asks for. Of the command line and the file together, as either may have either.
+fn alone(flags: &Flags) -> Result<(), Usage> {
+    let ours = &flags.ours;
+    for (given, flag, there, needed) in [
+        (flags.legacy_syslog, "--legacy-syslog", flags.syslog.is_some(), "--syslog"),
+        (
+            flags.unix_listen_mode.is_some(),
+            "--unix-listen-mode",
+            flags.unix_listen.is_some(),
+            "--unix-listen",
+        ),
+        (
+            ours.accept_proxy_protocol,
+            "--accept-proxy-protocol",
+            !ours.trusted_proxy.is_empty(),
+            "--trusted-proxy",
+        ),
+        (flags.through.name.is_some(), "--name", flags.through.through.is_some(), "--through"),
+        (flags.cafile.is_some(), "--cafile", flags.verify_client, "--verify-client"),
+    ] {
+        if given && !there {
+            return Err(Usage(format!("{flag} goes with {needed}: give both, or neither")));
+        }
+    }
+    Ok(())
+}
+
 /// The settings of the bridge. Paths are absolute, as a daemon stands elsewhere.
 pub(super) fn config(flags: &Flags, target: Option<Target>) -> Result<BridgeConfig, Usage> {
+    alone(flags)?;
     let mut config = BridgeConfig::default();
     let ours = &flags.ours;
     config.tls = tls(flags)?;
@@ -107,7 +134,7 @@ pub(super) fn config(flags: &Flags, target: Option<Target>) -> Result<BridgeConf
     config.drain = ours.drain;
     let service = &mut config.service;
     service.target = target;
-    service.connect_first = ours.connect_first;
+    service.connect_first = ours.connect_first.unwrap_or_default();
     service.protocol.clone_from(&ours.protocol);
     service.frame_type = ours.frame_type;
     service.text = ours.text;
@@ -138,9 +165,6 @@ fn tls(flags: &Flags) -> Result<Option<ServerTls>, Usage> {
              umask 077; openssl pkey -in KEY -out PLAIN.pem; and give --key PLAIN.pem"
                 .into(),
         ));
-    }
-    if flags.cafile.is_some() && !flags.verify_client {
-        return Err(Usage("--cafile is about certificates of viewers: give --verify-client, too".into()));
     }
     let only_tls13 = match flags.ssl_version.as_deref() {
         None | Some("default" | "tlsv1_2") => false,
@@ -205,6 +229,14 @@ fn unless_zero(time: Option<Duration>) -> Option<Duration> {
     time.filter(|time| !time.is_zero())
 }
 
+/// A target as it was typed.
+pub(super) fn target(text: &str) -> Result<Target, Usage> {
+    match text.parse().map_err(|error| Usage(format!("{error}")))? {
+        Target::Unix(path) => absolute(&path).map(Target::Unix),
+        target => Ok(target),
+    }
+}
+
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, Usage> {
     std::path::absolute(path).map_err(|error| Usage(format!("{}: {error}", path.display())))
 }
@@ -263,6 +295,10 @@ mod tests {
             ("--ssl-version best 1 h:1", "tlsv1_3"),
             ("--cert /not/there.pem 1 h:1", "/not/there.pem"),
             ("--ssl-only 1 h:1", "--cert FILE"),
+            ("--legacy-syslog 1 h:1", "--legacy-syslog goes with --syslog"),
+            ("--unix-listen-mode 0660 1 h:1", "--unix-listen:"),
+            ("--accept-proxy-protocol 1 h:1", "--trusted-proxy:"),
+            ("--name desk 1 h:1", "--through:"),
         ] {
             let error = config(&flags(line), None).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");

@@ -15,6 +15,9 @@ use super::settings::Usage;
 use crate::bridge::{Accepted, Listener};
 use crate::stream::{tcp, unix};
 
+/// Permissions of a socket at a path, unless others are asked for: nobody but its owner gets there.
+const USUAL_MODE: u32 = 0o600;
+
 /// What there is to serve.
 pub(super) enum Sockets {
     /// Connections to be accepted.
@@ -44,7 +47,7 @@ pub(super) fn given() -> anyhow::Result<Vec<Listener>> {
 pub(super) async fn bind(flags: &Flags, sources: &[String]) -> anyhow::Result<Vec<Listener>> {
     let mut listeners = Vec::new();
     if let Some(path) = &flags.unix_listen {
-        let listener = unix::listen(path, flags.unix_listen_mode);
+        let listener = unix::listen(path, flags.unix_listen_mode.unwrap_or(USUAL_MODE));
         listeners.push(listener.with_context(|| format!("cannot listen at {}", path.display()))?.into());
     }
     for source in sources {

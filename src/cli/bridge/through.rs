@@ -34,7 +34,7 @@ pub(super) struct ThroughFlags {
     #[arg(long, value_name = "URL")]
     pub through: Option<String>,
     /// Name in the URL there [default: one that the relay makes up and that stays]
-    #[arg(long, value_parser = name, requires = "through")]
+    #[arg(long, value_parser = name)]
     pub name: Option<String>,
     /// Key of yours on the relay; ADIT_KEY keeps it out of `ps`
     #[arg(long, env = "ADIT_KEY", value_name = "KEY", hide_env_values = true)]

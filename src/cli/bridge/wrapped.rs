@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::flags::{self, Flags};
 use super::settings::{Usage, Words};
 use super::sockets;
-use crate::bridge::{BridgeConfig, Key, Listener, Matcher, Route, Wrap, WrapError, WrapMode};
+use crate::bridge::{BridgeConfig, Key, Listener, Matcher, Route, Wrap, WrapError, WrapMode, Wrapped};
 
 /// The program of the command line, if there is one. It is reached by a route for all that none of the others takes.
 pub(super) fn wrap(
@@ -48,9 +48,12 @@ pub(super) fn wrap(
 }
 
 /// Runs it until `ending`, or until its end is to be that of the bridge: the exit code. Without a program it never ends.
-pub(super) async fn run(wrap: Option<&Wrap>, ending: &CancellationToken) -> Result<Option<u8>, WrapError> {
-    match wrap {
-        Some(wrap) => wrap.run(ending.clone()).await,
+pub(super) async fn run(
+    wrapped: Option<Wrapped>,
+    ending: &CancellationToken,
+) -> Result<Option<u8>, WrapError> {
+    match wrapped {
+        Some(wrapped) => wrapped.run(ending.clone()).await,
         None => {
             ending.cancelled().await;
             Ok(None)

@@ -75,7 +75,10 @@ fn line(form: Form, record: &str) -> String {
         Form::Text => visible(cut(record, LINE_BYTES)).into_owned(),
         Form::Colour => coloured(cut(record, LINE_BYTES)),
     };
-    line.retain(|c| c != '\n');
+    // Letter by letter only where one is in it: each record comes by here.
+    if line.contains('\n') {
+        line.retain(|c| c != '\n');
+    }
     line.push('\n');
     line
 }

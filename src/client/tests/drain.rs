@@ -115,7 +115,7 @@ async fn at_a_stop_both_sessions_end_in_order() {
     let end = async |mut control: Socket| while let Some(Ok(_)) = control.next().await {};
     soon(async { tokio::join!(end(old), end(new)) }).await;
     let deleted = relay.call().await;
-    assert_eq!(deleted.line, "DELETE /v1/tunnels/t1");
+    assert_eq!(deleted.line, "DELETE /v1/tunnels/t1?unless_connected=true");
     deleted.answer(204, &json!({})).await;
     assert_eq!(soon(session.ended()).await, End::Stopped);
 }

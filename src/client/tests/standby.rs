@@ -23,10 +23,9 @@ async fn a_standby_socket_becomes_a_connection_and_another_takes_its_place() {
     let (second, call) = relay.standby("t1").await;
     let waiting = call.switch().await;
     assert_ne!(first, second);
-    // It answers pings, and passes over what it does not know.
+    // It answers pings.
     data.send(Message::Ping("x".into())).await.unwrap();
     assert_eq!(soon(data.next()).await.unwrap().unwrap(), Message::Pong("x".into()));
-    say(&mut data, &json!({ "type": "later" })).await;
     say(&mut data, &json!({ "type": "connection", "id": first, "proto": "http" })).await;
     data.send(Message::binary("question")).await.unwrap();
     let mut local = accept(&listener).await;
@@ -91,6 +90,29 @@ async fn a_refused_standby_socket_is_not_asked_for_again_at_once_and_disturbs_no
         }
         assert!(events.try_recv().is_err());
     }
+}
+
+#[tokio::test]
+async fn a_refused_standby_socket_is_asked_for_again_when_the_relay_wants_some() {
+    let relay = Scripted::start().await;
+    let (_session, _events) = start(&relay, nowhere().await);
+    let mut control = relay.session_two("t1", "abc", "s1").await;
+    want(&mut control, 1).await;
+    let refused = json!({ "code": "too_many_standby" });
+    relay.standby("t1").await.1.answer(409, &refused).await.hung_up().await;
+    want(&mut control, 1).await;
+    relay.standby("t1").await;
+}
+
+#[tokio::test]
+async fn a_standby_socket_that_begins_with_bytes_is_dropped() {
+    let relay = Scripted::start().await;
+    let (_session, _events) = start(&relay, nowhere().await);
+    let mut control = relay.session_two("t1", "abc", "s1").await;
+    want(&mut control, 1).await;
+    let mut data = relay.standby("t1").await.1.switch().await;
+    data.send(Message::binary("GET / HTTP/1.1\r\n\r\n")).await.unwrap();
+    is_closed(data).await;
 }
 
 #[tokio::test]

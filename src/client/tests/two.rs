@@ -214,13 +214,14 @@ async fn what_the_relay_says_before_it_closes_decides_and_not_its_words() {
         ("expired", 1000, End::Closed("so it is".into())),
         ("deleted", 1000, End::Closed("so it is".into())),
         ("replaced", 1000, End::Replaced),
+        // There is none of ours that has.
+        ("succeeded", 1000, End::Replaced),
         ("of a later version", 1000, End::Closed("other words".into())),
     ] {
         let (_relay, mut session, _events) = closing(reason, code).await;
         assert_eq!(soon(session.ended()).await, end, "{reason}");
     }
     for (reason, code) in [
-        ("succeeded", 1000),
         ("stale", 1001),
         ("protocol_error", 1002),
         ("message_too_big", 1009),

@@ -81,7 +81,7 @@ impl Data {
     }
 
     /// The next payload of the client, in any number of messages, is exactly this.
-    pub(super) async fn expect(&mut self, bytes: &[u8]) -> Result<(), Ended> {
+    pub(super) async fn brings(&mut self, bytes: &[u8]) -> Result<(), Ended> {
         let (until, mut came) = (Instant::now() + self.wait, std::mem::take(&mut self.left));
         let expected = || format!("\"{}\" ({} bytes) on the data socket", first(bytes), bytes.len());
         while came.len() < bytes.len() && bytes.starts_with(&came) {
@@ -110,7 +110,7 @@ impl Data {
     }
 
     /// The same, while more is sent than the client may want to take.
-    pub(super) async fn expect_during(&mut self, upload: &[u8], bytes: &[u8]) -> Result<(), Ended> {
+    pub(super) async fn brings_during(&mut self, upload: &[u8], bytes: &[u8]) -> Result<(), Ended> {
         let (until, mut came) = (Instant::now() + self.wait, Vec::new());
         let Self { reader, writer, .. } = self;
         let send = async {
@@ -179,7 +179,7 @@ impl Data {
     }
 
     /// Level two: the client says that it sends no more, before anything else.
-    pub(super) async fn expect_empty(&mut self) -> Result<(), Ended> {
+    pub(super) async fn brings_end(&mut self) -> Result<(), Ended> {
         let expected = "an empty message, which says that the target sends no more";
         let until = Instant::now() + self.wait;
         if !self.left.is_empty() {

@@ -149,7 +149,7 @@ impl Visit {
     }
 
     /// These bytes come next.
-    pub(super) async fn expect(&mut self, bytes: &[u8], wait: Duration) -> Result<(), Ended> {
+    pub(super) async fn gets(&mut self, bytes: &[u8], wait: Duration) -> Result<(), Ended> {
         if timeout(wait, self.begins_with(bytes)).await == Ok(true) {
             return Ok(());
         }

@@ -291,7 +291,7 @@ impl World {
     pub(super) async fn serves(&mut self, session: &Session) -> Result<(), Ended> {
         let (mut data, mut visit) = self.viewer(session).await?;
         visit.write(RESPONSE).await;
-        data.expect(RESPONSE).await?;
+        data.brings(RESPONSE).await?;
         self.finish(&mut data, &mut visit).await
     }
 
@@ -301,7 +301,7 @@ impl World {
         match self.level {
             Level::Base => data.ends_in_order().await,
             Level::Two => {
-                data.expect_empty().await?;
+                data.brings_end().await?;
                 data.say_end().await?;
                 data.closes_with(1000).await
             }

@@ -20,18 +20,33 @@ pub(super) fn render(run: &Run<'_>, colour: bool) -> String {
     };
     let width = run.outcomes.iter().map(|outcome| outcome.name.len()).max().unwrap_or(0);
     let mut text = String::new();
+    let mut skipped: Vec<(&str, Vec<&str>)> = Vec::new();
     for outcome in run.outcomes {
-        let (word, code) = word(outcome);
-        let about = match &outcome.result {
-            Err(Ended::Skipped(why)) => visible(why),
-            _ => outcome.about.into(),
+        let Outcome { name, took, about, .. } = outcome;
+        let (word, code) = match (&outcome.result, outcome.weight) {
+            (Ok(()), _) => ("ok", GREEN),
+            (Err(Ended::Failed(_)), Weight::Required) => ("FAIL", RED),
+            (Err(Ended::Failed(_)), Weight::Advised) => ("warn", YELLOW),
+            (Err(Ended::Skipped(why)), _) => {
+                match skipped.iter_mut().find(|(other, _)| other == why) {
+                    Some((_, names)) => names.push(name),
+                    None => skipped.push((why, vec![name])),
+                }
+                continue;
+            }
         };
-        let Outcome { name, took, .. } = outcome;
         let (word, took) = (paint(code, &format!("{word:<5}")), format!("{:>7}", seconds(*took)));
-        let _ = writeln!(text, "{word} {name:width$} {took}  {}", paint(DIM, &about));
+        let _ = writeln!(text, "{word} {name:width$} {took}  {}", paint(DIM, about));
         if let Err(Ended::Failed(failure)) = &outcome.result {
             failed(&mut text, outcome, failure);
         }
+    }
+    for (why, names) in skipped {
+        let which = match names[..] {
+            [.., _, _, _, _] => format!("{} cases", names.len()),
+            _ => names.join(", "),
+        };
+        let _ = writeln!(text, "{} {which}: {}", paint(DIM, "skip "), visible(why));
     }
     let counts = run.summary();
     let advised =
@@ -45,15 +60,6 @@ pub(super) fn render(run: &Run<'_>, colour: bool) -> String {
     );
     let _ = writeln!(text, "{}", paint(if counts.is_pass() { GREEN } else { RED }, &line));
     text
-}
-
-fn word(outcome: &Outcome) -> (&'static str, &'static str) {
-    match (&outcome.result, outcome.weight) {
-        (Ok(()), _) => ("ok", GREEN),
-        (Err(Ended::Skipped(_)), _) => ("skip", DIM),
-        (Err(Ended::Failed(_)), Weight::Required) => ("FAIL", RED),
-        (Err(Ended::Failed(_)), Weight::Advised) => ("warn", YELLOW),
-    }
 }
 
 fn failed(text: &mut String, outcome: &Outcome, failure: &Failure) {

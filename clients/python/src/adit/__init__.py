@@ -428,7 +428,7 @@ class _Session:
         limits = message.get("limits")
         limits = limits if isinstance(limits, dict) else {}
         self.id = _plain(message.get("session", ""))
-        self.claim = _number(message.get("claim_ms"), CLAIM * 1000, 100, 600_000) / 1000
+        self.claim = _number(message.get("claim_ms"), CLAIM * 1000, 1000, 600_000) / 1000
         self.waiting = int(_number(limits.get("waiting"), WAITING, 1, 65_536))
         self.standby_most = int(_number(limits.get("standby"), 8, 0, 64))
         self.ping_every = _number(message.get("ping_interval_ms"), math.inf, 100, PING_EVERY * 1000) / 1000

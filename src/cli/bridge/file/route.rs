@@ -8,12 +8,10 @@ use super::reader::{Entry, Reader};
 use crate::bridge::{
     Admit, Balancing, FrameType, Key, Matcher, Pattern, Place, Route, Service, Spawn, Target, TextMessages,
 };
+use crate::cli::bridge::settings::target;
+use crate::proto::limits::bridge::spawn::{BACKLOG, PROCS};
 
-/// As for lighttpd's backends.
-const BACKLOG: i32 = 1024;
 const SIGTERM: i32 = 15;
-/// Processes of one backend at most: more is a slip.
-const PROCS: i64 = 1000;
 
 /// A route as far as the file says it; the rest is that of the command line.
 #[derive(Debug)]
@@ -30,16 +28,17 @@ pub(in crate::cli::bridge) struct RouteFile {
     idle: Option<Duration>,
     read_idle: Option<Duration>,
     write_idle: Option<Duration>,
-    connect_first: bool,
+    connect_first: Option<bool>,
     debug: Option<u8>,
 }
 
 impl RouteFile {
-    /// The route, with what it does not say itself from `usual`.
-    pub(in crate::cli::bridge) fn into_route(self, usual: &Service) -> Route {
+    /// The route, with what it does not say itself from `usual`. Where nobody says whether it connects first, it does, as
+    /// mod_wstunnel: only so another backend can be tried, and a failure be a status.
+    pub(in crate::cli::bridge) fn into_route(self, usual: &Service, connect_first: Option<bool>) -> Route {
         let mut service = usual.clone();
         (service.target, service.tokens) = (None, None);
-        service.connect_first = self.connect_first;
+        service.connect_first = self.connect_first.or(connect_first).unwrap_or(true);
         service.dialling.wait = self.connect_timeout.unwrap_or(usual.dialling.wait);
         service.frame_type = self.frame_type.unwrap_or(usual.frame_type);
         service.text = self.text.unwrap_or(usual.text);
@@ -96,7 +95,7 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, line: usize, entries: Vec<Entry<
         idle: None,
         read_idle: None,
         write_idle: None,
-        connect_first: true,
+        connect_first: None,
         debug: None,
     };
     let mut admit = Admit::default();
@@ -114,7 +113,7 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, line: usize, entries: Vec<Entry<
             "host" => route.matcher.host = reader.all_parsed(entry, str::parse::<Pattern>),
             "target" | "targets" => {
                 has_backends = true;
-                route.backends.extend(reader.all_parsed(entry, str::parse::<Target>));
+                route.backends.extend(reader.all_parsed(entry, target));
             }
             "spawn" => {
                 has_backends = true;
@@ -130,7 +129,7 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, line: usize, entries: Vec<Entry<
                 }
                 time => route.connect_timeout = time,
             },
-            "connect-first" => route.connect_first = reader.truth(entry).unwrap_or_default(),
+            "connect-first" => route.connect_first = reader.truth(entry),
             "frame-type" => route.frame_type = reader.parsed(entry, str::parse),
             "text" => route.text = reader.parsed(entry, str::parse),
             "ping-interval" => route.ping_interval = reader.time(entry),

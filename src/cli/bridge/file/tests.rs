@@ -22,9 +22,9 @@ fn command() -> Command {
 fn five_lines_are_enough() {
     let text = "listen = 6080\nweb = '/x'\n[[route]]\npath = '/websockify'\ntarget = '127.0.0.1:5900'\n";
     let file = parse(&text.replace("web", "cert"), &command()).unwrap();
-    assert_eq!((file.listen, file.flags), (vec!["6080".to_owned()], vec!["--cert".into(), "/x".into()]));
+    assert_eq!((file.listen, file.flags), (vec!["6080".to_owned()], vec!["--cert=/x".into()]));
     let [route] = <[RouteFile; 1]>::try_from(file.routes).unwrap();
-    let route = route.into_route(&Service::default());
+    let route = route.into_route(&Service::default(), None);
     assert_eq!(route.backends, ["127.0.0.1:5900".parse().unwrap()]);
     assert!(route.service.connect_first && route.service.target.is_none());
 }
@@ -35,7 +35,7 @@ fn flags_are_keys_and_only_those_that_are_on_are_given() {
         "target = 'a:1'\nfile-only = true\nssl-only = false\nheartbeat = 5\nheader = ['A: b', 'C: d']\n";
     let file = parse(text, &command()).unwrap();
     assert_eq!(file.target.as_deref(), Some("a:1"));
-    assert_eq!(file.flags, ["--file-only", "--heartbeat", "5", "--header", "A: b", "--header", "C: d"]);
+    assert_eq!(file.flags, ["--file-only", "--heartbeat=5", "--header=A: b", "--header=C: d"]);
 }
 
 #[test]
@@ -50,11 +50,28 @@ fn what_a_route_does_not_say_is_what_the_command_line_says() {
                 [[route]]\npath = ''\ntarget = 'a:1'\nping-interval = 30\n";
     let file = parse(text, &command()).unwrap();
     let [one, two] =
-        <[RouteFile; 2]>::try_from(file.routes).unwrap().map(|route| route.into_route(&usual).service);
+        <[RouteFile; 2]>::try_from(file.routes).unwrap().map(|route| route.into_route(&usual, None).service);
     assert_eq!((one.heartbeat, one.idle), (usual.heartbeat, None));
     assert_eq!((one.read_idle, one.debug), (Some(Duration::from_secs(60)), Some(4)));
     assert_eq!((two.heartbeat, two.idle), (Some(Duration::from_secs(30)), usual.idle));
     assert_eq!(one.dialling.wait, usual.dialling.wait);
+}
+
+#[test]
+fn a_route_connects_first_unless_it_or_the_command_line_says_otherwise() {
+    for (line, flag, expected) in [
+        ("", None, true),
+        ("", Some(false), false),
+        ("", Some(true), true),
+        ("connect-first = false", None, false),
+        ("connect-first = false", Some(true), false),
+        ("connect-first = true", Some(false), true),
+    ] {
+        let text = format!("[[route]]\npath = ''\ntarget = 'a:1'\n{line}\n");
+        let [route] = <[RouteFile; 1]>::try_from(parse(&text, &command()).unwrap().routes).unwrap();
+        let route = route.into_route(&Service::default(), flag);
+        assert_eq!(route.service.connect_first, expected, "{line} {flag:?}");
+    }
 }
 
 #[test]
@@ -64,7 +81,7 @@ fn a_program_is_run_as_the_file_says() {
                 [[route.spawn]]\ncommand = ['/bin/y', 'a b']\nlisten = '[::1]:7000'\nmax-procs = 3\nlisten-backlog = 5\n";
     let file = parse(text, &command()).unwrap();
     let [route] = <[RouteFile; 1]>::try_from(file.routes).unwrap();
-    let [x, y] = <[Spawn; 2]>::try_from(route.into_route(&Service::default()).spawned).unwrap();
+    let [x, y] = <[Spawn; 2]>::try_from(route.into_route(&Service::default(), None).spawned).unwrap();
     assert_eq!(
         (x.command.as_slice(), x.place),
         (&["/bin/x", "-a", "b"].map(String::from)[..], Place::Unix("/run/x".into()))

@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::lex::{Word, words};
-use super::value::{LONGEST, TOO_LONG, Value};
-
-/// Blocks and lists within each other, at most: nobody writes more, and each is a call of its own here.
-const DEPTH: usize = 32;
+use super::value::{TOO_LONG, Value};
+use crate::proto::limits::bridge::lighttpd::{DEPTH, VALUE_BYTES};
 
 /// `$HTTP["url"] =~ "…"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -307,7 +305,7 @@ impl<'a> Parser<'a> {
         }
         self.depth -= 1;
         let list = Value::List(list);
-        if list.size() > LONGEST { Err(self.wrong(TOO_LONG)) } else { Ok(list) }
+        if list.size() > VALUE_BYTES { Err(self.wrong(TOO_LONG)) } else { Ok(list) }
     }
 }
 

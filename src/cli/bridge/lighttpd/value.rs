@@ -1,7 +1,7 @@
 //! Values of lighttpd's configuration, and how they are added.
 
-/// Bytes of one value: a variable that is added to itself doubles with each line.
-pub(super) const LONGEST: usize = 64 * 1024;
+use crate::proto::limits::bridge::lighttpd::VALUE_BYTES;
+
 pub(super) const TOO_LONG: &str = "the value gets too long";
 
 /// A value.
@@ -16,7 +16,7 @@ pub(super) enum Value {
 impl Value {
     /// What `+` makes of two.
     pub(super) fn plus(self, other: Self) -> Result<Self, &'static str> {
-        if self.size() + other.size() > LONGEST {
+        if self.size() + other.size() > VALUE_BYTES {
             return Err(TOO_LONG);
         }
         Ok(match (self, other) {

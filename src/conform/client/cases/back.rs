@@ -227,7 +227,7 @@ async fn streams_go_on(stage: Stage) -> Result<(), Ended> {
     session.control.reset().await;
     let again = world.session().await?;
     visit.write(b"still here").await;
-    data.expect(b"still here").await?;
+    data.brings(b"still here").await?;
     world.finish(&mut data, &mut visit).await?;
     world.serves(&again).await
 }

@@ -69,7 +69,7 @@ async fn any_bytes(stage: Stage) -> Result<(), Ended> {
     data.send(&all).await?;
     let mut visit = world.target.visit(&all, world.wait()).await?;
     visit.write(&all).await;
-    data.expect(&all).await?;
+    data.brings(&all).await?;
     world.finish(&mut data, &mut visit).await
 }
 
@@ -86,7 +86,7 @@ async fn fragments(stage: Stage) -> Result<(), Ended> {
     data.frame(Opcode::Continuation, true, b"").await?;
     let mut visit = world.target.visit(&request(&id), world.wait()).await?;
     visit.write(RESPONSE).await;
-    data.expect(RESPONSE).await?;
+    data.brings(RESPONSE).await?;
     world.finish(&mut data, &mut visit).await
 }
 
@@ -100,7 +100,7 @@ async fn fragments_at_once(stage: Stage) -> Result<(), Ended> {
     // And half of a frame.
     data.raw(&[0x80, 10]).await?;
     data.raw(b"half ").await?;
-    visit.expect(b"half ", world.wait()).await
+    visit.gets(b"half ", world.wait()).await
 }
 
 async fn text_messages(stage: Stage) -> Result<(), Ended> {
@@ -117,7 +117,7 @@ async fn binary_messages(stage: Stage) -> Result<(), Ended> {
     let session = world.session().await?;
     let (mut data, mut visit) = world.viewer(&session).await?;
     visit.write(RESPONSE).await;
-    data.expect(RESPONSE).await?;
+    data.brings(RESPONSE).await?;
     match data.reader.is_text() {
         true => Err(Ended::failed("binary messages", "the answer came in a text message")),
         false => Ok(()),
@@ -131,9 +131,9 @@ async fn empty_messages(stage: Stage) -> Result<(), Ended> {
     data.frame(Opcode::Binary, true, b"").await?;
     data.frame(Opcode::Text, true, b"").await?;
     data.send(b"more").await?;
-    visit.expect(b"more", world.wait()).await?;
+    visit.gets(b"more", world.wait()).await?;
     visit.write(RESPONSE).await;
-    data.expect(RESPONSE).await?;
+    data.brings(RESPONSE).await?;
     world.finish(&mut data, &mut visit).await
 }
 
@@ -160,7 +160,7 @@ async fn fifty(stage: Stage) -> Result<(), Ended> {
     }
     for (id, mut data, mut visit) in visits.into_iter().rev() {
         visit.write(id.as_bytes()).await;
-        data.expect(id.as_bytes()).await?;
+        data.brings(id.as_bytes()).await?;
         world.finish(&mut data, &mut visit).await?;
     }
     Ok(())
@@ -177,7 +177,7 @@ async fn slow_target(stage: Stage) -> Result<(), Ended> {
     }
     data.stays_silent(Duration::from_millis(500)).await?;
     visit.write(RESPONSE).await;
-    data.expect(RESPONSE).await?;
+    data.brings(RESPONSE).await?;
     world.finish(&mut data, &mut visit).await
 }
 

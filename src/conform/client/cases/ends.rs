@@ -70,7 +70,7 @@ async fn target_end(stage: Stage) -> Result<(), Ended> {
             visit.write(&body).await;
             visit.fin().await;
         },
-        data.expect(&body)
+        data.brings(&body)
     );
     came?;
     data.ends_in_order().await
@@ -118,7 +118,7 @@ async fn cut(stage: Stage, cut: Cut) -> Result<(), Ended> {
     let session = world.session().await?;
     let (mut data, mut visit) = world.viewer(&session).await?;
     data.send(b"part").await?;
-    visit.expect(b"part", world.wait()).await?;
+    visit.gets(b"part", world.wait()).await?;
     match cut {
         Cut::BehindHeader => data.raw(&[0x82, 0x05]).await?,
         Cut::InFrame => data.raw(b"\x82\x05abc").await?,
@@ -172,7 +172,7 @@ async fn early_answer(stage: Stage) -> Result<(), Ended> {
             let _ = timeout(wait, visit.some()).await;
             drop(visit);
         };
-        let (_, came) = tokio::join!(target, data.expect_during(&upload, ANSWER));
+        let (_, came) = tokio::join!(target, data.brings_during(&upload, ANSWER));
         came?;
     }
     // And once with a client that cannot write any more when the answer comes.
@@ -180,7 +180,7 @@ async fn early_answer(stage: Stage) -> Result<(), Ended> {
     data.fill().await;
     visit.write(ANSWER).await;
     drop(visit);
-    data.expect(ANSWER).await
+    data.brings(ANSWER).await
 }
 
 async fn two(stage: Stage) -> Result<(World, Data, Visit, crate::conform::client::world::Session), Ended> {
@@ -194,10 +194,10 @@ async fn target_ends_first(stage: Stage) -> Result<(), Ended> {
     let (world, mut data, mut visit, _session) = two(stage).await?;
     visit.write(RESPONSE).await;
     visit.fin().await;
-    data.expect(RESPONSE).await?;
-    data.expect_empty().await?;
+    data.brings(RESPONSE).await?;
+    data.brings_end().await?;
     data.send(b"more").await?;
-    visit.expect(b"more", world.wait()).await?;
+    visit.gets(b"more", world.wait()).await?;
     data.say_end().await?;
     let (_, end) = visit.rest(world.wait()).await;
     ends(&mut visit, end, End::Fin)?;
@@ -210,10 +210,10 @@ async fn viewer_ends_first(stage: Stage) -> Result<(), Ended> {
     let (_, end) = visit.rest(world.wait()).await;
     ends(&mut visit, end, End::Fin)?;
     visit.write(RESPONSE).await;
-    data.expect(RESPONSE).await?;
+    data.brings(RESPONSE).await?;
     data.stays_silent(Duration::from_millis(200)).await?;
     visit.write(b"more").await;
-    data.expect(b"more").await?;
+    data.brings(b"more").await?;
     visit.fin().await;
     data.closes_with(1000).await
 }
@@ -223,7 +223,7 @@ async fn empty_fragment(stage: Stage) -> Result<(), Ended> {
     data.frame(Opcode::Binary, false, b"abc").await?;
     data.frame(Opcode::Continuation, true, b"").await?;
     data.send(b"def").await?;
-    visit.expect(b"abcdef", world.wait()).await?;
+    visit.gets(b"abcdef", world.wait()).await?;
     data.frame(Opcode::Binary, false, b"").await?;
     data.frame(Opcode::Continuation, true, b"").await?;
     let (_, end) = visit.rest(world.wait()).await;
@@ -234,8 +234,8 @@ async fn binary_end(stage: Stage) -> Result<(), Ended> {
     let (_world, mut data, mut visit, _session) = two(stage).await?;
     visit.write(RESPONSE).await;
     visit.fin().await;
-    data.expect(RESPONSE).await?;
-    data.expect_empty().await?;
+    data.brings(RESPONSE).await?;
+    data.brings_end().await?;
     match data.reader.is_text() {
         true => Err(Ended::failed("an empty binary message", "it was one of text")),
         false => Ok(()),
@@ -256,7 +256,7 @@ async fn slow_viewer(stage: Stage) -> Result<(), Ended> {
     // Meanwhile nothing is read: the answer fills what there is of buffers, and its end stands behind it.
     let read = async {
         sleep(SLOW.min(4 * world.wait())).await;
-        data.expect(&body).await?;
+        data.brings(&body).await?;
         data.closes_with(1000).await
     };
     tokio::join!(target, read).1
@@ -265,7 +265,7 @@ async fn slow_viewer(stage: Stage) -> Result<(), Ended> {
 async fn target_fails(stage: Stage) -> Result<(), Ended> {
     let (world, mut data, mut visit, session) = two(stage).await?;
     visit.write(b"half an answer").await;
-    data.expect(b"half an answer").await?;
+    data.brings(b"half an answer").await?;
     visit.reset();
     data.closes_with(1011).await?;
     debug_assert_eq!(world.level, Level::Two);

@@ -22,7 +22,7 @@ async fn goodbye(stage: Stage) -> Result<(), Ended> {
     world.client()?.stop();
     closes(&mut session.control, &world).await?;
     visit.write(b"still here").await;
-    data.expect(b"still here").await?;
+    data.brings(b"still here").await?;
     world.finish(&mut data, &mut visit).await?;
     ends(&mut world).await
 }
@@ -60,7 +60,7 @@ async fn goodbye_deletes(stage: Stage) -> Result<(), Ended> {
     world.client()?.stop();
     closes(&mut session.control, &world).await?;
     visit.write(b"still here").await;
-    data.expect(b"still here").await?;
+    data.brings(b"still here").await?;
     if deleted(&world) {
         return Err(Ended::failed("no deletion while a data socket runs", "it came before"));
     }

@@ -109,7 +109,7 @@ async fn huge_data(stage: Stage) -> Result<(), Ended> {
     let _ = data.raw(&vec![0; 1_000_000]).await;
     data.reset();
     other_visit.write(RESPONSE).await;
-    other.expect(RESPONSE).await?;
+    other.brings(RESPONSE).await?;
     world.serves(&session).await
 }
 

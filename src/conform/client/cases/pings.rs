@@ -51,7 +51,7 @@ async fn ping_data(stage: Stage) -> Result<(), Ended> {
         data.pong(payload).await?;
     }
     visit.write(RESPONSE).await;
-    data.expect(RESPONSE).await
+    data.brings(RESPONSE).await
 }
 
 async fn own_pings(stage: Stage) -> Result<(), Ended> {
@@ -105,7 +105,7 @@ async fn slow_viewer_lives(stage: Stage) -> Result<(), Ended> {
     };
     let read = async {
         sleep(long).await;
-        data.expect(&body).await
+        data.brings(&body).await
     };
     tokio::join!(target, read).1
 }

@@ -102,7 +102,7 @@ async fn drain_serves_on(stage: Stage) -> Result<(), Ended> {
     world.serves(&newer).await?;
     world.serves(&session).await?;
     visit.write(b"still here").await;
-    data.expect(b"still here").await?;
+    data.brings(b"still here").await?;
     world.finish(&mut data, &mut visit).await
 }
 

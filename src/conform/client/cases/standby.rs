@@ -96,7 +96,7 @@ async fn assign(world: &mut World, id: &str, data: &mut Data) -> Result<(), Ende
     data.send(&request(id)).await?;
     let mut visit = world.target.visit(&request(id), world.wait()).await?;
     visit.write(RESPONSE).await;
-    data.expect(RESPONSE).await?;
+    data.brings(RESPONSE).await?;
     world.finish(data, &mut visit).await
 }
 
