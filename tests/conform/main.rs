@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 mod client;
+mod docs;
 #[allow(dead_code, reason = "not all that the tests of the relay need is needed here")]
 #[path = "../it/ports.rs"]
 mod ports;

@@ -7,12 +7,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit::conform::client::{Launch, Settings, Stage, all, stage};
+use adit::conform::Ended;
+use adit::conform::client::{Launch, Settings, all, stage};
 use adit::conform::requirements;
 use adit::conform::run::{Outcome, run};
-use adit::conform::{Case, Ended, Weight};
 use futures_util::FutureExt;
 
+use crate::docs;
 use mutant::{Defect, Kind, MUTANTS};
 
 /// The mutant as the kit starts it.
@@ -67,22 +68,7 @@ fn each_requirement_of_clients_has_a_case() {
 /// The table in the docs, which is made of the cases.
 #[test]
 fn the_docs_say_which_case_tests_which_requirement() {
-    let docs = include_str!("../../../docs/conformance.md");
-    let (_, rest) = docs.split_once("<!-- requirements of clients -->\n").unwrap();
-    let (told, _) = rest.split_once("<!-- end -->").unwrap();
-    let row = |requirement: requirements::Requirement| {
-        let cases = all().into_iter().filter(|case| case.requirements.contains(&requirement.id));
-        let name = |case: &Case<Stage>| match case.weight {
-            Weight::Required => case.name.to_owned(),
-            Weight::Advised => format!("*{}*", case.name),
-        };
-        let names: Vec<_> = cases.map(name).collect();
-        format!("| {} | {} | {} |\n", requirement.id, requirement.section, names.join(", "))
-    };
-    let clients = requirements::all().into_iter().filter(|requirement| requirement.id.starts_with('C'));
-    let table: String = clients.map(row).collect();
-    let wanted = format!("\n| requirement | section | cases |\n|---|---|---|\n{table}\n");
-    assert!(told == wanted, "docs/conformance.md is to have this table:\n{wanted}");
+    docs::assert_tell("requirements of clients", 'C', &all());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ mod rig;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::docs;
 use adit::conform::Ended;
 use adit::conform::relay::cases;
 use adit::conform::report::{Format, Run};
@@ -68,6 +69,12 @@ fn each_requirement_of_relays_has_a_case() {
     assert!(!asked.is_empty());
     assert_eq!(asked.difference(&tested).copied().collect::<Vec<_>>(), NOT_SEEN, "without a case");
     assert_eq!(tested.difference(&asked).collect::<Vec<_>>(), Vec::<&&str>::new(), "not in the protocol");
+}
+
+/// The table in the docs, which is made of the cases.
+#[test]
+fn the_docs_say_which_case_tests_which_requirement() {
+    docs::assert_tell("requirements of relays", 'R', &cases());
 }
 
 #[test]
