@@ -210,7 +210,7 @@ impl Client {
     pub async fn served(&mut self) -> Outcome<Data> {
         let (mut viewer, mut data) = self.exchange().await?;
         data.say(super::data::OK).await?;
-        viewer.answer().await?.expect(200, "of the target, to a viewer")?;
+        viewer.answer().await?.must_be(200, "of the target, to a viewer")?;
         Ok(data)
     }
 
@@ -219,7 +219,7 @@ impl Client {
         let mut viewer = self.world.viewer(&self.tunnel).await?;
         viewer.begin("GET", "/", "Connection: Upgrade\r\nUpgrade: kit\r\n").await?;
         let mut data = self.accept().await?;
-        data.request().await?.expect("upgrade", "kit")?;
+        data.request().await?.must_have("upgrade", "kit")?;
         data.say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: kit\r\n\r\n").await?;
         let head = viewer.head().await?;
         match head.status.as_u16() {

@@ -45,7 +45,7 @@ impl Request {
     }
 
     /// Fails unless the header has this value.
-    pub fn expect(&self, name: &str, value: &str) -> Outcome {
+    pub fn must_have(&self, name: &str, value: &str) -> Outcome {
         if self.header(name) == value {
             return Ok(());
         }
@@ -53,7 +53,7 @@ impl Request {
     }
 
     /// Fails if the header came.
-    pub fn expect_without(&self, name: &str) -> Outcome {
+    pub fn must_not_have(&self, name: &str) -> Outcome {
         if self.headers.contains_key(name) {
             return Err(Ended::failed(
                 format!("the target gets no `{name}`"),

@@ -81,7 +81,7 @@ impl Answer {
     }
 
     /// Fails unless it has this status, and its body came whole.
-    pub fn expect(self, status: u16, what: &str) -> Outcome<Self> {
+    pub fn must_be(self, status: u16, what: &str) -> Outcome<Self> {
         let expected = || format!("{status} {what}");
         if self.status != status {
             return Err(Ended::failed(expected(), self.shown()));
@@ -95,7 +95,7 @@ impl Answer {
     /// Fails unless it is a refusal with this status, and says `code` if it says any: that all errors have one is asked by the
     /// cases about errors.
     pub fn refused(self, status: u16, code: &str, what: &str) -> Outcome<Self> {
-        let answer = self.expect(status, &format!("`{code}` {what}"))?;
+        let answer = self.must_be(status, &format!("`{code}` {what}"))?;
         match answer.code() {
             Some(found) if found != code => Err(answer.without(code, what)),
             _ => Ok(answer),
@@ -104,7 +104,7 @@ impl Answer {
 
     /// Fails unless it is an error of section 2.3 with this status and `code`.
     pub fn refused_with_code(self, status: u16, code: &str, what: &str) -> Outcome<Self> {
-        let answer = self.expect(status, &format!("`{code}` {what}"))?;
+        let answer = self.must_be(status, &format!("`{code}` {what}"))?;
         if answer.code().as_deref() == Some(code) { Ok(answer) } else { Err(answer.without(code, what)) }
     }
 

@@ -221,7 +221,7 @@ impl World {
     pub async fn look(&self, id: &str) -> Outcome<Value> {
         self.call("GET", &format!("/v1/tunnels/{id}"), &Value::Null)
             .await?
-            .expect(200, "with the tunnel")?
+            .must_be(200, "with the tunnel")?
             .json()
     }
 

@@ -114,11 +114,11 @@ async fn request(world: World) -> Outcome {
         "the request line as it was sent",
         &request.line,
     )?;
-    request.expect("x-kit", "one, two")?;
-    request.expect("content-length", "10")?;
+    request.must_have("x-kit", "one, two")?;
+    request.must_have("content-length", "10")?;
     data.expect_bytes(b"\0\r\n\r\nbody\xff").await?;
     data.say(OK).await?;
-    viewer.answer().await?.expect(200, "of the target").map(drop)
+    viewer.answer().await?.must_be(200, "of the target").map(drop)
 }
 
 async fn chunked(world: World) -> Outcome {
@@ -134,14 +134,14 @@ async fn chunked(world: World) -> Outcome {
             body.extend_from_slice(&data.exactly(1, "the end of the chunked body").await?);
         }
     } else {
-        request.expect("content-length", "8")?;
+        request.must_have("content-length", "8")?;
         body.extend_from_slice(&data.exactly(8, "the whole body").await?);
     }
     let text: String =
         String::from_utf8_lossy(&body).split("\r\n").filter(|line| line.contains(['k', '-'])).collect();
     want(text == "kit-kit!", "the body `kit-kit!`", text)?;
     data.say(OK).await?;
-    viewer.answer().await?.expect(200, "of the target").map(drop)
+    viewer.answer().await?.must_be(200, "of the target").map(drop)
 }
 
 async fn down(world: World) -> Outcome {
@@ -162,7 +162,7 @@ async fn up(world: World) -> Outcome {
     data.request().await?;
     tokio::try_join!(viewer_sends(&mut viewer, total), target_reads(&mut data, total))?;
     data.say(OK).await?;
-    viewer.answer().await?.expect(200, "of the target").map(drop)
+    viewer.answer().await?.must_be(200, "of the target").map(drop)
 }
 
 async fn both_ways(world: World) -> Outcome {

@@ -67,7 +67,7 @@ async fn in_time(world: World) -> Outcome {
     let mut client = world.client().await?;
     let (mut viewer, mut data) = client.exchange().await?;
     data.say("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nkit!").await?;
-    let answer = viewer.answer().await?.expect(200, "of the target")?;
+    let answer = viewer.answer().await?.must_be(200, "of the target")?;
     want(answer.body == "kit!", "the body `kit!`", answer.text())
 }
 
@@ -77,7 +77,7 @@ async fn near_the_end(world: World) -> Outcome {
     let id = client.connection().await?;
     client.wait(world.times().claim().mul_f32(0.75)).await?;
     client.take(&id).await?.serve().await?;
-    viewer.answer().await?.expect(200, "of the target").map(drop)
+    viewer.answer().await?.must_be(200, "of the target").map(drop)
 }
 
 async fn late(world: World) -> Outcome {
@@ -85,7 +85,7 @@ async fn late(world: World) -> Outcome {
     let mut viewer = world.asking(&client.tunnel).await?;
     let id = client.connection().await?;
     viewer.wire.patience = world.beyond(world.times().claim());
-    viewer.answer().await?.expect(504, "for the viewer of a connection that nobody takes up")?;
+    viewer.answer().await?.must_be(504, "for the viewer of a connection that nobody takes up")?;
     world.refused(&id, "", 404, "connection_not_found", "for a late claim").await
 }
 
@@ -96,7 +96,7 @@ async fn twice(world: World) -> Outcome {
     let mut data = client.take(&id).await?;
     world.refused(&id, "", 404, "connection_not_found", "for a used id").await?;
     data.serve().await?;
-    viewer.answer().await?.expect(200, "of the target").map(drop)
+    viewer.answer().await?.must_be(200, "of the target").map(drop)
 }
 
 async fn unknown(world: World) -> Outcome {
@@ -115,7 +115,7 @@ async fn failed(world: World) -> Outcome {
     let plain = world.ask("GET", &format!("/ws/data?id={id}"), "", b"").await?;
     plain.refused(400, "not_websocket", "for a request that is no handshake")?;
     client.take(&id).await?.serve().await?;
-    viewer.answer().await?.expect(200, "of the target").map(drop)
+    viewer.answer().await?.must_be(200, "of the target").map(drop)
 }
 
 async fn wrong_key(world: World) -> Outcome {
@@ -134,7 +134,7 @@ async fn wrong_key(world: World) -> Outcome {
     let mut data =
         data.map_err(|answer| crate::conform::case::Ended::failed("101 with the right key", answer.shown()))?;
     data.serve().await?;
-    viewer.answer().await?.expect(200, "of the target").map(drop)
+    viewer.answer().await?.must_be(200, "of the target").map(drop)
 }
 
 async fn left(world: World) -> Outcome {
@@ -170,7 +170,7 @@ async fn many(world: World) -> Outcome {
     });
     let _open = try_join_all(serving).await?;
     for (number, viewer) in viewers.iter_mut().enumerate() {
-        let answer = viewer.answer().await?.expect(200, "of the target")?;
+        let answer = viewer.answer().await?.must_be(200, "of the target")?;
         want(
             answer.text().ends_with(&format!("/{number}")),
             &format!("the answer to /{number}"),

@@ -103,7 +103,7 @@ async fn lasting(world: &World) -> Outcome<(Client, Viewer, Data)> {
 }
 
 async fn expect_whole(mut viewer: Viewer) -> Outcome {
-    let answer = viewer.answer().await?.expect(200, "of the target, complete")?;
+    let answer = viewer.answer().await?.must_be(200, "of the target, complete")?;
     want(answer.body == "kit", "the body `kit`", answer.text())
 }
 
@@ -177,7 +177,7 @@ async fn before_answer(world: World) -> Outcome {
     let mut data = client.accept().await?;
     data.request().await?;
     data.socket.close(1000).await?;
-    viewer.answer().await?.expect(502, "as the target hung up without an answer").map(drop)
+    viewer.answer().await?.must_be(502, "as the target hung up without an answer").map(drop)
 }
 
 async fn of_viewer(world: World) -> Outcome {

@@ -60,7 +60,7 @@ async fn fragments(world: World) -> Outcome {
     data.socket.send(Opcode::Continuation, false, b"").await?;
     data.socket.send(Opcode::Continuation, false, b"Length: 6\r\n\r\nkit").await?;
     data.socket.send(Opcode::Continuation, true, b"kit").await?;
-    let answer = viewer.answer().await?.expect(200, "of the target")?;
+    let answer = viewer.answer().await?.must_be(200, "of the target")?;
     want(answer.body == "kitkit", "the body `kitkit`", answer.text())
 }
 
@@ -68,7 +68,7 @@ async fn text(world: World) -> Outcome {
     let mut client = world.client().await?;
     let (mut viewer, mut data) = client.exchange().await?;
     data.socket.send(Opcode::Text, true, OK).await?;
-    let answer = viewer.answer().await?.expect(200, "of the target")?;
+    let answer = viewer.answer().await?.must_be(200, "of the target")?;
     want(answer.body == "ok", "the body `ok`", answer.text())
 }
 
@@ -80,7 +80,7 @@ async fn empty(world: World) -> Outcome {
     data.socket.send(Opcode::Text, true, b"").await?;
     data.say("").await?;
     data.say("kit").await?;
-    let answer = viewer.answer().await?.expect(200, "of the target")?;
+    let answer = viewer.answer().await?.must_be(200, "of the target")?;
     want(answer.body == "kitkit", "the body `kitkit`", answer.text())
 }
 
@@ -92,7 +92,7 @@ async fn large(world: World) -> Outcome {
     let whole = [head.as_bytes(), &vec![b'k'; SIZE]].concat();
     let (sent, answer) = tokio::join!(data.say(whole), viewer.answer());
     sent?;
-    let answer = answer?.expect(200, "of the target")?;
+    let answer = answer?.must_be(200, "of the target")?;
     let same = answer.body.len() == SIZE && answer.body.iter().all(|byte| *byte == b'k');
     want(same, "a mebibyte of the same byte", format!("{} bytes", answer.body.len()))
 }
@@ -116,7 +116,7 @@ async fn of_the_relay(world: World) -> Outcome {
         format!("one of {} bytes", data.socket.longest),
     )?;
     data.say(OK).await?;
-    viewer.answer().await?.expect(200, "of the target").map(drop)
+    viewer.answer().await?.must_be(200, "of the target").map(drop)
 }
 
 async fn not_held_back(world: World) -> Outcome {
@@ -144,7 +144,7 @@ async fn upload(world: World) -> Outcome {
     viewer.wire.say(b"there").await?;
     data.expect_bytes(b"there").await?;
     data.say(OK).await?;
-    viewer.answer().await?.expect(200, "of the target").map(drop)
+    viewer.answer().await?.must_be(200, "of the target").map(drop)
 }
 
 async fn ping(world: World) -> Outcome {
@@ -154,7 +154,7 @@ async fn ping(world: World) -> Outcome {
     data.say("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok").await?;
     data.socket.ping(b"").await?;
     data.say("ok").await?;
-    viewer.answer().await?.expect(200, "of the target").map(drop)
+    viewer.answer().await?.must_be(200, "of the target").map(drop)
 }
 
 async fn broken_frames(world: World) -> Outcome {
@@ -169,7 +169,7 @@ async fn broken_frames(world: World) -> Outcome {
     // What the relay has refused it does not go on with.
     let (mut viewer, mut data) = client.exchange().await?;
     data.socket.raw(&broken()[0].1).await?;
-    viewer.answer().await?.expect(502, "where a frame was broken before any answer")?;
+    viewer.answer().await?.must_be(502, "where a frame was broken before any answer")?;
     let end = data.socket.closed("the end of the data socket").await?;
     want(matches!(end.0, Some(1002)), "1002", Came::Ended(End::Closed).shown())
 }

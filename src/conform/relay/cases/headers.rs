@@ -78,18 +78,18 @@ async fn seen(world: &World, fields: Value, path: &str, lines: &str) -> Outcome<
     let mut viewer = world.viewer(&client.tunnel).await?;
     viewer.ask("GET", path, lines, b"").await?;
     let request = client.accept().await?.serve().await?;
-    viewer.answer().await?.expect(200, "of the target")?;
+    viewer.answer().await?.must_be(200, "of the target")?;
     Ok((request, client.tunnel))
 }
 
 async fn host(world: World) -> Outcome {
     let (request, tunnel) = seen(&world, Value::Null, "/", "").await?;
-    request.expect("host", &tunnel.host)
+    request.must_have("host", &tunnel.host)
 }
 
 async fn host_wanted(world: World) -> Outcome {
     let (request, _) = seen(&world, json!({ "host_header": "localhost:3000" }), "/", "").await?;
-    request.expect("host", "localhost:3000")
+    request.must_have("host", "localhost:3000")
 }
 
 async fn forwarded(world: World) -> Outcome {
@@ -101,8 +101,8 @@ async fn forwarded(world: World) -> Outcome {
         address,
     )?;
     let scheme = if world.settings().place.url().is_tls() { "https" } else { "http" };
-    request.expect("x-forwarded-proto", scheme)?;
-    request.expect("x-forwarded-host", &tunnel.host)
+    request.must_have("x-forwarded-proto", scheme)?;
+    request.must_have("x-forwarded-host", &tunnel.host)
 }
 
 async fn claimed(world: World) -> Outcome {
@@ -122,7 +122,7 @@ async fn claimed(world: World) -> Outcome {
         "no X-Forwarded-Prefix that the viewer has made up",
         &request.head,
     )?;
-    request.expect("x-forwarded-host", &tunnel.host)
+    request.must_have("x-forwarded-host", &tunnel.host)
 }
 
 async fn hop_by_hop(world: World) -> Outcome {
@@ -130,10 +130,10 @@ async fn hop_by_hop(world: World) -> Outcome {
                  Upgrade: h2c\r\nTE: gzip\r\nX-Kept: yes\r\nX-Kept: twice\r\nAuthorization: Basic eDp5\r\nCookie: a=b\r\n";
     let (request, _) = seen(&world, Value::Null, "/", lines).await?;
     for gone in ["x-secret", "keep-alive", "proxy-authorization", "upgrade", "te"] {
-        request.expect_without(gone)?;
+        request.must_not_have(gone)?;
     }
     for (kept, value) in [("x-kept", "yes, twice"), ("authorization", "Basic eDp5"), ("cookie", "a=b")] {
-        request.expect(kept, value)?;
+        request.must_have(kept, value)?;
     }
     Ok(())
 }
@@ -146,7 +146,7 @@ async fn answer(world: World) -> Outcome {
          Set-Cookie: a=b\r\nSet-Cookie: c=d\r\nContent-Length: 2\r\n\r\nno",
     )
     .await?;
-    let answer = viewer.answer().await?.expect(404, "of the target")?;
+    let answer = viewer.answer().await?.must_be(404, "of the target")?;
     for gone in ["x-secret", "keep-alive"] {
         want(!answer.headers.contains_key(gone), &format!("no {gone}"), format!("{:?}", answer.headers))?;
     }
@@ -178,7 +178,7 @@ async fn raw(world: World) -> Outcome {
         let request = client.accept().await?.serve().await?;
         let expected = format!("GET {path} HTTP/1.1");
         want(request.line == expected, &expected, &request.line)?;
-        viewer.answer().await?.expect(200, "of the target")?;
+        viewer.answer().await?.must_be(200, "of the target")?;
     }
     Ok(())
 }
@@ -201,7 +201,7 @@ async fn prefix(world: World) -> Outcome {
         data = client.accept() => data?.serve().await?,
     };
     want(request.line == "GET /a%2Fb?c HTTP/1.1", "GET /a%2Fb?c HTTP/1.1", &request.line)?;
-    request.expect("x-forwarded-prefix", &prefix)
+    request.must_have("x-forwarded-prefix", &prefix)
 }
 
 async fn no_body(world: World) -> Outcome {
@@ -213,11 +213,11 @@ async fn no_body(world: World) -> Outcome {
         data.request().await?;
         let length = if status == 204 { "" } else { "Content-Length: 4\r\n" };
         data.say(format!("HTTP/1.1 {status} Kit\r\nConnection: close\r\n{length}\r\n")).await?;
-        viewer.answer().await?.expect(status, "of the target")?;
+        viewer.answer().await?.must_be(status, "of the target")?;
         // A body would pass for the beginning of the next answer.
         viewer.ask("GET", "/", "", b"").await?;
         client.accept().await?.serve().await?;
-        viewer.answer().await?.expect(200, &format!("behind a {status} of {method} without a body"))?;
+        viewer.answer().await?.must_be(200, &format!("behind a {status} of {method} without a body"))?;
     }
     Ok(())
 }
@@ -231,10 +231,10 @@ async fn policy(world: World) -> Outcome {
     viewer.ask("GET", "/", "X-Gone: yes\r\nX-Kit: other\r\n", b"").await?;
     let mut data = client.accept().await?;
     let request = data.request().await?;
-    request.expect("x-kit", "one")?;
-    request.expect_without("x-gone")?;
+    request.must_have("x-kit", "one")?;
+    request.must_not_have("x-gone")?;
     data.say("HTTP/1.1 200 OK\r\nServer: kit\r\nContent-Length: 0\r\n\r\n").await?;
-    let answer = viewer.answer().await?.expect(200, "of the target")?;
+    let answer = viewer.answer().await?.must_be(200, "of the target")?;
     want(
         answer.header("x-frame-options") == "DENY" && answer.header("server") != "kit",
         "the headers that the policy wants",
@@ -252,7 +252,7 @@ async fn upgrade(world: World) -> Outcome {
     );
     viewer.wire.say(head.as_bytes()).await?;
     let mut data = client.accept().await?;
-    data.request().await?.expect("upgrade", "kit")?;
+    data.request().await?.must_have("upgrade", "kit")?;
     data.say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: kit\r\n\r\nwelcome")
         .await?;
     let answer = viewer.head().await?;
@@ -273,5 +273,5 @@ async fn not_asked(world: World) -> Outcome {
     let mut client = world.client().await?;
     let (mut viewer, mut data) = client.exchange().await?;
     data.say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: kit\r\n\r\nraw").await?;
-    viewer.answer().await?.expect(502, "for a 101 that nobody asked for").map(drop)
+    viewer.answer().await?.must_be(502, "for a 101 that nobody asked for").map(drop)
 }

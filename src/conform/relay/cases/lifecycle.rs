@@ -106,7 +106,7 @@ async fn begun(client: &mut Client) -> Outcome<(Viewer, Data)> {
 
 async fn expect_end_of(mut viewer: Viewer, mut data: Data) -> Outcome {
     data.say("kit").await?;
-    let answer = viewer.answer().await?.expect(200, "of the target, which goes on")?;
+    let answer = viewer.answer().await?.must_be(200, "of the target, which goes on")?;
     want(answer.body == "kitkit", "the body `kitkit`", answer.text())
 }
 
@@ -140,7 +140,7 @@ async fn suspend_cuts(world: World) -> Outcome {
     world
         .call("POST", &client.tunnel.path("/suspend"), &json!({ "suspended": true }))
         .await?
-        .expect(200, "for a suspension")?;
+        .must_be(200, "for a suspension")?;
     viewer.expect_cut("the tunnel was suspended").await?;
     data.socket.expect_end("the end of the data socket of a suspended tunnel").await
 }
@@ -150,10 +150,10 @@ async fn expiry(world: World) -> Outcome {
     world
         .call("POST", &client.tunnel.path("/extend"), &json!({ "ttl": "1s" }))
         .await?
-        .expect(200, "for an extension")?;
+        .must_be(200, "for an extension")?;
     client.socket.wire.patience = world.beyond(Duration::from_secs(5));
     client.socket.expect_close(1000, "as the tunnel's time is over").await?;
-    world.asking(&client.tunnel).await?.answer().await?.expect(404, "for a tunnel whose time is over")?;
+    world.asking(&client.tunnel).await?.answer().await?.must_be(404, "for a tunnel whose time is over")?;
     let look = world.call("GET", &client.tunnel.path(""), &Value::Null).await?;
     look.refused(404, "tunnel_not_found", "for a tunnel whose time is over").map(drop)
 }
@@ -174,5 +174,5 @@ async fn half_closed(world: World) -> Outcome {
     let mut data = client.accept().await?;
     data.request().await?;
     data.say(OK).await?;
-    viewer.answer().await?.expect(200, "for a viewer that has only ended its sending side").map(drop)
+    viewer.answer().await?.must_be(200, "for a viewer that has only ended its sending side").map(drop)
 }

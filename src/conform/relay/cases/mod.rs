@@ -5,8 +5,8 @@ mod claims;
 mod control;
 mod ends;
 mod frames;
-mod h2;
 mod headers;
+mod http2;
 mod lifecycle;
 mod names;
 mod ports;
@@ -44,7 +44,7 @@ pub fn cases() -> Vec<&'static Case<World>> {
         lifecycle::CASES,
         ports::CASES,
         replicas::CASES,
-        h2::CASES,
+        http2::CASES,
         two::CASES,
         sessions::CASES,
         standby::CASES,

@@ -138,7 +138,7 @@ async fn nobody(world: World) -> Outcome {
     let http = world.tunnel(Value::Null).await?;
     let by_name = |text: &str| text.replace(&http.slug, &tunnel.slug);
     let elsewhere = Tunnel { host: by_name(&http.host), prefix: by_name(&http.prefix), ..http.clone() };
-    world.asking(&elsewhere).await?.answer().await?.expect(421, "for HTTP to the name of a tcp tunnel")?;
+    world.asking(&elsewhere).await?.answer().await?.must_be(421, "for HTTP to the name of a tcp tunnel")?;
     let mut viewer = connect(&world, &tunnel).await?;
     viewer.patience = std::time::Duration::from_secs(25);
     viewer.say(b"anybody").await?;
@@ -192,7 +192,7 @@ async fn proxy_header(world: World) -> Outcome {
         want(right, "PROXY TCP4 or TCP6 with the addresses and ports", &line)?;
         data.request().await?;
         data.say(OK).await?;
-        viewer.answer().await?.expect(200, "of the target")?;
+        viewer.answer().await?.must_be(200, "of the target")?;
         // The next viewer gets another socket, though this one is open.
         drop(viewer);
         data.socket.expect_end("the end of the data socket with its viewer's connection").await?;

@@ -81,7 +81,7 @@ pub(super) static CASES: &[Case<World>] = &[
 async fn shape(world: World) -> Outcome {
     let path = format!("/v1/tunnels/{}", uuid::Uuid::new_v4());
     let answer =
-        world.call("GET", &path, &Value::Null).await?.expect(404, "for a tunnel that is not there")?;
+        world.call("GET", &path, &Value::Null).await?.must_be(404, "for a tunnel that is not there")?;
     want(
         answer.header("content-type").starts_with("application/json"),
         "Content-Type: application/json",
@@ -123,7 +123,7 @@ async fn key_elsewhere(world: World) -> Outcome {
         world
             .ask("GET", &path, &lines, b"")
             .await?
-            .expect(401, "where the key is not behind `Authorization: Bearer`")?;
+            .must_be(401, "where the key is not behind `Authorization: Bearer`")?;
     }
     Ok(())
 }
@@ -260,7 +260,7 @@ async fn domain(world: World) -> Outcome {
     }
     let fields = json!({ "proto": "tcp", "domains": ["kit.example.com"] });
     let answer =
-        world.try_create(world.key(), &fields).await?.expect(400, "for a tcp tunnel with a domain")?;
+        world.try_create(world.key(), &fields).await?.must_be(400, "for a tcp tunnel with a domain")?;
     let code = answer.json()?["code"].clone();
     want(code == "only_http" || code == "no_tcp_ports", "only_http", code)
 }
@@ -313,7 +313,7 @@ async fn foreign(world: World) -> Outcome {
         )?;
     }
     let list =
-        world.call_as(key2, "GET", "/v1/tunnels", &Value::Null).await?.expect(200, "for the list")?.text();
+        world.call_as(key2, "GET", "/v1/tunnels", &Value::Null).await?.must_be(200, "for the list")?.text();
     want(!list.contains(&tunnel.id), "a list without somebody else's tunnel", "it is in it")?;
     world.look(&tunnel.id).await.map(drop)
 }

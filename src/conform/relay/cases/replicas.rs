@@ -48,8 +48,8 @@ async fn shares(world: World) -> Outcome {
     let (mut left, mut right) = tokio::try_join!(first.accept(), second.accept())?;
     left.serve().await?;
     right.serve().await?;
-    one.answer().await?.expect(200, "of one client")?;
-    other.answer().await?.expect(200, "of the other client")?;
+    one.answer().await?.must_be(200, "of one client")?;
+    other.answer().await?.must_be(200, "of the other client")?;
     first.socket.ping(b"still here").await?;
     second.socket.ping(b"still here").await
 }
@@ -64,7 +64,7 @@ async fn lost(world: World) -> Outcome {
         told = second.connection() => { told?; second.socket.wire.reset(); first }
     };
     left.accept().await?.serve().await?;
-    viewer.answer().await?.expect(200, "of the client that is left").map(drop)
+    viewer.answer().await?.must_be(200, "of the client that is left").map(drop)
 }
 
 async fn not_taken_up(world: World) -> Outcome {
@@ -79,7 +79,7 @@ async fn not_taken_up(world: World) -> Outcome {
     left.socket.wire.patience = world.beyond(wait);
     left.accept().await?.serve().await?;
     viewer.wire.patience = world.beyond(wait);
-    viewer.answer().await?.expect(200, "of the other client, as the first was idle").map(drop)
+    viewer.answer().await?.must_be(200, "of the other client, as the first was idle").map(drop)
 }
 
 async fn rejected(world: World) -> Outcome {
@@ -97,7 +97,7 @@ async fn rejected(world: World) -> Outcome {
     data.say(OK).await?;
     left = asked;
     left.socket.ping(b"still here").await?;
-    viewer.answer().await?.expect(200, "of the client that has not rejected").map(drop)
+    viewer.answer().await?.must_be(200, "of the client that has not rejected").map(drop)
 }
 
 async fn taken_back(world: World) -> Outcome {

@@ -111,7 +111,7 @@ const NEVER: &str = "0001-01-01T00:00:00Z";
 
 async fn health(world: World) -> Outcome {
     let answer =
-        world.call_as("", "GET", "/health", &Value::Null).await?.expect(200, "for /health without a key")?;
+        world.call_as("", "GET", "/health", &Value::Null).await?.must_be(200, "for /health without a key")?;
     let health = answer.json()?;
     let strings = health.as_object().is_some_and(|fields| fields.values().all(Value::is_string));
     let named = ["status", "version", "api_version"].iter().all(|name| health.get(name).is_some());
@@ -120,7 +120,7 @@ async fn health(world: World) -> Outcome {
 
 async fn version(world: World) -> Outcome {
     let told =
-        world.call("GET", "/v1/version", &Value::Null).await?.expect(200, "for /v1/version")?.json()?;
+        world.call("GET", "/v1/version", &Value::Null).await?.must_be(200, "for /v1/version")?.json()?;
     want(
         told["version"].is_string() && told["api_version"].is_string(),
         "version and api_version as strings",
@@ -137,7 +137,7 @@ fn is_time(value: &Value) -> bool {
 async fn create(world: World) -> Outcome {
     let name = world.name();
     let fields = json!({ "local_port": 3000, "name": name, "ttl": "1h30m", "device_name": "kit", "source": "conform" });
-    let tunnel = world.try_create(world.key(), &fields).await?.expect(201, "for a new tunnel")?.json()?;
+    let tunnel = world.try_create(world.key(), &fields).await?.must_be(201, "for a new tunnel")?.json()?;
     let strings = ["id", "slug", "public_url", "client_id", "mode", "ttl"];
     for field in strings {
         want(
@@ -188,13 +188,13 @@ async fn again(world: World) -> Outcome {
     let tunnel = world.tunnel(json!({ "name": world.name() })).await?;
     let fields = json!({ "name": tunnel.slug });
     let again =
-        world.try_create(world.key(), &fields).await?.expect(200, "for a tunnel that is there")?.json()?;
+        world.try_create(world.key(), &fields).await?.must_be(200, "for a tunnel that is there")?.json()?;
     want(again["id"] == tunnel.id.as_str(), &format!("the same id, {}", tunnel.id), again)
 }
 
 async fn list(world: World) -> Outcome {
     let (first, second) = (world.tunnel(json!({})).await?, world.tunnel(json!({})).await?);
-    let list = world.call("GET", "/v1/tunnels", &Value::Null).await?.expect(200, "for the list")?.json()?;
+    let list = world.call("GET", "/v1/tunnels", &Value::Null).await?.must_be(200, "for the list")?.json()?;
     let Some(tunnels) = list.as_array() else { return want(false, "a bare array of tunnels", list) };
     let at = |id: &str| tunnels.iter().position(|tunnel| tunnel["id"] == id);
     let places = (at(&first.id), at(&second.id));
@@ -216,7 +216,7 @@ async fn get(world: World) -> Outcome {
 
 async fn delete(world: World) -> Outcome {
     let tunnel = world.tunnel(json!({})).await?;
-    let gone = world.call("DELETE", &tunnel.path(""), &Value::Null).await?.expect(204, "for a deletion")?;
+    let gone = world.call("DELETE", &tunnel.path(""), &Value::Null).await?.must_be(204, "for a deletion")?;
     want(gone.body.is_empty(), "no body", gone.shown())?;
     world
         .call("GET", &tunnel.path(""), &Value::Null)
@@ -233,7 +233,7 @@ async fn unless_connected(world: World) -> Outcome {
     let id = client.tunnel.id.clone();
     drop(client);
     world.until_connected(&id, false).await?;
-    world.call("DELETE", &path, &Value::Null).await?.expect(204, "when no client serves it").map(drop)
+    world.call("DELETE", &path, &Value::Null).await?.must_be(204, "when no client serves it").map(drop)
 }
 
 async fn suspend(world: World) -> Outcome {
@@ -243,7 +243,7 @@ async fn suspend(world: World) -> Outcome {
         let said = world
             .call("POST", &tunnel.path("/suspend"), &body)
             .await?
-            .expect(200, "for a suspension")?
+            .must_be(200, "for a suspension")?
             .json()?;
         let expected = json!({ "status": status, "suspended": suspended.to_string() });
         want(said == expected, &expected.to_string(), said)?;
@@ -268,7 +268,7 @@ async fn extend(world: World) -> Outcome {
 }
 
 async fn ttl(world: &World, path: &str, ttl: &str) -> Outcome<Answer> {
-    world.call("POST", path, &json!({ "ttl": ttl })).await?.expect(200, "for an extension")
+    world.call("POST", path, &json!({ "ttl": ttl })).await?.must_be(200, "for an extension")
 }
 
 async fn resume(world: World) -> Outcome {
@@ -296,11 +296,11 @@ async fn with_policy(world: &World, fields: Value) -> Outcome<super::super::rest
 async fn policy(world: World) -> Outcome {
     let tunnel = with_policy(&world, json!({})).await?;
     let path = tunnel.path("/policy");
-    let none = world.call("GET", &path, &Value::Null).await?.expect(200, "for the policy")?.json()?;
+    let none = world.call("GET", &path, &Value::Null).await?.must_be(200, "for the policy")?.json()?;
     want(none == json!({}), "{} where there is no policy", none)?;
     let wanted = json!({ "auth": ["ann:secret-of-ann"], "deny": ["192.0.2.0/24"] });
-    let put = world.call("PUT", &path, &wanted).await?.expect(200, "for a policy")?;
-    let shown = world.call("GET", &path, &Value::Null).await?.expect(200, "for the policy")?;
+    let put = world.call("PUT", &path, &wanted).await?.must_be(200, "for a policy")?;
+    let shown = world.call("GET", &path, &Value::Null).await?.must_be(200, "for the policy")?;
     for answer in [&put, &shown] {
         let text = answer.text();
         want(
@@ -316,7 +316,7 @@ async fn policy(world: World) -> Outcome {
         "the names of both rules in the tunnel's `policy`",
         names,
     )?;
-    world.call("DELETE", &path, &Value::Null).await?.expect(204, "for the end of a policy").map(drop)
+    world.call("DELETE", &path, &Value::Null).await?.must_be(204, "for the end of a policy").map(drop)
 }
 
 async fn policy_kept(world: World) -> Outcome {
@@ -324,7 +324,7 @@ async fn policy_kept(world: World) -> Outcome {
     let tunnel = with_policy(&world, json!({ "policy": wish })).await?;
     let path = tunnel.path("/policy");
     let since = json!({ "deny": ["198.51.100.0/24"] });
-    world.call("PUT", &path, &since).await?.expect(200, "for a policy")?;
+    world.call("PUT", &path, &since).await?.must_be(200, "for a policy")?;
     world.tunnel(json!({ "name": tunnel.slug, "policy": wish })).await?;
     let shown = world.call("GET", &path, &Value::Null).await?.json()?;
     want(shown["deny"] == since["deny"], "the policy that was put there since the creation", shown)?;
@@ -338,14 +338,14 @@ async fn requests(world: World) -> Outcome {
     let told = world
         .call("GET", &tunnel.path("/requests"), &Value::Null)
         .await?
-        .expect(200, "for the requests")?
+        .must_be(200, "for the requests")?
         .json()?;
     want(told.is_array(), "an array of requests", told)?;
     let path = tunnel.path("/inspection");
     let off = world
         .call("POST", &path, &json!({ "enabled": false }))
         .await?
-        .expect(200, "for no inspection")?
+        .must_be(200, "for no inspection")?
         .json()?;
     want(off["inspection_enabled"] == false, "`inspection_enabled` is false", off)
 }
@@ -353,7 +353,7 @@ async fn requests(world: World) -> Outcome {
 async fn slashes(world: World) -> Outcome {
     let name = world.name();
     let body = json!({ "local_port": 80, "name": name });
-    let made = world.call("POST", "//v1/tunnels", &body).await?.expect(201, "for //v1/tunnels")?.json()?;
+    let made = world.call("POST", "//v1/tunnels", &body).await?.must_be(201, "for //v1/tunnels")?.json()?;
     let tunnel = world.tunnel(json!({ "name": made["slug"] })).await?;
     let path = format!("//ws/control?tunnel_id={}", tunnel.id);
     let socket = world.socket("control", &path, &bearer(world.key())).await?;

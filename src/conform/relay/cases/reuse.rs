@@ -143,7 +143,7 @@ async fn reusing(world: &World) -> Outcome<(Client, Data)> {
         return Err(Ended::Skipped("the relay opens a fresh data socket for each request, as it may".into()));
     }
     data.say(OK).await?;
-    viewer.answer().await?.expect(200, "of the target")?;
+    viewer.answer().await?.must_be(200, "of the target")?;
     Ok((client, data))
 }
 
@@ -176,7 +176,7 @@ async fn counts(world: World) -> Outcome {
         None => client.accept().await?,
     };
     data.serve().await?;
-    viewer.answer().await?.expect(200, "of the fresh socket").map(drop)
+    viewer.answer().await?.must_be(200, "of the fresh socket").map(drop)
 }
 
 async fn off(world: World) -> Outcome {
@@ -184,7 +184,7 @@ async fn off(world: World) -> Outcome {
     for _ in 0..3 {
         let (mut viewer, mut data) = client.exchange().await?;
         data.say(OK).await?;
-        viewer.answer().await?.expect(200, "of the target")?;
+        viewer.answer().await?.must_be(200, "of the target")?;
         let came = data.next("the end of a socket that has carried its one request").await?;
         want(!matches!(came, Came::Data(_)), "no other request on the socket", came.shown())?;
     }
@@ -202,12 +202,12 @@ async fn target_closes(world: World) -> Outcome {
     let mut client = world.client().await?;
     let (mut viewer, mut data) = client.exchange().await?;
     data.say("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").await?;
-    viewer.answer().await?.expect(200, "of the target")?;
+    viewer.answer().await?.must_be(200, "of the target")?;
     let (mut viewer, fresh) = asked_on(&mut client, &mut data, &world).await?;
     let came = "it came on one whose target closes its connection";
     let Some(mut fresh) = fresh else { return want(false, "a fresh socket for the next request", came) };
     fresh.serve().await?;
-    viewer.answer().await?.expect(200, "of the target").map(drop)
+    viewer.answer().await?.must_be(200, "of the target").map(drop)
 }
 
 async fn dead(world: World) -> Outcome {
@@ -216,7 +216,7 @@ async fn dead(world: World) -> Outcome {
     want(fresh.is_none(), "the request on the waiting socket", "it was announced")?;
     data.socket.wire.reset();
     client.accept().await?.serve().await?;
-    viewer.answer().await?.expect(200, "of the fresh socket").map(drop)
+    viewer.answer().await?.must_be(200, "of the fresh socket").map(drop)
 }
 
 async fn only_once(world: World) -> Outcome {
@@ -226,7 +226,7 @@ async fn only_once(world: World) -> Outcome {
     let mut again = client.accept().await?;
     again.request().await?;
     again.socket.wire.reset();
-    viewer.answer().await?.expect(502, "as both sockets broke off")?;
+    viewer.answer().await?.must_be(502, "as both sockets broke off")?;
     client.expect_none_of("connection", "as it was sent twice already").await
 }
 
@@ -243,7 +243,7 @@ async fn not_safe(world: World) -> Outcome {
             fresh.socket.wire.reset();
         }
     }
-    viewer.answer().await?.expect(502, "for a POST whose data socket broke off")?;
+    viewer.answer().await?.must_be(502, "for a POST whose data socket broke off")?;
     client.expect_none_of("connection", "as a POST is not sent twice").await
 }
 
@@ -252,7 +252,7 @@ async fn begun(world: World) -> Outcome {
     let (mut viewer, _) = asked_on(&mut client, &mut data, &world).await?;
     data.say("HTTP/1.1 200 O").await?;
     data.socket.close(1000).await?;
-    viewer.answer().await?.expect(502, "as the answer broke off")?;
+    viewer.answer().await?.must_be(502, "as the answer broke off")?;
     client.expect_none_of("connection", "as an answer had begun").await
 }
 
@@ -264,7 +264,7 @@ async fn ends_with_session(world: World) -> Outcome {
     client.socket.close(1000).await?;
     waiting.socket.expect_end("the end of a socket that waits, as the client has said goodbye").await?;
     target.say("kit").await?;
-    let answer = running.answer().await?.expect(200, "of the target, which goes on")?;
+    let answer = running.answer().await?.must_be(200, "of the target, which goes on")?;
     want(answer.body == "kitkit", "the body `kitkit`", answer.text())
 }
 
@@ -294,7 +294,7 @@ async fn only_so_long(world: World) -> Outcome {
     let mut viewer = world.asking(&client.tunnel).await?;
     let mut fresh = client.accept().await?;
     fresh.serve().await?;
-    viewer.answer().await?.expect(200, "of a fresh socket").map(drop)
+    viewer.answer().await?.must_be(200, "of a fresh socket").map(drop)
 }
 
 async fn pong_behind_bytes(world: World) -> Outcome {

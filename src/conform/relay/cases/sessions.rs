@@ -197,7 +197,7 @@ async fn successor(world: World) -> Outcome {
     data.request().await?;
     data.expect_bytes(b"kit").await?;
     data.say(OK).await?;
-    viewer.answer().await?.expect(200, "of the successor").map(drop)
+    viewer.answer().await?.must_be(200, "of the successor").map(drop)
 }
 
 async fn successor_of_nobody(world: World) -> Outcome {
@@ -228,7 +228,7 @@ async fn data_key(world: World) -> Outcome {
             .await?;
     }
     client.take(&id).await?.serve().await?;
-    viewer.answer().await?.expect(200, "of the target").map(drop)
+    viewer.answer().await?.must_be(200, "of the target").map(drop)
 }
 
 async fn viewer_ends(world: World) -> Outcome {
@@ -280,7 +280,7 @@ async fn lasting(world: &World) -> Outcome<(Client, Viewer, Data)> {
 }
 
 async fn expect_whole(mut viewer: Viewer, body: &str) -> Outcome {
-    let answer = viewer.answer().await?.expect(200, "of the target, complete")?;
+    let answer = viewer.answer().await?.must_be(200, "of the target, complete")?;
     want(answer.body == body, &format!("the body {body:?}"), answer.text())
 }
 
@@ -345,7 +345,7 @@ async fn data_ping(world: World) -> Outcome {
         want(matches!(came, Came::Ping(_)), "a ping on a data socket whose answer takes long", came.shown())?;
     }
     data.say(OK).await?;
-    viewer.answer().await?.expect(200, "of a target that has taken its time").map(drop)
+    viewer.answer().await?.must_be(200, "of a target that has taken its time").map(drop)
 }
 
 async fn data_silent(world: World) -> Outcome {
@@ -355,7 +355,7 @@ async fn data_silent(world: World) -> Outcome {
     client.socket.wire.patience = world.beyond(client.welcome.claim() * 2);
     let mut data = client.accept().await?;
     data.serve().await?;
-    viewer.answer().await?.expect(200, "of the second data socket").map(drop)
+    viewer.answer().await?.must_be(200, "of the second data socket").map(drop)
 }
 
 async fn data_silent_post(world: World) -> Outcome {
@@ -367,6 +367,6 @@ async fn data_silent_post(world: World) -> Outcome {
     silent.socket.answers = false;
     viewer.wire.patience = world.beyond(client.welcome.claim() * 2);
     let answer = client.meanwhile(viewer.answer()).await?;
-    answer.expect(504, "for a POST whose client has fallen silent")?;
+    answer.must_be(504, "for a POST whose client has fallen silent")?;
     client.expect_none_of("connection", "as a POST is not sent twice").await
 }

@@ -110,7 +110,7 @@ async fn assigned(world: World) -> Outcome {
     want(told["proto"] == "http" && told["remote_addr"].is_string(), "`proto` and `remote_addr`", told)?;
     spare.request().await?;
     spare.say(OK).await?;
-    viewer.answer().await?.expect(200, "of the target").map(drop)
+    viewer.answer().await?.must_be(200, "of the target").map(drop)
 }
 
 async fn too_many(world: World) -> Outcome {
@@ -164,7 +164,7 @@ async fn rejected(world: World) -> Outcome {
     let mut viewer = world.asking(&client.tunnel).await?;
     assignment(&mut spare).await?;
     client.say(&serde_json::json!({ "type": "reject", "id": id, "reason": "refused" })).await?;
-    viewer.answer().await?.expect(502, "at once for a rejected connection")?;
+    viewer.answer().await?.must_be(502, "at once for a rejected connection")?;
     spare.socket.expect_end("the end of a rejected socket").await
 }
 
@@ -174,7 +174,7 @@ async fn dead(world: World) -> Outcome {
     spare.socket.wire.reset();
     let mut viewer = world.asking(&client.tunnel).await?;
     client.accept().await?.serve().await?;
-    viewer.answer().await?.expect(200, "of a fresh data socket").map(drop)
+    viewer.answer().await?.must_be(200, "of a fresh data socket").map(drop)
 }
 
 async fn ends(world: World) -> Outcome {

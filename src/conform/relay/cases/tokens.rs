@@ -76,7 +76,7 @@ async fn rules(world: World) -> Outcome {
     world
         .call_as(&good, "GET", "/v1/tunnels", &Value::Null)
         .await?
-        .expect(200, "for a token that keeps all rules")?;
+        .must_be(200, "for a token that keeps all rules")?;
     let header = json!({ "alg": "HS256" });
     let claims = json!({ "sub": "kit-owner", "nbf": now() - 1, "exp": now() + 600 });
     let with = |name: &str, value: Value| {
@@ -105,14 +105,14 @@ async fn limited(world: World) -> Outcome {
     let free = token(&world, 600, Value::Null)?;
     let bound = token(&world, 600, json!({ "tid": name }))?;
     let foreign =
-        world.try_create(&free, &json!({ "name": other })).await?.expect(201, "for a tunnel")?.json()?;
+        world.try_create(&free, &json!({ "name": other })).await?.must_be(201, "for a tunnel")?.json()?;
     world.try_create(&bound, &json!({ "name": world.name() })).await?.refused(
         403,
         "token_limited",
         "for another tunnel",
     )?;
     let made =
-        world.try_create(&bound, &json!({})).await?.expect(201, "for a creation without a name")?.json()?;
+        world.try_create(&bound, &json!({})).await?.must_be(201, "for a creation without a name")?.json()?;
     want(made["slug"] == name.as_str(), &format!("the tunnel of `tid`, {name}"), &made)?;
     let id = foreign["id"].as_str().unwrap_or_default();
     world.call_as(&bound, "GET", &format!("/v1/tunnels/{id}"), &Value::Null).await?.refused(

@@ -221,7 +221,7 @@ async fn cancel_late(world: World) -> Outcome {
     client.socket.wire.patience = world.beyond(client.welcome.claim());
     let told = client.hear_of("cancel").await?;
     want(told["id"] == id.as_str(), &format!("`cancel` of {id}"), told)?;
-    viewer.answer().await?.expect(504, "for the viewer of a connection that nobody takes up").map(drop)
+    viewer.answer().await?.must_be(504, "for the viewer of a connection that nobody takes up").map(drop)
 }
 
 async fn half_closed(world: World) -> Outcome {
@@ -232,7 +232,7 @@ async fn half_closed(world: World) -> Outcome {
     tokio::time::sleep(Duration::from_millis(300)).await;
     client.expect_none_of("cancel", "as the viewer waits for its answer").await?;
     client.take(&id).await?.serve().await?;
-    viewer.answer().await?.expect(200, "of the target").map(drop)
+    viewer.answer().await?.must_be(200, "of the target").map(drop)
 }
 
 async fn reject(world: World) -> Outcome {
@@ -242,7 +242,7 @@ async fn reject(world: World) -> Outcome {
     client
         .say(&json!({ "type": "reject", "id": id, "reason": "refused", "message": "the kit is not at home" }))
         .await?;
-    let answer = viewer.answer().await?.expect(502, "at once for a rejected connection")?;
+    let answer = viewer.answer().await?.must_be(502, "at once for a rejected connection")?;
     want(
         answer.text().contains("the kit is not at home"),
         "the client's message, shown to the viewer",
@@ -258,7 +258,7 @@ async fn reject_after(world: World) -> Outcome {
     let mut data = client.take(&id).await?;
     data.request().await?;
     client.say(&json!({ "type": "reject", "id": id, "reason": "timed_out" })).await?;
-    viewer.answer().await?.expect(502, "at once for a rejected connection")?;
+    viewer.answer().await?.must_be(502, "at once for a rejected connection")?;
     data.socket.expect_end("the end of the data socket of a rejected connection").await
 }
 
@@ -271,7 +271,7 @@ async fn reject_others(world: World) -> Outcome {
     }
     sentinel(&mut other, &world).await?;
     client.take(&id).await?.serve().await?;
-    viewer.answer().await?.expect(200, "of the client that was not asked").map(drop)
+    viewer.answer().await?.must_be(200, "of the client that was not asked").map(drop)
 }
 
 async fn auth(world: World) -> Outcome {
@@ -324,7 +324,7 @@ async fn auth_order(world: World) -> Outcome {
 async fn expiring(world: World) -> Outcome {
     let mut client = world.two().await?;
     let path = client.tunnel.path("/extend");
-    world.call("POST", &path, &json!({ "ttl": "3s" })).await?.expect(200, "for an extension")?;
+    world.call("POST", &path, &json!({ "ttl": "3s" })).await?.must_be(200, "for an extension")?;
     let told = client.hear_of("expiring").await?;
     want(told["what"] == "tunnel" && told["at"].is_string(), "`what` is tunnel, and `at` a time", &told)?;
     want(told["in_ms"].as_u64().is_some_and(|left| left <= 3000), "`in_ms`, at most 3000", told)?;

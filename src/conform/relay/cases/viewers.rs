@@ -122,9 +122,9 @@ fn expect_retry_after(answer: &Answer) -> Outcome {
 async fn unknown(world: World) -> Outcome {
     let tunnel = world.tunnel(Value::Null).await?;
     let elsewhere = nobody(&world, &tunnel);
-    world.asking(&elsewhere).await?.answer().await?.expect(404, "for a name that nobody has")?;
+    world.asking(&elsewhere).await?.answer().await?.must_be(404, "for a name that nobody has")?;
     world.delete(&tunnel).await?;
-    world.asking(&tunnel).await?.answer().await?.expect(404, "at once for a deleted tunnel").map(drop)
+    world.asking(&tunnel).await?.answer().await?.must_be(404, "at once for a deleted tunnel").map(drop)
 }
 
 /// Where a tunnel would be whose name nobody has.
@@ -140,7 +140,7 @@ async fn problem(world: World) -> Outcome {
     for (accept, kind) in [("text/html,*/*;q=0.8", "text/html"), ("*/*", "application/problem+json")] {
         let mut viewer = world.viewer(&elsewhere).await?;
         viewer.ask("GET", "/", &format!("Accept: {accept}\r\n"), b"").await?;
-        let answer = viewer.answer().await?.expect(404, "for a name that nobody has")?;
+        let answer = viewer.answer().await?.must_be(404, "for a name that nobody has")?;
         let found = answer.header("content-type");
         want(found.starts_with(kind), &format!("Content-Type: {kind} for Accept: {accept}"), found)?;
         if kind != "text/html" {
@@ -159,7 +159,7 @@ async fn absent(world: World) -> Outcome {
     let tunnel = world.tunnel(Value::Null).await?;
     let mut viewer = world.asking(&tunnel).await?;
     viewer.wire.patience = AWAY;
-    expect_retry_after(&viewer.answer().await?.expect(503, "for the viewer of a client that stays away")?)
+    expect_retry_after(&viewer.answer().await?.must_be(503, "for the viewer of a client that stays away")?)
 }
 
 async fn waits(world: World) -> Outcome {
@@ -169,7 +169,7 @@ async fn waits(world: World) -> Outcome {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let mut client = world.serve(tunnel).await?;
     client.accept().await?.serve().await?;
-    viewer.answer().await?.expect(200, "of the client that has come back").map(drop)
+    viewer.answer().await?.must_be(200, "of the client that has come back").map(drop)
 }
 
 async fn lost(world: World) -> Outcome {
@@ -184,7 +184,7 @@ async fn lost(world: World) -> Outcome {
     data.request().await?;
     data.expect_bytes(b"kit").await?;
     data.say(OK).await?;
-    viewer.answer().await?.expect(200, "of the client that has come back").map(drop)
+    viewer.answer().await?.must_be(200, "of the client that has come back").map(drop)
 }
 
 async fn bad_answer(world: World) -> Outcome {
@@ -195,7 +195,7 @@ async fn bad_answer(world: World) -> Outcome {
     ] {
         let (mut viewer, mut data) = client.exchange().await?;
         data.say(answer).await?;
-        viewer.answer().await?.expect(502, &format!("for the answer {answer:?}"))?;
+        viewer.answer().await?.must_be(502, &format!("for the answer {answer:?}"))?;
     }
     Ok(())
 }
@@ -204,15 +204,15 @@ async fn suspended(world: World) -> Outcome {
     let mut client = world.client().await?;
     client.served().await?;
     let path = client.tunnel.path("/suspend");
-    world.call("POST", &path, &json!({ "suspended": true })).await?.expect(200, "for a suspension")?;
+    world.call("POST", &path, &json!({ "suspended": true })).await?.must_be(200, "for a suspension")?;
     let answer = world
         .asking(&client.tunnel)
         .await?
         .answer()
         .await?
-        .expect(503, "for a viewer of a suspended tunnel")?;
+        .must_be(503, "for a viewer of a suspended tunnel")?;
     expect_retry_after(&answer)?;
-    world.call("POST", &path, &json!({ "suspended": false })).await?.expect(200, "for a resumption")?;
+    world.call("POST", &path, &json!({ "suspended": false })).await?.must_be(200, "for a resumption")?;
     client.served().await.map(drop)
 }
 
@@ -224,14 +224,14 @@ async fn password(world: World) -> Outcome {
     for lines in ["", "Authorization: Basic YW5uOndyb25n\r\n", "Authorization: Bearer secret\r\n"] {
         let mut viewer = world.viewer(&client.tunnel).await?;
         viewer.ask("GET", "/", lines, b"").await?;
-        let refused = viewer.answer().await?.expect(401, &format!("for {lines:?}"))?;
+        let refused = viewer.answer().await?.must_be(401, &format!("for {lines:?}"))?;
         let asks = refused.header("www-authenticate");
         want(asks.to_ascii_lowercase().starts_with("basic"), "WWW-Authenticate: Basic", asks)?;
     }
     let mut viewer = world.viewer(&client.tunnel).await?;
     viewer.ask("GET", "/", "Authorization: Basic YW5uOnNlY3JldA==\r\n", b"").await?;
-    client.accept().await?.serve().await?.expect_without("authorization")?;
-    viewer.answer().await?.expect(200, "for the right user and password").map(drop)
+    client.accept().await?.serve().await?.must_not_have("authorization")?;
+    viewer.answer().await?.must_be(200, "for the right user and password").map(drop)
 }
 
 async fn ambiguous(world: World) -> Outcome {
@@ -260,7 +260,7 @@ async fn large_target(world: World) -> Outcome {
     let client = world.client().await?;
     let mut viewer = world.viewer(&client.tunnel).await?;
     viewer.ask("GET", &format!("/{}", "k".repeat(20 * 1024)), "", b"").await?;
-    viewer.answer().await?.expect(414, "for a target of 20 KiB").map(drop)
+    viewer.answer().await?.must_be(414, "for a target of 20 KiB").map(drop)
 }
 
 async fn large_head(world: World) -> Outcome {
@@ -268,7 +268,7 @@ async fn large_head(world: World) -> Outcome {
     for lines in [format!("X-Kit: {}\r\n", "k".repeat(70 * 1024)), "X-Kit: k\r\n".repeat(150)] {
         let mut viewer = world.viewer(&client.tunnel).await?;
         viewer.ask("GET", "/", &lines, b"").await?;
-        viewer.answer().await?.expect(431, &format!("for a head of {} bytes", lines.len()))?;
+        viewer.answer().await?.must_be(431, &format!("for a head of {} bytes", lines.len()))?;
     }
     Ok(())
 }
@@ -284,7 +284,7 @@ async fn large_body(world: World) -> Outcome {
     let mut client = with_policy(&world, json!({ "max_body": 1000 })).await?;
     let mut viewer = world.viewer(&client.tunnel).await?;
     viewer.begin("POST", "/", "Content-Length: 1001\r\n").await?;
-    viewer.answer().await?.expect(413, "for a body over max_body")?;
+    viewer.answer().await?.must_be(413, "for a body over max_body")?;
     client.expect_none_of("connection", "as the body was too large").await?;
     client.served().await.map(drop)
 }
@@ -297,7 +297,7 @@ async fn connect(world: World) -> Outcome {
         .wire
         .say(format!("CONNECT {host} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())
         .await?;
-    viewer.answer().await?.expect(405, "for CONNECT").map(drop)
+    viewer.answer().await?.must_be(405, "for CONNECT").map(drop)
 }
 
 async fn denied(world: World) -> Outcome {
@@ -307,7 +307,7 @@ async fn denied(world: World) -> Outcome {
         .await?
         .answer()
         .await?
-        .expect(403, "for an address that `allow` does not name")?;
+        .must_be(403, "for an address that `allow` does not name")?;
     client.expect_none_of("connection", "as the viewer was not let in").await
 }
 
@@ -321,7 +321,7 @@ async fn rate(world: World) -> Outcome {
             .await?
             .answer()
             .await?
-            .expect(429, "for the second request in an hour that has one")?,
+            .must_be(429, "for the second request in an hour that has one")?,
     )
 }
 
@@ -336,7 +336,7 @@ async fn keep_alive(world: World) -> Outcome {
         want(request.line.contains(number), &format!("the request for {number}"), request.line)?;
         data.exactly(3, "the body of the request").await?;
         data.say(OK).await?;
-        viewer.answer().await?.expect(200, "of the target")?;
+        viewer.answer().await?.must_be(200, "of the target")?;
     }
     Ok(())
 }
@@ -349,5 +349,5 @@ async fn early_answer(world: World) -> Outcome {
     let mut data = client.accept().await?;
     data.request().await?;
     data.say("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno").await?;
-    viewer.answer().await?.expect(413, "of the target").map(drop)
+    viewer.answer().await?.must_be(413, "of the target").map(drop)
 }

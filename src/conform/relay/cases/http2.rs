@@ -87,7 +87,7 @@ async fn preface(world: World) -> Outcome {
     let stream = request(&mut data).await?;
     data.say(frame(HEADERS, END_HEADERS, stream, &[STATUS_200])).await?;
     data.say(frame(DATA, END_STREAM, stream, b"kit")).await?;
-    let answer = viewer.answer().await?.expect(200, "of the target")?;
+    let answer = viewer.answer().await?.must_be(200, "of the target")?;
     want(answer.body == "kit", "the body `kit`", answer.text())
 }
 
@@ -101,7 +101,7 @@ async fn trailers(world: World) -> Outcome {
     data.say(frame(HEADERS, END_HEADERS, stream, &head)).await?;
     data.say(frame(DATA, 0, stream, b"kit")).await?;
     data.say(frame(HEADERS, END_HEADERS | END_STREAM, stream, &literal("x-kit", "behind"))).await?;
-    let answer = viewer.answer().await?.expect(200, "of the target")?;
+    let answer = viewer.answer().await?.must_be(200, "of the target")?;
     let found = answer.trailers.get("x-kit").is_some_and(|value| value == "behind");
     want(found, "the trailer x-kit: behind", format!("{:?}", answer.trailers))
 }
