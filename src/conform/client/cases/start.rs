@@ -144,6 +144,8 @@ async fn untrusted_certificate(stage: Stage) -> Result<(), Ended> {
     let (mut came, quiet) = (false, world.settings.quiet);
     loop {
         let accepted = tokio::select! {
+            // A client may have come and ended before it is looked for.
+            biased;
             accepted = timeout(wait, listener.accept()) => accepted,
             _ = world.client()?.ended() => break,
         };
