@@ -147,7 +147,8 @@ impl Socket {
                 Some(Event::Ping(payload)) => {
                     self.trace(Way::Came, Opcode::Ping, &payload);
                     if self.answers {
-                        self.send(Opcode::Pong, true, &payload).await?;
+                        // A relay that closes reads no more; what it has said before is still to be heard.
+                        let _ = self.send(Opcode::Pong, true, &payload).await;
                     }
                     Came::Ping(payload)
                 }
