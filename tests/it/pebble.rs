@@ -107,6 +107,10 @@ impl Pebble {
             panic!("pebble has ended");
         })
         .await;
+        // It says so before it listens.
+        for address in [directory, management] {
+            soon(async { while TcpStream::connect(address).await.is_err() {} }).await;
+        }
         let mut reading = JoinSet::new();
         reading.spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let ca = authority.file(home.path());
