@@ -36,7 +36,7 @@ cases! {
         "the first wait is under a second";
     Required Base "backs-off" ["C-37"], 45, backs_off,
         "a relay that accepts and drops is asked less and less often";
-    Advised Base "streams-go-on" [], 30, streams_go_on,
+    Advised Base "streams-go-on" ["C-63"], 30, streams_go_on,
         "what runs goes on when the control session is lost";
 }
 

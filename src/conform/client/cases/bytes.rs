@@ -42,7 +42,7 @@ cases! {
         "while a target takes its time, pings are answered and other viewers served";
     Required Two "two-slow-target" ["C-15", "C-32"], 30, slow_target,
         "the same at level two";
-    Advised Base "bounded-memory" [], 45, bounded,
+    Advised Base "bounded-memory" ["C-62"], 45, bounded,
         "what a target does not take is not held without a limit";
     Required Base "bulk" ["C-26", "C-27"], 180, bulk,
         "a large body each way at the same time arrives whole";

@@ -15,7 +15,7 @@ cases! {
         "a viewer whose target refuses gets 502 of the client, and the next one is served";
     Advised Base "tcp-target-refused" ["C-29"], 30, tcp_target_refused,
         "with TCP the data socket is closed with 1011 in its place";
-    Required Two "two-target-refused" ["C-48"], 30, two_target_refused,
+    Required Two "two-target-refused" ["C-48", "C-64"], 30, two_target_refused,
         "`reject` names the connection whose target refuses, no bytes are sent for it, and the next one is served";
 }
 
