@@ -235,6 +235,19 @@ impl Data {
         }
     }
 
+    /// The socket ends as one that does not end in order.
+    pub(super) async fn breaks_off(&mut self) -> Result<(), Ended> {
+        let rest = self.rest().await?;
+        let expected = "the data socket to break off (1011, or a reset)";
+        match rest.end {
+            Some(End::Close(None | Some(1000 | 1001)) | End::Fin) => {
+                Err(Ended::failed(expected, "it ended in order"))
+            }
+            Some(_) => Ok(()),
+            None => Err(Ended::failed(expected, format!("it did not end within {:?}", self.wait))),
+        }
+    }
+
     /// The client closes with this code, and says nothing before but its end.
     pub(super) async fn closes_with(&mut self, code: u16) -> Result<(), Ended> {
         let rest = self.rest().await?;

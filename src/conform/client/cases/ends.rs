@@ -52,6 +52,8 @@ cases! {
         "the client's end is a binary message";
     Required Two "two-slow-viewer" ["C-54"], 45, slow_viewer,
         "the last bytes and the close frame reach a viewer who is slow";
+    Required Base "target-fails" ["C-65"], 30, target_breaks_off,
+        "a target that resets its connection is passed on as a break, behind what it has sent";
     Required Two "two-target-fails" ["C-55"], 30, target_fails,
         "a target that resets its connection is passed on as 1011, behind what it has sent";
 }
@@ -265,6 +267,16 @@ async fn slow_viewer(stage: Stage) -> Result<(), Ended> {
         data.closes_with(1000).await
     };
     tokio::join!(target, read).1
+}
+
+async fn target_breaks_off(stage: Stage) -> Result<(), Ended> {
+    let mut world = stage.start()?;
+    let session = world.session().await?;
+    let (mut data, mut visit) = world.viewer(&session).await?;
+    visit.write(b"half an answer").await;
+    data.brings(b"half an answer").await?;
+    visit.reset();
+    data.breaks_off().await
 }
 
 async fn target_fails(stage: Stage) -> Result<(), Ended> {

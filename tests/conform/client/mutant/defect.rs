@@ -150,6 +150,7 @@ pub(crate) const MUTANTS: &[(&str, Defect)] = &[
     ("two-empty-fragment", EmptyFragmentEnds),
     ("two-binary-end", TextEnd),
     ("two-slow-viewer", ClosesInHaste),
+    ("target-fails", FailureIsEnd),
     ("two-target-fails", FailureIsEnd),
     ("ping-control", IgnoresControlPings),
     ("ping-data", IgnoresDataPings),
