@@ -201,7 +201,12 @@ async fn of_upgraded(world: World) -> Outcome {
 }
 
 async fn broken_upgraded(world: World) -> Outcome {
-    let mut client = world.client().await?;
+    let client = world.client().await?;
+    upgraded_breaks(&world, client).await
+}
+
+/// An upgraded connection whose data socket ends with 1011 is reset for its viewer, at both levels.
+pub(super) async fn upgraded_breaks(world: &World, mut client: Client) -> Outcome {
     let (mut viewer, mut data) = client.upgraded().await?;
     data.say("words").await?;
     viewer.expect_bytes(b"words").await?;

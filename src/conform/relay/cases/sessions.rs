@@ -1,5 +1,6 @@
 //! Level two: how sessions end, and how data sockets of such a session do (sections 8.1, 8.3, 8.5).
 
+use super::ends::upgraded_breaks;
 use super::{QUICK, runs, two, want};
 use crate::conform::case::Case;
 use crate::conform::relay::Outcome;
@@ -7,7 +8,6 @@ use crate::conform::relay::control::Client;
 use crate::conform::relay::data::{Data, OK, UNTIL_CLOSE};
 use crate::conform::relay::socket::Came;
 use crate::conform::relay::viewer::Viewer;
-use crate::conform::relay::wire::End;
 use crate::conform::relay::world::World;
 use crate::proto::frame::Opcode;
 
@@ -312,19 +312,8 @@ async fn failed(world: World) -> Outcome {
 }
 
 async fn broken_upgraded(world: World) -> Outcome {
-    let mut client = world.two().await?;
-    let (mut viewer, mut data) = client.upgraded().await?;
-    data.say("words").await?;
-    viewer.expect_bytes(b"words").await?;
-    data.socket.close(1011).await?;
-    let (_, end) = viewer.rest().await?;
-    let broken = matches!(end, End::Broken(_));
-    // TLS without its own end is an end that was cut.
-    want(
-        broken || world.settings().place.url().is_tls(),
-        "a reset of the viewer's connection",
-        Came::Ended(end).shown(),
-    )
+    let client = world.two().await?;
+    upgraded_breaks(&world, client).await
 }
 
 async fn ended_then_failed(world: World) -> Outcome {
