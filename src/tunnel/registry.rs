@@ -9,6 +9,7 @@ pub use goodbye::drain_session;
 pub use workers::WORKER;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use dashmap::DashMap;
 use tokio::sync::MutexGuard;
@@ -37,6 +38,8 @@ pub struct Registry {
     /// Held from the look at what an owner has to the new tunnel, so that of two creations at once the second sees the
     /// first; and over each write and the reading of all rows, so that what is read is not older than what we wrote.
     pub(super) writing: tokio::sync::Mutex<()>,
+    /// When the last tunnel was created, in Unix milliseconds.
+    pub(super) youngest: AtomicI64,
     pub(super) news: News,
     domains: Domains,
     /// What happened, for operators.
@@ -58,6 +61,7 @@ impl Registry {
             store,
             quotas: Quotas::new(limits),
             generation,
+            youngest: AtomicI64::new(0),
             writing: Default::default(),
             news: News::default(),
             domains: Domains::default(),
