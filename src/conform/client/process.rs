@@ -19,6 +19,10 @@ use crate::sync::lock;
 /// Bytes of what a client prints that are kept for people.
 const KEPT: usize = 2048;
 
+/// How long the last that an ended client has printed may take to be read: something that it has started may still hold
+/// its output open.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// How the client is started.
 #[derive(Clone)]
 pub enum Launch {
@@ -49,7 +53,7 @@ pub(super) struct Client {
 }
 
 enum Runs {
-    Command { child: Child, group: Option<Pid>, _readers: JoinSet<()> },
+    Command { child: Child, group: Option<Pid>, readers: JoinSet<()> },
     Here { task: JoinSet<()>, stop: CancellationToken },
 }
 
@@ -92,7 +96,7 @@ fn command(words: &[String], start: &Start, printed: &Arc<Mutex<VecDeque<u8>>>) 
     if let Some(stderr) = child.stderr.take() {
         readers.spawn(keep(stderr, Arc::clone(printed)));
     }
-    Ok(Runs::Command { child, group, _readers: readers })
+    Ok(Runs::Command { child, group, readers })
 }
 
 /// Keeps the last of what is printed.
@@ -140,8 +144,13 @@ impl Client {
         timeout(wait, self.ended()).await.ok()
     }
 
-    /// The last that it has printed, on stdout and stderr.
-    pub(super) fn printed(&self) -> String {
+    /// The last that it has printed, on stdout and stderr; of one that has ended, to its last word.
+    pub(super) async fn printed(&mut self) -> String {
+        if let Runs::Command { child, readers, .. } = &mut self.runs
+            && child.id().is_none()
+        {
+            let _ = timeout(LAST_WORDS, async { while readers.join_next().await.is_some() {} }).await;
+        }
         let bytes: Vec<u8> = lock(&self.printed).iter().copied().collect();
         String::from_utf8_lossy(&bytes).trim().to_owned()
     }

@@ -134,7 +134,7 @@ impl World {
             },
             how = client.ended() => Some(how),
         };
-        let printed = client.printed();
+        let printed = client.printed().await;
         let printed = if printed.is_empty() { printed } else { format!("; it printed: {printed}") };
         Err(match ended {
             Some(how) => Ended::failed(expected, format!("it has ended ({how}){printed}")),

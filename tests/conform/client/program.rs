@@ -69,6 +69,8 @@ fn where_there_is_nothing_to_test_it_is_said_at_once_by_code_69() {
     for (command, part) in [
         (&["/no/such/program"][..], "cannot run /no/such/program"),
         (&["sh", "-c", "echo I need a --server; exit 3"], "I need a --server"),
+        // Its last word may be read after its end was seen.
+        (&["sh", "-c", "(sleep 0.1; echo I need a --server) & exit 3"], "I need a --server"),
     ] {
         let output = kit(&[&["--"], command].concat());
         let told = text(&output.stderr);
