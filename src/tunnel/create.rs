@@ -439,7 +439,7 @@ fn filled(text: &Option<String>) -> Option<&str> {
 }
 
 /// Hosts of an owner's own as they are kept: each once, in lower case.
-pub fn hosts(asked: &[String]) -> Result<Vec<String>, CreateError> {
+fn hosts(asked: &[String]) -> Result<Vec<String>, CreateError> {
     let mut domains = Vec::new();
     for text in asked {
         domains.push(hostname::parse(text.trim()).map_err(|_| CreateError::Domain(text.clone()))?);

@@ -15,13 +15,12 @@ mod serving;
 mod throttle;
 mod traffic;
 
-pub use create::{CreateError, RowError, Spec, hosts, seconds};
+pub use create::{CreateError, RowError, Spec, seconds};
 pub use domains::Domains;
 pub use members::Picked;
 pub use ports::{PortError, Ports};
 pub use quota::{Quota, UsedUp, Viewing};
-pub use registry::WORKER;
-pub use registry::{Registry, drain_session};
+pub use registry::{Registry, WORKER, Wanted, drain_session};
 pub use serving::{Arrival, Credential, TooMany};
 pub use throttle::{Meter, Metered};
 pub use traffic::Traffic;

@@ -104,7 +104,9 @@ mod tests {
 
     async fn create(registry: &Registry, name: &str, port: i64) -> Arc<Tunnel> {
         let wanted = CreateTunnel { local_port: port, name: Some(name.into()), ..CreateTunnel::default() };
-        registry.create(&Owner::from("alice"), wanted).await.unwrap().0
+        let owner = Owner::from("alice");
+        let wanted = registry.check(&owner, wanted).await.unwrap();
+        registry.create(&owner, wanted).await.unwrap().0
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ mod creation;
 mod goodbye;
 mod workers;
 
+pub use creation::Wanted;
 pub use goodbye::drain_session;
 pub use workers::WORKER;
 

@@ -13,13 +13,13 @@ use serde::de::DeserializeOwned;
 
 use super::error::{Refusals, TunnelRefusals};
 use super::{Api, ApiFailure};
-use crate::auth::Principal;
+use crate::auth::{Owner, Principal};
 use crate::proto::api::{
     self, ApiError, CreateTunnel, Extend, Inspection, InspectionState, Proto, Suspend, Suspended,
 };
 use crate::proto::duration;
 use crate::relay::object::object;
-use crate::tunnel::{CreateError, Tunnel, hosts, rfc3339};
+use crate::tunnel::{CreateError, Tunnel, Wanted, rfc3339};
 
 pub(super) type Answer<T> = Result<T, ApiFailure>;
 
@@ -54,17 +54,16 @@ pub async fn create(
 ) -> Answer<(StatusCode, Json<api::Tunnel>)> {
     let principal = api.authenticate(&headers).await?;
     let request = within_limit(&principal, read(body, MAX_POLICY_BODY)?)?;
-    let is_tls = request.proto.as_deref().map(str::trim) == Some(Proto::Tls.as_str());
-    let has_domains = request.domains.as_ref().is_some_and(|domains| !domains.is_empty());
-    if is_tls && !has_domains && !api.routes.has_base_domain() {
-        return Err(CreateError::NoBaseDomain.into());
-    }
     if api.predecessor.is_alive() {
         // It may have made this tunnel a moment ago.
         api.registry.learn().await;
     }
-    prove_domains(&api, &principal, &request).await?;
-    let (tunnel, new) = api.registry.create(&principal.owner, request).await?;
+    let wanted = api.registry.check(&principal.owner, request).await?;
+    if wanted.spec.proto == Proto::Tls && wanted.spec.domains.is_empty() && !api.routes.has_base_domain() {
+        return Err(CreateError::NoBaseDomain.into());
+    }
+    prove_domains(&api, &principal.owner, &wanted).await?;
+    let (tunnel, new) = api.registry.create(&principal.owner, wanted).await?;
     tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), new, "tunnel created");
     Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(show(&api, &tunnel))))
 }
@@ -175,21 +174,14 @@ pub async fn requests(
 }
 
 /// Each host that the tunnel is to have must be its owner's; those that it has are proven.
-async fn prove_domains(api: &Api, principal: &Principal, request: &CreateTunnel) -> Answer<()> {
-    if request.proto.as_deref() == Some(Proto::Tcp.as_str()) {
-        // It has none, and the creation says so.
-        return Ok(());
-    }
-    let asked = hosts(request.domains.as_deref().unwrap_or_default())?;
-    let before =
-        request.name.as_deref().and_then(|name| api.registry.by_name(&name.trim().to_ascii_lowercase()));
-    let before = before.filter(|tunnel| tunnel.owner == principal.owner).map(|tunnel| tunnel.spec());
-    for host in asked {
-        if api.routes.is_of_relay(&host) {
-            return Err(ApiFailure::OwnDomain(host));
+async fn prove_domains(api: &Api, owner: &Owner, wanted: &Wanted) -> Answer<()> {
+    let proven = wanted.before.as_ref().map(|spec| spec.domains.as_slice()).unwrap_or_default();
+    for host in &wanted.spec.domains {
+        if api.routes.is_of_relay(host) {
+            return Err(ApiFailure::OwnDomain(host.clone()));
         }
-        if !before.as_ref().is_some_and(|spec| spec.domains.contains(&host)) {
-            api.prover.prove(&host, &principal.owner).await?;
+        if !proven.contains(host) {
+            api.prover.prove(host, owner).await?;
         }
     }
     Ok(())

@@ -114,7 +114,9 @@ mod tests {
         let store: Arc<dyn Store> = Arc::new(Sqlite::memory().unwrap());
         let registry = Registry::open(Arc::clone(&store), &Limits::default()).await.unwrap();
         let wanted = CreateTunnel { local_port: 1, name: Some("web".into()), ..CreateTunnel::default() };
-        let (tunnel, _) = registry.create(&Owner::from("alice"), wanted.clone()).await.unwrap();
+        let owner = Owner::from("alice");
+        let wanted = async || registry.check(&owner, wanted.clone()).await.unwrap();
+        let (tunnel, _) = registry.create(&owner, wanted().await).await.unwrap();
         assert_eq!(registry.delete(&tunnel).await, Ok(true));
         assert_eq!(registry.delete(&tunnel).await, Ok(false));
         assert_eq!(registry.suspend(&tunnel, true).await, Ok(false));
@@ -122,7 +124,7 @@ mod tests {
         let spec = (*tunnel.spec()).clone();
         assert!(!registry.take_up(&tunnel, spec, false).await.unwrap());
         assert!(Registry::open(store, &Limits::default()).await.unwrap().all().is_empty());
-        let (again, is_new) = registry.create(&Owner::from("alice"), wanted).await.unwrap();
+        let (again, is_new) = registry.create(&owner, wanted().await).await.unwrap();
         assert!(is_new && again.id != tunnel.id);
     }
 }

@@ -15,43 +15,57 @@ use crate::tunnel::ports::Opened;
 use crate::tunnel::quota::Quota;
 use crate::tunnel::{CreateError, Spec, Tunnel, unix_ms};
 
+/// What a creation asks, found to be possible.
+pub struct Wanted {
+    /// Of the tunnel.
+    pub spec: Spec,
+    /// What the owner's tunnel of that name has now.
+    pub before: Option<Arc<Spec>>,
+    name: Option<Name>,
+    resumes: bool,
+}
+
 impl Registry {
-    /// Creates a tunnel, or takes up the caller's own of that name; `true` says that it is new. A name that belongs to
-    /// the caller is had again whatever became of its tunnel, and is never counted as one more.
-    pub async fn create(
-        &self,
-        owner: &Owner,
-        request: CreateTunnel,
-    ) -> Result<(Arc<Tunnel>, bool), CreateError> {
-        let wanted = request.name.as_deref().map(str::trim).map(str::to_ascii_lowercase).unwrap_or_default();
-        let before = self.owned(owner, &wanted).map(|tunnel| tunnel.spec());
-        let quota = self.quotas.of(owner);
+    /// Looks at a request by itself: nothing is taken by that.
+    pub async fn check(&self, owner: &Owner, request: CreateTunnel) -> Result<Wanted, CreateError> {
+        let name = request.name.as_deref().map(str::trim).map(str::to_ascii_lowercase).unwrap_or_default();
+        let before = self.owned(owner, &name).map(|tunnel| tunnel.spec());
         let hashes = request.auth_pass.is_some()
             || request.policy.as_ref().is_some_and(|policy| policy.auth.is_some());
         let body_limit = self.body_limit;
         let resumes = request.resume.unwrap_or_default();
-        let check = move || Spec::check(&request, before.as_deref(), body_limit);
+        let same = before.clone();
+        let check = move || Spec::check(&request, same.as_deref(), body_limit);
         // Only a password takes long.
         let (spec, name) = if hashes {
             let failed = || Err(StoreError::Other("a task has failed".to_owned()).into());
-            quota.hashing.run(check).await.unwrap_or_else(failed)?
+            self.quotas.of(owner).hashing.run(check).await.unwrap_or_else(failed)?
         } else {
             check()?
         };
+        Ok(Wanted { spec, before, name, resumes })
+    }
+
+    /// Creates a tunnel, or takes up the caller's own of that name; `true` says that it is new. A name that belongs to
+    /// the caller is had again whatever became of its tunnel, and is never counted as one more.
+    pub async fn create(&self, owner: &Owner, wanted: Wanted) -> Result<(Arc<Tunnel>, bool), CreateError> {
+        let Wanted { mut spec, name, resumes, before: _ } = wanted;
+        let wanted = name.as_ref().map(Name::as_str).unwrap_or_default();
+        let quota = self.quotas.of(owner);
         if let Some(taken) =
             spec.domains.iter().find(|host| self.domains.tunnel_of(host).is_some_and(|name| name != wanted))
         {
             return Err(CreateError::DomainTaken(taken.clone()));
         }
         let _writing = loop {
-            if let Some(tunnel) = self.owned(owner, &wanted)
+            if let Some(tunnel) = self.owned(owner, wanted)
                 && self.take_up(&tunnel, spec.clone(), resumes).await?
             {
                 return Ok((tunnel, false));
             }
             let writing = self.writing(&quota).await;
             // Another request may have made it meanwhile.
-            if self.owned(owner, &wanted).is_none() {
+            if self.owned(owner, wanted).is_none() {
                 break writing;
             }
         };
@@ -61,7 +75,6 @@ impl Registry {
             return Err(CreateError::TooMany(most));
         }
         quota.create().map_err(|(most, wait)| CreateError::TooOften { most, wait })?;
-        let mut spec = spec;
         let opened = self.find_port(owner, name.as_ref().map(Name::as_str), &mut spec).await?;
         let tunnel = match name {
             Some(name) => self
@@ -169,9 +182,7 @@ impl Registry {
             }
         }
     }
-}
 
-impl Registry {
     /// When a tunnel is created, in Unix milliseconds. Of two in the same moment the second one is later, so that lists have
     /// them in their order; a clock that was set back is believed.
     fn birth(&self) -> i64 {
@@ -206,7 +217,9 @@ mod tests {
         let order = Mutex::new(Vec::new());
         let create = async |owner: &'static str| {
             let wanted = CreateTunnel { local_port: 1, ..CreateTunnel::default() };
-            registry.create(&Owner::from(owner), wanted).await.unwrap();
+            let owned = Owner::from(owner);
+            let wanted = registry.check(&owned, wanted).await.unwrap();
+            registry.create(&owned, wanted).await.unwrap();
             order.lock().unwrap().push(owner);
         };
         let held = registry.writing.lock().await;
@@ -234,7 +247,8 @@ mod tests {
         let owner = Owner::from("alice");
         let mut ids = Vec::new();
         for _ in 0..50 {
-            ids.push(registry.create(&owner, CreateTunnel::default()).await.unwrap().0.id);
+            let wanted = registry.check(&owner, CreateTunnel::default()).await.unwrap();
+            ids.push(registry.create(&owner, wanted).await.unwrap().0.id);
         }
         assert_eq!(registry.owned_by(&owner).iter().map(|tunnel| tunnel.id).collect::<Vec<_>>(), ids);
     }
