@@ -1,16 +1,24 @@
 //! A client that is told to stop: SIGTERM.
 
+use serde_json::json;
+
 use super::cases;
+use super::reject::listen_again;
+use super::standby::{next, wants};
 use crate::conform::case::Ended;
 use crate::conform::client::Stage;
 use crate::conform::client::wire::End;
-use crate::conform::client::world::World;
+use crate::conform::client::world::{World, connection, request};
 
 cases! {
     Required Base "goodbye" ["C-19"], 45, goodbye,
         "a client that stops closes its control socket with 1000, and what runs goes on to its end";
     Required Two "two-goodbye" ["C-19"], 45, goodbye,
         "the same at level two";
+    Required Base "goodbye-later" ["C-19"], 45, goodbye_later,
+        "a client that stops after connections that were served and cut, and a session that was lost, ends";
+    Required Two "two-goodbye-later" ["C-19"], 45, two_goodbye_later,
+        "the same after standby sockets that were rejected, used and never used";
     Advised Base "goodbye-deletes" ["C-20"], 45, goodbye_deletes,
         "a tunnel whose name was made up is deleted in the end, and not before its data sockets have ended";
 }
@@ -24,6 +32,43 @@ async fn goodbye(stage: Stage) -> Result<(), Ended> {
     visit.write(b"still here").await;
     data.brings(b"still here").await?;
     world.finish(&mut data, &mut visit).await?;
+    ends(&mut world).await
+}
+
+/// Nothing runs any more, but something did.
+async fn goodbye_later(stage: Stage) -> Result<(), Ended> {
+    let mut world = stage.start()?;
+    let lost = world.session().await?;
+    world.serves(&lost).await?;
+    let (data, visit) = world.viewer(&lost).await?;
+    data.reset();
+    drop(visit);
+    lost.control.close(Some(1012), "restart").await;
+    let mut session = world.session().await?;
+    world.serves(&session).await?;
+    world.client()?.stop();
+    closes(&mut session.control, &world).await?;
+    ends(&mut world).await
+}
+
+async fn two_goodbye_later(stage: Stage) -> Result<(), Ended> {
+    let mut world = stage.start()?;
+    let mut session = world.session().await?;
+    wants(&session, 2).await;
+    let (id, mut rejected) = next(&mut world, &session).await?;
+    let (_, mut unused) = next(&mut world, &session).await?;
+    wants(&session, 1).await;
+    world.target.leave().await;
+    rejected.say(&connection(&id)).await?;
+    rejected.send(&request(&id)).await?;
+    session.control.message("reject", world.wait()).await?;
+    rejected.dismiss(1000).await?;
+    listen_again(&mut world)?;
+    world.serves(&session).await?;
+    world.client()?.stop();
+    closes(&mut session.control, &world).await?;
+    // As the relay does with those that wait; the client may have ended before.
+    let _ = unused.close(1001).await;
     ends(&mut world).await
 }
 
@@ -51,7 +96,7 @@ async fn goodbye_deletes(stage: Stage) -> Result<(), Ended> {
         return Err(Ended::Skipped("the client was started with a name of its own".into()));
     }
     let tunnel = world.grant(creation).await?;
-    let mut session = world.open(tunnel.clone(), serde_json::json!({})).await?;
+    let mut session = world.open(tunnel.clone(), json!({})).await?;
     let (mut data, mut visit) = world.viewer(&session).await?;
     let deleted = |world: &World| {
         let delete = format!("DELETE /v1/tunnels/{}?unless_connected=true", tunnel.id);

@@ -104,6 +104,6 @@ async fn two_target_refused(stage: Stage) -> Result<(), Ended> {
     world.serves(&session).await
 }
 
-fn listen_again(world: &mut crate::conform::client::world::World) -> Result<(), Ended> {
+pub(super) fn listen_again(world: &mut crate::conform::client::world::World) -> Result<(), Ended> {
     world.target.listen().map_err(|error| Ended::failed("the kit to listen again", error.to_string()))
 }

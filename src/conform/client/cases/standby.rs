@@ -52,13 +52,14 @@ async fn call(world: &mut World, session: &Session, wait: Duration) -> Result<(S
 }
 
 /// The same, open.
-async fn next(world: &mut World, session: &Session) -> Result<(String, Data), Ended> {
+pub(super) async fn next(world: &mut World, session: &Session) -> Result<(String, Data), Ended> {
     let wait = world.wait();
     let (id, call) = call(world, session, wait).await?;
     Ok((id, Data::accept(call, wait).await?))
 }
 
-async fn wants(session: &Session, want: u32) {
+/// Asks for as many.
+pub(super) async fn wants(session: &Session, want: u32) {
     session.control.say(&json!({ "type": "standby", "want": want })).await;
 }
 

@@ -132,6 +132,9 @@ async fn refused(shared: &Shared, id: &str, mut reader: Reader, writer: Writer) 
         let _ = close(&writer, 1000).await;
     }
     drain(&mut reader).await;
+    if client.is(Defect::KeepsRejected) {
+        std::future::pending().await
+    }
 }
 
 /// Reads to the relay's end.
@@ -344,6 +347,9 @@ impl End {
                     copy.client().state.lock().unwrap().cut.cancel();
                 }
                 let _ = socket2::SockRef::from(&copy.target).set_linger(Some(Duration::ZERO));
+                if copy.is(Defect::KeepsCut) {
+                    std::future::pending().await
+                }
             }
             Self::Stays => std::future::pending().await,
             Self::Reset => copy.reset(),
