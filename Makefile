@@ -80,10 +80,10 @@ bench-parts:
 bench-wsmux:
 	$(CARGO) bench --bench wsmux -- $(BENCH)
 
-# adit bridge beside lighttpd and websockify.
+# adit bridge beside lighttpd and websockify, into docs/speed.md.
 bench-bridge:
 	@deploy/setup.sh lighttpd websockify
-	$(CARGO) bench --bench bridge
+	$(CARGO) bench --bench bridge -- --write docs/speed.md
 
 # Mixed life for SOAK_SECONDS; fewer are a rough look, SOAK="--write docs/resilience.md" keeps the report.
 SOAK_SECONDS ?= 600

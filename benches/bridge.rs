@@ -1,17 +1,23 @@
 //! `make bench-bridge`: `adit bridge` beside lighttpd's mod_wstunnel and websockify, in interleaved rounds.
 
+#[path = "shared/machine.rs"]
+mod described;
+#[path = "shared/document.rs"]
+mod document;
 #[path = "shared/process.rs"]
 #[allow(dead_code, reason = "what it shares with the other benches")]
 mod process;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use clap::Parser;
 use process::{Server, TempDir, find_program, free_address};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::task::JoinSet;
@@ -203,28 +209,33 @@ fn frame(length: usize) -> Vec<u8> {
     frame
 }
 
-async fn open_viewer(address: SocketAddr) -> Result<TcpStream> {
+/// What is not behind the head is read past the buffer.
+type Viewer = BufReader<TcpStream>;
+
+async fn open_viewer(address: SocketAddr) -> Result<Viewer> {
     let opening = async {
-        let mut stream = TcpStream::connect(address).await?;
+        let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        stream.write_all(HANDSHAKE.as_bytes()).await?;
+        let mut viewer = BufReader::with_capacity(1024, stream);
+        viewer.write_all(HANDSHAKE.as_bytes()).await?;
         let mut head = Vec::new();
-        // Byte by byte: the first frame may come with it.
         while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await?);
+            if viewer.read_until(b'\n', &mut head).await? == 0 {
+                bail!("an end within the head: {}", String::from_utf8_lossy(&head));
+            }
         }
         if !head.starts_with(b"HTTP/1.1 101") {
             bail!("{}", String::from_utf8_lossy(&head));
         }
-        Ok(stream)
+        Ok(viewer)
     };
     timeout(Duration::from_secs(10), opening).await.context("no handshake")?
 }
 
-async fn echo(stream: &mut TcpStream, frame: &[u8]) -> Result<()> {
-    stream.write_all(frame).await?;
+async fn echo(viewer: &mut Viewer, frame: &[u8]) -> Result<()> {
+    viewer.write_all(frame).await?;
     let mut answer = [0; SMALL + 2];
-    stream.read_exact(&mut answer).await?;
+    viewer.read_exact(&mut answer).await?;
     Ok(())
 }
 
@@ -275,45 +286,91 @@ async fn bridges(temp: &TempDir, targets: &Targets) -> Result<Vec<Bridge>> {
         Ok(command)
     };
     let mut bridges = vec![Bridge::start("adit", temp, targets, OPEN, adit).await?];
-    if let Some(lighttpd) = find_program("lighttpd") {
-        let start = |listen: SocketAddr, target: SocketAddr| {
-            let file = temp.join(&format!("lighttpd-{}.conf", listen.port()));
-            let text = format!(
-                "server.modules = (\"mod_wstunnel\")\nserver.bind = \"{}\"\nserver.port = {}\n\
-                 server.document-root = \"/var/empty\"\nserver.stream-request-body = 2\nserver.max-read-idle = 600\n\
-                 server.stream-response-body = 2\nserver.max-fds = 4096\nwstunnel.frame-type = \"binary\"\n\
-                 wstunnel.server = (\"\" => ((\"host\" => \"{}\", \"port\" => {})))\n",
-                listen.ip(),
-                listen.port(),
-                target.ip(),
-                target.port()
-            );
-            std::fs::write(&file, text)?;
-            let mut command = Command::new(&lighttpd);
-            command.arg("-D").arg("-f").arg(file);
-            Ok(command)
-        };
-        bridges.push(Bridge::start("lighttpd", temp, targets, OPEN, start).await?);
-    }
-    if let Some(websockify) = find_program("websockify") {
-        let start = |listen: SocketAddr, target: SocketAddr| {
-            let mut command = Command::new(&websockify);
-            command.args([listen.to_string(), target.to_string()]);
-            Ok(command)
-        };
-        bridges.push(Bridge::start("websockify", temp, targets, 50, start).await?);
-    }
+    let program = find_program("lighttpd").context("lighttpd is missing: run `make bench-bridge`")?;
+    let lighttpd = |listen: SocketAddr, target: SocketAddr| {
+        let file = temp.join(&format!("lighttpd-{}.conf", listen.port()));
+        let text = format!(
+            "server.modules = (\"mod_wstunnel\")\nserver.bind = \"{}\"\nserver.port = {}\n\
+             server.document-root = \"/var/empty\"\nserver.stream-request-body = 2\nserver.max-read-idle = 600\n\
+             server.stream-response-body = 2\nserver.max-fds = 4096\nwstunnel.frame-type = \"binary\"\n\
+             wstunnel.server = (\"\" => ((\"host\" => \"{}\", \"port\" => {})))\n",
+            listen.ip(),
+            listen.port(),
+            target.ip(),
+            target.port()
+        );
+        std::fs::write(&file, text)?;
+        let mut command = Command::new(&program);
+        command.arg("-D").arg("-f").arg(file);
+        Ok(command)
+    };
+    bridges.push(Bridge::start("lighttpd", temp, targets, OPEN, lighttpd).await?);
+    let program = find_program("websockify").context("websockify is missing: run `make bench-bridge`")?;
+    let websockify = |listen: SocketAddr, target: SocketAddr| {
+        let mut command = Command::new(&program);
+        command.args([listen.to_string(), target.to_string()]);
+        Ok(command)
+    };
+    bridges.push(Bridge::start("websockify", temp, targets, 50, websockify).await?);
     Ok(bridges)
+}
+
+/// Measures `adit bridge` beside the originals.
+#[derive(Debug, Parser)]
+#[command(name = "bridge")]
+struct Options {
+    /// Put the table between the markers `bridge` of this file
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
+    /// What `cargo bench` adds of itself; means nothing here
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// What a bridge showed under one load: units a second and CPU for each, a pair for each round.
+type Figures = Vec<(f64, f64)>;
+
+/// The rate as a part of lighttpd's in the same round, the rate itself and the CPU.
+fn cell(load: usize, figures: &Figures, lighttpds: &Figures) -> String {
+    let ratios = figures.iter().zip(lighttpds).map(|((rate, _), (lighttpds, _))| rate / lighttpds);
+    let ratio = median(ratios.collect());
+    let (rates, cpu): (Vec<f64>, Vec<f64>) = figures.iter().copied().unzip();
+    let (rate, cpu) = (median(rates), median(cpu));
+    if load < 2 {
+        format!("{ratio:.2}, {rate:.0}/s, {cpu:.1} µs")
+    } else {
+        format!("{ratio:.2}, {rate:.2} GB/s, {cpu:.2} s")
+    }
+}
+
+async fn table(bridges: &[Bridge], found: &[Vec<Figures>]) -> Result<String> {
+    let lighttpd = bridges.iter().position(|bridge| bridge.name == "lighttpd").context("no lighttpd")?;
+    let mut text = format!(
+        "| bridge | {} | KiB per open viewer |\n|---|{}---|\n",
+        LOADS.map(|(_, name)| name).join(" | "),
+        "---|".repeat(LOADS.len())
+    );
+    for (bridge, loads) in bridges.iter().zip(found) {
+        let cells: Vec<_> =
+            loads.iter().enumerate().map(|(at, figures)| cell(at, figures, &found[lighttpd][at])).collect();
+        text += &format!("| {} | {} | {:.1} |\n", bridge.name, cells.join(" | "), bridge.memory().await?);
+    }
+    let version = described::said(Command::new("lighttpd").arg("-v")).await?;
+    let version = version.split([' ', '/']).nth(1).unwrap_or("?");
+    let machine = described::describe().await?;
+    Ok(text + &format!("\n{machine}, lighttpd {version}; medians of {ROUNDS} rounds of {SECONDS} s."))
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    let options = Options::parse();
+    if let Some(file) = &options.write {
+        document::check(file, "bridge")?;
+    }
     let temp = TempDir::new()?;
     let targets = Targets::start().await?;
     let bridges = bridges(&temp, &targets).await?;
-    println!("| bridge | {} | KiB per open viewer |", LOADS.map(|(_, name)| name).join(" | "));
-    println!("|---|{}---|", "---|".repeat(LOADS.len()));
-    let mut found = vec![vec![Vec::new(); LOADS.len()]; bridges.len()];
+    let mut found = vec![vec![Figures::new(); LOADS.len()]; bridges.len()];
     for _ in 0..ROUNDS {
         for (at, (load, name)) in LOADS.iter().enumerate() {
             for (bridge, found) in bridges.iter().zip(&mut found) {
@@ -322,14 +379,7 @@ async fn main() -> Result<()> {
             }
         }
     }
-    for (bridge, found) in bridges.iter().zip(found) {
-        let cells = found.into_iter().enumerate().map(|(at, figures)| {
-            let (rates, cpu): (Vec<f64>, Vec<f64>) = figures.into_iter().unzip();
-            let (rate, cpu) = (median(rates), median(cpu));
-            if at < 2 { format!("{rate:.0}/s, {cpu:.1} µs") } else { format!("{rate:.2} GB/s, {cpu:.2} s") }
-        });
-        let cells = cells.collect::<Vec<_>>().join(" | ");
-        println!("| {} | {cells} | {:.1} |", bridge.name, bridge.memory().await?);
-    }
-    Ok(())
+    let table = table(&bridges, &found).await?;
+    println!("{table}");
+    options.write.map_or(Ok(()), |file| document::write(&file, "bridge", &table))
 }

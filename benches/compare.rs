@@ -7,6 +7,8 @@
 
 #[path = "compare/adit.rs"]
 mod adit;
+#[path = "shared/machine.rs"]
+mod described;
 #[path = "shared/document.rs"]
 mod document;
 #[path = "compare/handshakes.rs"]

@@ -1,11 +1,12 @@
-//! The machine: the programs we need from it, its limits, and the line that describes it under the table.
+//! The machine: the programs we need from it, its limits, and the line under the table.
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use tokio::process::Command;
 
 use crate::Options;
+use crate::described;
 use crate::process::find_program;
 
 /// Programs that are not ours.
@@ -59,31 +60,11 @@ fn file_limit(column: usize) -> Result<u64> {
     if value == "unlimited" { Ok(u64::MAX) } else { Ok(value.parse()?) }
 }
 
-/// Cores, kernel, versions, date and the options of this run, in one line.
+/// Machine, versions, date and the options of this run, in one line.
 pub async fn describe(tools: &Tools, options: &Options) -> Result<String> {
-    let cores = std::thread::available_parallelism()?;
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model =
-        info.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
-    let date = said(Command::new("date").args(["-u", "+%F"])).await?;
-    let nginx = said(Command::new(&tools.nginx).arg("-v")).await?;
+    let machine = described::describe().await?;
+    let nginx = described::said(Command::new(&tools.nginx).arg("-v")).await?;
     let nginx = nginx.rsplit('/').next().unwrap_or(&nginx);
-    let adit = env!("CARGO_PKG_VERSION");
     let (runs, rounds, seconds) = (options.runs, options.rounds, options.seconds);
-    Ok(format!(
-        "{cores} cores ({}), Linux {}, {date}; adit {adit}, nginx {nginx}; medians of {runs} run(s) of {rounds} round(s) of {seconds} s.",
-        model.map_or("unknown", |(_, name)| name.trim()),
-        kernel.trim()
-    ))
-}
-
-/// The first line that a command prints, on whichever output.
-async fn said(command: &mut Command) -> Result<String> {
-    let output =
-        command.output().await.with_context(|| format!("cannot run {:?}", command.as_std().get_program()))?;
-    let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
-    let line = String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned();
-    ensure!(output.status.success(), "{:?} failed: {line}", command.as_std().get_program());
-    Ok(line)
+    Ok(format!("{machine}, nginx {nginx}; medians of {runs} run(s) of {rounds} round(s) of {seconds} s."))
 }

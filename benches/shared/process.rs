@@ -94,16 +94,17 @@ impl Server {
         Ok(ticks as f64 / ticks_per_second)
     }
 
-    /// KiB of anonymous resident memory, of the process and the children it has now.
+    /// KiB of anonymous resident memory, of the process and the children it has now; what they share since a fork counts
+    /// once.
     pub fn memory_kib(&self) -> Result<f64> {
         let mut total = 0;
         for Stat { pid, .. } in self.family()? {
-            let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-            let line = status
+            let maps = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+            let line = maps
                 .lines()
-                .find_map(|line| line.strip_prefix("RssAnon:"))
-                .context("no RssAnon in /proc")?;
-            total += line.trim().trim_end_matches(" kB").parse::<u64>().context("RssAnon is no number")?;
+                .find_map(|line| line.strip_prefix("Pss_Anon:"))
+                .context("no Pss_Anon in /proc")?;
+            total += line.trim().trim_end_matches(" kB").parse::<u64>().context("Pss_Anon is no number")?;
         }
         Ok(total as f64)
     }
