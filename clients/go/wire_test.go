@@ -156,12 +156,14 @@ func TestEachEndOfADataSocketIsToldToTheService(t *testing.T) {
 	}
 }
 
-func TestATargetIsResetWhereTheRelayBrokeOff(t *testing.T) {
+// reached is a data socket at base level, and the connection to the target behind it.
+func reached(t *testing.T) (*wire, net.Conn) {
+	t.Helper()
 	target, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer target.Close()
+	t.Cleanup(func() { target.Close() })
 	s := script(t, false)
 	toward(t, s, target.Addr()).say(`{"type":"connection","id":"1"}`)
 	data := receive(t, s.data, "a data socket")
@@ -169,7 +171,12 @@ func TestATargetIsResetWhereTheRelayBrokeOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	t.Cleanup(func() { c.Close() })
+	return data, c
+}
+
+func TestATargetIsResetWhereTheRelayBrokeOff(t *testing.T) {
+	data, c := reached(t)
 	_ = data.NetConn().Close()
 	if _, err := c.Read(make([]byte, 1)); err == nil || err == io.EOF {
 		t.Fatal("not a reset:", err)
@@ -177,18 +184,7 @@ func TestATargetIsResetWhereTheRelayBrokeOff(t *testing.T) {
 }
 
 func TestATargetThatFailsIs1011(t *testing.T) {
-	target, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer target.Close()
-	s := script(t, false)
-	toward(t, s, target.Addr()).say(`{"type":"connection","id":"1"}`)
-	data := receive(t, s.data, "a data socket")
-	c, err := target.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	data, c := reached(t)
 	_, _ = io.WriteString(c, "part")
 	data.expect("part")
 	_ = c.(*net.TCPConn).SetLinger(0)
