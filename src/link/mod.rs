@@ -110,6 +110,9 @@ pub trait Home: Send + Sync {
     /// Whether its streams may still be used.
     fn is_open(&self) -> bool;
 
+    /// Whether its client fell silent, so that its streams lead nowhere unless they show otherwise.
+    fn is_lost(&self) -> bool;
+
     /// Tells how the first use of a waiting stream went.
     fn reuse_answered(&self, answered: bool);
 }
@@ -169,6 +172,11 @@ impl Lane {
     /// Whether this lane, which waited outside of its link, may be used: its link is there, and nothing has come.
     pub fn is_usable(&mut self) -> bool {
         self.home.as_ref().is_some_and(|home| home.is_open()) && quiet(self.stream.as_mut())
+    }
+
+    /// Whether its link has lost the client, which fell silent.
+    pub fn is_lost(&self) -> bool {
+        self.home.as_ref().is_some_and(|home| home.is_lost())
     }
 
     /// Tells the link how a lane that had carried an exchange before did.

@@ -223,6 +223,9 @@ pub mod reuse {
     pub const PROBE_AFTER: Duration = Duration::from_secs(5);
     /// Neither byte nor pong within this after such a request: a fresh claim is raced against it.
     pub const PROBE_WAIT: Duration = Duration::from_secs(2);
+    /// Bytes of a body behind which a client still hears a ping, whether its target reads them or not: what any socket
+    /// buffers.
+    pub const HEARD_BEHIND: u64 = 16 * 1024;
     /// Idle data sockets kept for one tunnel; above it the oldest goes.
     pub const PER_TUNNEL: usize = 128;
 }

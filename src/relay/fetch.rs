@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::Shared;
 use super::errors::Cause;
@@ -118,28 +118,26 @@ impl Fetch<'_> {
         }
     }
 
-    /// The head, for which the target may take its time, as long as the client is there: one of level two is asked for a
-    /// sign of life now and then. Not where a body was sent: a target that does not read it yet holds up the question.
+    /// The head, for which the target may take its time, as long as the client is there: it is asked for a sign of life now
+    /// and then.
     pub(super) async fn attended(&self, exchange: &mut Exchange) -> Result<ResponseHead, NoHead> {
         let (idle, wait) = (self.idle(), self.shared.config.limits.claim_wait);
-        if !exchange.lane.stream.half_closes() || wait >= idle {
-            return exchange.head(idle).await;
-        }
-        let (mut end, mut asked) = (None, false);
+        let (mut quiet, mut asked) = (Duration::ZERO, false);
         loop {
-            match exchange.head(wait).await {
+            let (before, step) = (exchange.upload.received, wait.min(idle.saturating_sub(quiet)));
+            match exchange.head(step).await {
                 Err(NoHead::Silent) => {}
                 head => return head,
             }
-            let end = *end.get_or_insert_with(|| Instant::now() + idle.saturating_sub(wait));
-            if exchange.has_input() || exchange.upload.received > 0 || !exchange.upload.is_done() {
-                return exchange.head(idle).await;
+            quiet = if exchange.upload.received == before { quiet + step } else { step };
+            if quiet >= idle {
+                return Err(NoHead::Silent);
+            }
+            if exchange.has_input() || !may_ask(exchange) {
+                continue;
             }
             if asked && !exchange.lane.stream.ponged() {
                 return Err(NoHead::Gone);
-            }
-            if Instant::now() >= end {
-                return Err(NoHead::Silent);
             }
             exchange.lane.stream.ping();
             asked = true;
@@ -172,6 +170,14 @@ impl Fetch<'_> {
     }
 }
 
+/// Whether a client that gives no sign of life is gone. A target that does not read a body yet may hold up the question,
+/// and of clients of the base level nobody knows whether they hear it: only one that was lost as well has no excuse.
+fn may_ask(exchange: &Exchange) -> bool {
+    let upload = &exchange.upload;
+    let is_heard = upload.is_done() && upload.received <= reuse::HEARD_BEHIND;
+    exchange.lane.is_lost() || exchange.lane.stream.half_closes() && is_heard
+}
+
 enum Watched {
     Head(ResponseHead),
     /// The lane was dead: nothing of a response came, so the request may go out again.
@@ -197,7 +203,8 @@ pub fn cause_of(error: NoHead) -> Cause {
     match error {
         NoHead::Nothing | NoHead::Cut(_) => Cause::TargetClosed,
         NoHead::Bad(_) => Cause::BadResponse,
-        NoHead::Silent | NoHead::Gone => Cause::TargetSilent,
+        NoHead::Silent => Cause::TargetSilent,
+        NoHead::Gone => Cause::NotClaimed,
         NoHead::Rejected(rejection) => Cause::Rejected(rejection),
         NoHead::Upload(error) => error.cause(),
     }

@@ -54,6 +54,7 @@ mod rest;
 mod reuse;
 mod rig;
 mod routing;
+mod silence;
 mod smoke;
 mod smuggling;
 mod sockets;

@@ -21,7 +21,7 @@ pub use standby::{Admitted, StandbyError, is_recent};
 pub use tally::{Outcome, Tally, end_name};
 
 use std::any::Any;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
@@ -110,6 +110,8 @@ pub struct Session {
     ending: CancellationToken,
     /// Cancelled when the control socket is gone.
     gone: CancellationToken,
+    /// Its client gave no sign of life any more.
+    lost: AtomicBool,
     pending: Arc<Pending>,
     waiting: AtomicUsize,
     idle: Mutex<IdleLanes>,
@@ -176,6 +178,7 @@ impl Session {
             end: Mutex::new(None),
             ending: CancellationToken::new(),
             gone: CancellationToken::new(),
+            lost: AtomicBool::new(false),
             _counted: pending.sessions.hold(),
             pending,
             waiting: AtomicUsize::new(0),
@@ -250,6 +253,7 @@ impl Session {
 
     /// The control socket is gone.
     fn over(&self, ended: Ended) {
+        self.lost.store(ended == Ended::Silent, Ordering::Relaxed);
         self.pending.tally.end(ended);
         if self.pulse.ended(self.id(), tally::left(ended)) {
             self.pending.tally.missed.increment();
@@ -494,6 +498,10 @@ impl Home for Session {
 
     fn is_open(&self) -> bool {
         !self.is_gone()
+    }
+
+    fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
     }
 
     fn reuse_answered(&self, answered: bool) {
