@@ -55,6 +55,15 @@ impl AnyStream {
         }
     }
 
+    /// Has the other end know at once what has come of it; see [`tcp::acknowledge`].
+    pub fn acknowledge(&self) {
+        match self {
+            Self::Tcp(stream) => tcp::acknowledge(stream),
+            Self::Tls(stream) => tcp::acknowledge(stream.get_ref().0),
+            Self::Unix(_) => {}
+        }
+    }
+
     /// Our own address; a Unix socket has none.
     pub fn local_addr(&self) -> Option<std::net::SocketAddr> {
         match self {

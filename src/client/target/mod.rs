@@ -1,10 +1,12 @@
 //! The private service that a tunnel leads to: how users write it, and how it is connected to.
 
 mod error;
+mod io;
 mod parse;
 mod service;
 
 pub use error::{Fault, TargetError};
+pub(super) use io::TargetIo;
 pub use parse::ParseTargetError;
 pub use service::Viewer;
 pub(super) use service::{Io, Serve};
@@ -24,7 +26,7 @@ use tokio_rustls::client::TlsStream;
 use self::service::{Service, Tower};
 use super::{tcp, tls};
 use crate::proto::limits::client::TARGET_WAIT;
-pub(super) use crate::stream::any::AnyStream as TargetIo;
+use crate::stream::any::AnyStream;
 
 /// A private service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,26 +129,28 @@ impl Target {
             let waited = format!("no answer within {} seconds", TARGET_WAIT.as_secs());
             TargetError::new(self, Fault::TimedOut, waited)
         };
-        match &self.at {
+        let stream = match &self.at {
             At::Unix(path) => {
                 let connected = timeout_at(deadline, UnixStream::connect(path)).await.map_err(late)?;
-                connected.map(TargetIo::Unix).map_err(|error| TargetError::from_io(self, &error))
+                AnyStream::Unix(connected.map_err(|error| TargetError::from_io(self, &error))?)
             }
             At::Tcp { host, port } => {
                 let stream = timeout_at(deadline, self.dial(host, *port)).await.map_err(late)??;
-                if self.speaks != Speaks::Https {
-                    return Ok(TargetIo::Tcp(stream));
+                if self.speaks == Speaks::Https {
+                    let tls = timeout_at(deadline, self.secure(host, stream)).await.map_err(late)??;
+                    AnyStream::Tls(Box::new(tls.into()))
+                } else {
+                    AnyStream::Tcp(stream)
                 }
-                let tls = timeout_at(deadline, self.secure(host, stream)).await.map_err(late)??;
-                Ok(TargetIo::Tls(Box::new(tls.into())))
             }
             At::Here(service) => {
                 let (near, far) = UnixStream::pair().map_err(|error| TargetError::from_io(self, &error))?;
                 // Ends with the other end of its connection.
                 tokio::spawn(service.0.serve(Box::new(far)));
-                Ok(TargetIo::Unix(near))
+                AnyStream::Unix(near)
             }
-        }
+        };
+        Ok(TargetIo::new(stream))
     }
 
     async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, TargetError> {
