@@ -75,6 +75,8 @@ async fn a_tunnel_is_suspended_resumed_extended_and_closed() {
     for (ttl, has_end) in [("2h", true), ("0", false)] {
         assert_eq!(desk.post(&path("extend"), &json!({"ttl": ttl}).to_string()).await.0, 200);
         assert_eq!(end().await.is_i64(), has_end, "{ttl}");
+        let reason = event(&desk, "extended").await["reason"].as_str().unwrap().to_owned();
+        assert_eq!(reason == "ends never", !has_end, "{reason}");
     }
     for (action, body) in [
         ("suspend", "{}"),
