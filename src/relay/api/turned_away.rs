@@ -41,12 +41,10 @@ impl IntoResponse for TurnedAway {
 pub fn event(error: &ApiError, response: &Extensions, caller: Option<Caller>) -> Option<Event> {
     let who = response.get::<Who>().cloned();
     let Who { tunnel, owner } = who.or_else(|| (error.code == "unauthorized").then(Who::default))?;
-    let mut event = Event { owner, ..Event::new(Kind::Refused).because(&error.error) };
-    if let Some(tunnel) = tunnel {
-        event = event.named(&tunnel);
-    }
-    Some(match caller {
-        Some(Caller(address)) => event.from(address),
+    let address = caller.map(|Caller(address)| address);
+    let event = Event { owner, address, ..Event::new(Kind::Refused) }.because(&error.error);
+    Some(match tunnel {
+        Some(tunnel) => event.named(&tunnel),
         None => event,
     })
 }
