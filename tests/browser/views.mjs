@@ -105,6 +105,7 @@ async function fleet(page) {
   await until('a pong in the strip', async () => /answered/.test(await strip.getAttribute('aria-label')));
   assert.equal(await page.locator('.plot canvas').count(), 3);
   await until('points in the charts', async () => /\d/.test(await page.innerText('.chart .figure >> nth=0')));
+  assert.match(await page.innerText('.stats'), /sessions: \d+ base, \d+ two, \d+ wsmux/);
   await until('the newest events', async () => (await page.locator('.latest li').count()) > 3);
 }
 

@@ -124,7 +124,8 @@ export class Fleet extends ListView {
     this.#stats.set('now', wait(trip.now_ms));
     this.#stats.set('p99', wait(trip.p99_ms), `p50 ${wait(trip.p50_ms)}, since the start`);
     this.#stats.set('missed', number(pings.missed), `of ${number(pings.sent)} pings`);
-    this.#stats.set('reconnects', number(summary.reconnects), `sessions: ${number(summary.sessions.base)} base, ${number(summary.sessions.two)} two`);
+    const sessions = Object.entries(summary.sessions).map(([level, began]) => `${number(began)} ${level}`);
+    this.#stats.set('reconnects', number(summary.reconnects), `sessions: ${sessions.join(', ')}`);
     this.#stats.set('silence', span(summary.longest_silence_ms));
     this.#charts.update();
   }
