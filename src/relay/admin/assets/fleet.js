@@ -50,7 +50,7 @@ export const COLUMNS = [
       cell.classList.toggle('some', client.missed > 0);
     },
   },
-  text('silence', 'Silent for', (client) => span(client.silence_ms), { sort: 'silence', first: 'desc', numeric: true }),
+  text('silence', 'Silent for', (client) => span(client.silence_ms), { sort: 'silence', first: 'desc', numeric: true, about: 'Since its last pong, whatever else it sent' }),
   text('reconnects', 'Reconnects', (client) => number(client.reconnects), { sort: 'reconnects', first: 'desc', numeric: true }),
   {
     id: 'agent', label: 'Program', sort: 'agent',
