@@ -91,7 +91,8 @@ async fn of_operator(args: &RelayArgs, json: bool) -> Result<bool, Failure> {
     };
     let hint = |failure| match failure {
         Failure::Call(error) => Failure::Unreachable(format!(
-            "{error}: does the relay run, and is this its admin-listen? `adit relay --check` shows that"
+            "{}; `adit relay --check` shows its admin-listen",
+            error.to_string().replace("check --relay", "check --admin")
         )),
         failure => failure,
     };
@@ -127,6 +128,9 @@ async fn counts(connector: &Connector) -> Result<Result<Map<String, Value>, Stri
         Ok(Value::Object(counts)) if status.is_success() => Ok(counts),
         Ok(problem) if problem["error"]["message"].is_string() => {
             Err(problem["error"]["message"].as_str().unwrap_or_default().to_owned())
+        }
+        _ if status == StatusCode::NOT_FOUND => {
+            Err("its metrics-listen answers here: give --admin the address of its admin-listen".to_owned())
         }
         _ => Err(String::from_utf8_lossy(&body).trim().chars().take(200).collect()),
     })

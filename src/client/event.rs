@@ -100,7 +100,7 @@ pub struct Connected {
     pub bytes_in: u64,
     /// Bytes from the target to the viewer.
     pub bytes_out: u64,
-    /// It ended in order.
+    /// It ended in order. Where not, what went over it may be whole all the same, as HTTP keeps connections.
     pub whole: bool,
 }
 

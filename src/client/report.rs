@@ -274,7 +274,8 @@ fn shown(text: &str) -> String {
 fn connection(connected: &Connected) -> String {
     let Connected { viewer, duration, bytes_in, bytes_out, whole } = connected;
     let viewer: String = visible(viewer.as_deref().unwrap_or("a viewer")).chars().take(60).collect();
-    let end = if *whole { "" } else { " (cut off)" };
+    // What went over it may be whole all the same: a connection is kept from one request to the next.
+    let end = if *whole { "" } else { " (lost while open)" };
     format!("{viewer:<41} {:>7}    {} in, {} out{end}", elapsed(*duration), size(*bytes_in), size(*bytes_out))
 }
 
@@ -384,7 +385,8 @@ mod tests {
         };
         let line = report(PLAIN, None).lines(&Event::Connection(connected)).stderr;
         assert!(
-            line.starts_with("203.0.113.7:51234 ") && line.ends_with("300 B in, 5.1 kB out (cut off)\n"),
+            line.starts_with("203.0.113.7:51234 ")
+                && line.ends_with("300 B in, 5.1 kB out (lost while open)\n"),
             "{line}"
         );
     }

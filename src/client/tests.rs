@@ -233,7 +233,8 @@ async fn a_lost_relay_is_found_again_under_the_same_name() {
     let mut local = accept(&listener).await;
     close(control, 1012, "relay restarting").await;
     let Event::Offline { reason, retry_in } = next(&mut events).await else { panic!("not told") };
-    assert!(reason == "the relay restarts" && retry_in.as_secs() == 0, "{reason} {retry_in:?}");
+    let told = "the relay asks for a new connection (relay restarting)";
+    assert!(reason == told && retry_in.as_secs() == 0, "{reason} {retry_in:?}");
     // The name is asked for even though the relay had made it up; a refusal that is none of the relay's is waited out.
     let refused = relay.call().await;
     assert_eq!(refused.body["name"], "abc");

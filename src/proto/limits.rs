@@ -141,10 +141,12 @@ pub mod pulse {
 /// What happened, for operators.
 #[doc(hidden)]
 pub mod events {
-    /// Events of clients and tunnels that are kept, each under 300 bytes.
+    /// Events of clients and tunnels that are kept, most of them under 300 bytes.
     pub const KEPT: usize = 2_000;
     /// Refusals that are kept beside them, so that whoever is refused without end does not push the others out.
     pub const REFUSALS_KEPT: usize = 500;
+    /// Of a text in them, in characters, as some of it comes from strangers. A worker's id has up to 38, a name 63.
+    pub const TEXT_CHARS: usize = 200;
 }
 
 /// TLS of viewers and clients.

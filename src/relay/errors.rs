@@ -241,7 +241,7 @@ impl Cause {
             Self::AuthBusy => {
                 (503, "auth_busy", "Busy", "Too many sign-ins are being checked. Try again shortly.")
             }
-            Self::Suspended => (503, "suspended", "Suspended", "The owner of this tunnel has suspended it."),
+            Self::Suspended => (503, "suspended", "Suspended", "This tunnel is suspended."),
             Self::ClientOffline => (
                 503,
                 "client_offline",

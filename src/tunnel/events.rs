@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Mutex;
 
 use super::{Tunnel, unix_ms};
-use crate::proto::limits::events::{KEPT, REFUSALS_KEPT};
+use crate::proto::limits::events::{KEPT, REFUSALS_KEPT, TEXT_CHARS};
 use crate::sync::lock;
 
 /// What happened.
@@ -33,7 +33,7 @@ pub enum Kind {
     Extended,
     /// A key is good no more.
     Revoked,
-    /// A client was turned away.
+    /// A client was turned away, or a call with a key that is not good.
     Refused,
 }
 
@@ -110,10 +110,19 @@ impl Event {
         Self { address: Some(address), ..self }
     }
 
-    /// Why, or how.
-    pub fn because(self, reason: impl Into<String>) -> Self {
-        Self { reason: Some(reason.into()), ..self }
+    /// What was asked for has this name, or would have it if it were one; cut.
+    pub fn named(self, tunnel: &str) -> Self {
+        Self { tunnel: Some(cut(tunnel)), ..self }
     }
+
+    /// Why, or how; cut.
+    pub fn because(self, reason: impl AsRef<str>) -> Self {
+        Self { reason: Some(cut(reason.as_ref())), ..self }
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(TEXT_CHARS).collect()
 }
 
 /// The last events. Refusals are kept apart: there may be any number of them in a second.

@@ -73,6 +73,10 @@ async function keyboard(page) {
   await page.keyboard.press('?');
   const help = page.getByRole('dialog');
   assert.match(await help.innerText(), /Next page/);
+  const touching = await help.locator('.shortcuts div').evaluateAll((rows) => rows
+    .filter((row) => row.querySelector('kbd').getBoundingClientRect().right >= row.querySelector('dd').getBoundingClientRect().left)
+    .map((row) => row.textContent));
+  assert.deepEqual(touching, [], 'no key touches what it does');
   await page.getByLabel('Single keys').uncheck();
   await page.keyboard.press('Escape');
   await page.keyboard.press('2');

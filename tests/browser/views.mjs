@@ -75,6 +75,9 @@ async function fleet(page) {
   await page.reload();
   await live(page);
   await until('the last page again', async () => (await column(page, 'tunnel')).at(-1) === rising[0]);
+  await go(page, '#/fleet?page=99');
+  await until('that there is no such page', async () => (await page.innerText('.pager .where')) === 'Behind page 2');
+  assert.equal(await page.innerText('.count'), `${alive} clients`);
   // An address that was typed wrong leads to the list as it is without it.
   await go(page, '#/fleet?sort=nonsense&order=up&health=purple,dead,alive&page=-1&size=7');
   await until('the first page', async () => (await page.innerText('.count')) === `1–50 of ${alive}`);
@@ -105,6 +108,7 @@ async function fleet(page) {
   await until('a pong in the strip', async () => /answered/.test(await strip.getAttribute('aria-label')));
   assert.equal(await page.locator('.plot canvas').count(), 3);
   await until('points in the charts', async () => /\d/.test(await page.innerText('.chart .figure >> nth=0')));
+  assert.match(await page.innerText('.stats'), /sessions: \d+ base, \d+ two, \d+ wsmux/);
   await until('the newest events', async () => (await page.locator('.latest li').count()) > 3);
 }
 

@@ -58,7 +58,7 @@ async fn the_operator_sees_whether_the_relay_serves_and_what_it_holds() {
     drop((viewer, stream));
     assert_eq!(relay.end().await.0, Some(0));
     let (code, _, err) = ask(&["--exit-code"]).await;
-    assert!(code == 69 && err.contains("does the relay run"), "{code} {err}");
+    assert!(code == 69 && err.contains("that the relay runs"), "{code} {err}");
 }
 
 #[tokio::test]
@@ -70,9 +70,23 @@ async fn what_is_no_admin_listener_is_told_from_one() {
     assert!(code == 69 && err.contains("not the admin listener"), "{code} {err}");
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
     let (code, _, err) = run(&mut adit(home.path(), &["status", "--admin", &nobody])).await;
-    assert!(code == 69 && err.contains("admin-listen"), "{code} {err}");
+    assert!(
+        code == 69 && err.contains("check --admin, and that the relay runs; `adit relay"),
+        "{code} {err}"
+    );
+    assert!(!err.contains("--relay"), "{err}");
     let (code, _, err) = run(&mut adit(home.path(), &["status", "--admin", "ftp://a"])).await;
     assert!(code == 2, "{code} {err}");
+    let options = ["--metrics-listen", "127.0.0.1:0"];
+    let relay = Running::start(crate::program::relay(home.path(), &options)).await;
+    let metrics = relay.metrics.unwrap().to_string();
+    let (code, out, err) = run(&mut adit(home.path(), &["status", "--admin", &metrics])).await;
+    assert!(
+        code == 0 && out.contains("it serves") && err.contains("address of its admin-listen"),
+        "{code} {err}"
+    );
+    relay.signal("TERM");
+    relay.end().await;
     // Users ask the relay itself.
     let relay = format!("http://{public}");
     let (code, out, _) = run(&mut adit(home.path(), &["status", "--exit-code", "--relay", &relay])).await;

@@ -130,7 +130,8 @@ async fn it_outlives_a_restart_of_the_relay_and_logs_in_again() {
     top.shows(&["serving", "1 clients"]).await;
     first.signal("TERM");
     first.end().await;
-    top.shows(&["nothing answers at", "trying again"]).await;
+    let screen = top.shows(&["trying again: nothing answers at", "old figures, see below"]).await;
+    assert!(!screen.contains("serving"), "{screen}");
     let second = relay(&admin).await;
     top.shows(&["serving", "f filter"]).await;
     second.signal("TERM");

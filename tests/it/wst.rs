@@ -271,11 +271,12 @@ async fn an_expired_token_is_not_tried_and_the_next_one_is() {
     wst.feed(&good).await;
     assert_eq!(relay.asked().await.header("authorization"), Some(&*format!("Bearer {good}")));
     let mut wst = Wst::start(&relay, &echo().await, &["--token", &token(-1)]);
-    wst.says("it has expired, and no other one will come").await;
+    wst.says("it has expired, and no other one will come: give a good one by --token").await;
     wst.ends(77).await;
     let mut wst = Wst::start(&relay, &echo().await, &[]);
     drop(wst.stdin.take());
-    wst.says("there is none, and no other one will come").await;
+    wst.says("there is none, and no other one will come: give a good one by --token, or as a line of stdin")
+        .await;
     wst.ends(77).await;
 }
 

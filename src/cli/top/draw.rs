@@ -51,7 +51,7 @@ pub(super) fn all(frame: &mut Frame, screen: &Screen) {
     ])
     .areas(frame.area());
     if let Some(told) = &screen.told {
-        frame.render_widget(Paragraph::new(summary(&told.summary)), figures);
+        frame.render_widget(Paragraph::new(summary(&told.summary, screen.trouble.is_some())), figures);
     } else {
         frame.render_widget(Paragraph::new(format!("relay {}", visible(&screen.at))), figures);
     }
@@ -119,7 +119,8 @@ pub(super) fn quantiles(of: &Quantiles) -> String {
     format!("{}/{}", millis(of.p50_ms), millis(of.p99_ms))
 }
 
-fn summary(all: &Summary) -> Vec<Line<'static>> {
+/// The figures; those of a relay that is `lost` are the last that it told.
+fn summary(all: &Summary, lost: bool) -> Vec<Line<'static>> {
     let of = |map: &std::collections::BTreeMap<String, u64>, name: &str| {
         map.get(name).copied().unwrap_or_default()
     };
@@ -130,6 +131,7 @@ fn summary(all: &Summary) -> Vec<Line<'static>> {
     };
     let relay = &all.relay;
     let state = match relay.state.as_str() {
+        _ if lost => "old figures, see below".red(),
         "serving" => "serving".green(),
         other => visible(other).into_owned().yellow(),
     };
@@ -246,7 +248,8 @@ fn last(screen: &Screen) -> Line<'static> {
         return format!("search: {}_", visible(&screen.views.now().search)).into();
     }
     if let Some(trouble) = &screen.trouble {
-        return format!("{trouble}; trying again").red().into();
+        // What does not fit on the line is the end of it.
+        return format!("trying again: {trouble}").red().into();
     }
     let keys = match screen.views.view {
         View::Clients => "s sort  r reverse  f filter  / search  d drain  x disconnect  ? keys  q end",

@@ -78,7 +78,7 @@ async fn a_new_session_that_fails_is_tried_again_while_the_old_one_serves() {
     // Only now there is neither.
     closed(&mut old, "restart", 1012).await;
     let Event::Offline { reason, .. } = next(&mut events).await else { panic!("not told") };
-    assert_eq!(reason, "the relay restarts");
+    assert_eq!(reason, "the relay asks for a new connection");
     let _new = successor(&relay, "s1", "s2").await;
     assert!(matches!(next(&mut events).await, Event::Online { again: true, .. }));
 }

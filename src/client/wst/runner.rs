@@ -144,7 +144,9 @@ impl Runner {
                 }
                 (Some(token), _) => return Ok(token),
             };
-            let last = End::Unauthorised(format!("the token: {reason}, and no other one will come"));
+            let last = End::Unauthorised(format!(
+                "the token: {reason}, and no other one will come: give a good one by --token, or as a line of stdin"
+            ));
             if tokens.has_changed().is_err() {
                 return Err(last);
             }

@@ -225,7 +225,7 @@ impl ClientEnd {
             ClosedReason::Succeeded => Some(Ended::Succeeded),
             ClosedReason::Revoked => lost(POLICY),
             ClosedReason::TokenExpired => Some(Ended::Lost("the token has expired".into())),
-            ClosedReason::Restart => Some(Ended::Lost(RESTART.into())),
+            ClosedReason::Restart => lost(ANEW),
             ClosedReason::Stale => lost("the relay has not heard from us for too long"),
             ClosedReason::ProtocolError | ClosedReason::MessageTooBig => {
                 lost("the relay did not understand us")
@@ -272,7 +272,8 @@ pub fn duration(ms: u64) -> Duration {
     Duration::from_millis(ms).min(LONGEST)
 }
 
-const RESTART: &str = "the relay restarts";
+/// It restarts, or its operator has disconnected us, which its own words tell.
+const ANEW: &str = "the relay asks for a new connection";
 const POLICY: &str = "the relay does not accept this key any more";
 
 /// What a close frame means on its own.
@@ -281,7 +282,7 @@ fn ended_by(frame: Option<(u16, String)>) -> Ended {
     let text = match code {
         close::DONE if reason.contains("replaced") => return Ended::Replaced,
         close::DONE => return Ended::Over(reason),
-        close::RESTART => return Ended::Lost(RESTART.into()),
+        close::RESTART => ANEW,
         close::GOING_AWAY => "the relay went away",
         close::POLICY => POLICY,
         _ => &format!("the relay closed the connection with code {code}"),

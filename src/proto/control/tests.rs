@@ -331,6 +331,22 @@ fn the_end_of_a_token_is_announced_and_a_fresh_one_puts_it_off() {
 }
 
 #[test]
+fn whom_the_operator_disconnects_is_not_told_of_a_restart() {
+    for level in [Level::Base, Level::Two] {
+        for (end, words) in
+            [(End::Restart, "relay restarting"), (End::Disconnected, "disconnected by the operator")]
+        {
+            let mut pair = Pair::new(level);
+            pair.talk();
+            pair.relay.end(pair.now, end);
+            pair.talk();
+            let told = format!("the relay asks for a new connection ({words})");
+            assert_eq!(pair.client.ended(), Some(&client::Ended::Lost(told)));
+        }
+    }
+}
+
+#[test]
 fn an_answer_to_no_token_is_not_told() {
     let mut pair = Pair::new(Level::Two);
     pair.relay.judged(pair.now, Ok(None));

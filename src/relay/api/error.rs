@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
 use super::counted::Counted;
+use super::{Caller, turned_away};
 use crate::auth::Refused;
 use crate::link::sockets::{ClaimError, StandbyError};
 use crate::proto::api::ApiError;
@@ -17,7 +18,7 @@ use crate::relay::domains::Unproven;
 use crate::relay::ending::Ending;
 use crate::store::StoreError;
 use crate::stream::handshake::NotWebSocket;
-use crate::tunnel::{CreateError, seconds};
+use crate::tunnel::{CreateError, Registry, seconds};
 
 /// Why the API refused or failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -230,14 +231,22 @@ pub async fn unless_draining(State(ending): State<Arc<Ending>>, request: Request
     if refused { ApiFailure::Draining.into_response() } else { next.run(request).await }
 }
 
-/// Fills the bodies of errors, as only here is the request's id known, and counts them.
-pub async fn with_request_id(State(refusals): State<Arc<Counted>>, request: Request, next: Next) -> Response {
+/// Fills the bodies of errors, as only here is the request's id known, counts them and tells operators.
+pub async fn with_request_id(
+    State((refusals, registry)): State<(Arc<Counted>, Arc<Registry>)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let caller = request.extensions().get::<Caller>().copied();
     let id =
         request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
     let mut response = next.run(request).await;
     let Some(Pending(mut error)) = response.extensions_mut().remove::<Pending>() else { return response };
     tracing::debug!(code = error.code, request_id = id, "call refused");
     refusals.count(&error.code);
+    if let Some(event) = turned_away::event(&error, response.extensions(), caller) {
+        registry.events.add(event);
+    }
     error.request_id = id;
     let (status, mut headers) = (response.status(), std::mem::take(response.headers_mut()));
     headers.remove(header::CONTENT_LENGTH);

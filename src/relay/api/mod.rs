@@ -6,6 +6,7 @@ mod policy;
 mod session;
 mod sockets;
 mod tunnels;
+mod turned_away;
 
 pub use counted::Counted;
 pub use error::ApiFailure;
@@ -83,6 +84,7 @@ impl Api {
 /// All routes of the relay's own hosts.
 pub fn router(api: Api) -> Router {
     let policy_body = axum::extract::DefaultBodyLimit::max(tunnels::MAX_POLICY_BODY);
+    let told = (Arc::clone(&api.refusals), Arc::clone(&api.registry));
     Router::new()
         .route("/", get(|| async { concat!("Adit relay ", env!("CARGO_PKG_VERSION"), "\n") }))
         .route("/health", get(health))
@@ -103,7 +105,7 @@ pub fn router(api: Api) -> Router {
         .method_not_allowed_fallback(|| async { ApiFailure::MethodNotAllowed })
         .layer(axum::extract::DefaultBodyLimit::max(tunnels::MAX_BODY))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&api.ending), error::unless_draining))
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(&api.refusals), error::with_request_id))
+        .layer(axum::middleware::from_fn_with_state(told, error::with_request_id))
         .with_state(api)
 }
 

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::session::{self, Begun};
+use super::turned_away::{TurnedAway, Who};
 use super::{Api, ApiFailure};
 use crate::auth::Principal;
 use crate::link::peer::PeerClaim;
@@ -31,7 +32,6 @@ use crate::stream::handshake::{self, NotWebSocket};
 use crate::stream::websocket::{Sizes, WebSocket};
 use crate::sync::Count;
 use crate::tunnel::Tunnel;
-use crate::tunnel::events::{Event, Kind};
 
 /// For our 101 to be taken.
 const SWITCH_WAIT: Duration = Duration::from_secs(10);
@@ -55,12 +55,10 @@ pub async fn control(
     Extension(Caller(address)): Extension<Caller>,
     Query(query): Query<ControlQuery>,
     request: Request,
-) -> Result<Response, ApiFailure> {
-    let begun = begin_control(&api, address, &query, request).await;
-    begun.inspect_err(|failure| {
-        let event = Event::new(Kind::Refused).from(address).because(failure.to_string());
-        api.registry.events.add(event);
-    })
+) -> Result<Response, TurnedAway> {
+    let mut who = Who::default();
+    let begun = begin_control(&api, address, &query, request, &mut who).await;
+    begun.map_err(|failure| who.turned_away(failure))
 }
 
 async fn begin_control(
@@ -68,12 +66,15 @@ async fn begin_control(
     address: IpAddr,
     query: &ControlQuery,
     mut request: Request,
+    who: &mut Who,
 ) -> Result<Response, ApiFailure> {
     let principal = api.authenticate(request.headers()).await?;
+    who.owner = Some(principal.owner.as_str().to_owned());
     if query.tunnel_id.is_empty() {
         return Err(ApiFailure::Missing("tunnel_id"));
     }
     let tunnel = tunnel_of(api, &principal, &query.tunnel_id).await?;
+    who.tunnel = Some(tunnel.name.clone());
     let accept = handshake::check(&request)?;
     let level = if handshake::offers(&request, ADIT_1) { Level::Two } else { Level::Base };
     let on_upgrade = upgrade_of(&mut request)?;

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{Refusals, TunnelRefusals};
+use super::turned_away::{TurnedAway, Who};
 use super::{Api, ApiFailure};
 use crate::auth::{Owner, Principal};
 use crate::proto::api::{
@@ -51,9 +52,23 @@ pub async fn create(
     State(api): State<Api>,
     headers: HeaderMap,
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+) -> Result<(StatusCode, Json<api::Tunnel>), TurnedAway> {
+    let mut who = Who::default();
+    let created = create_as_asked(&api, &headers, body, &mut who).await;
+    created.map_err(|failure| who.turned_away(failure))
+}
+
+async fn create_as_asked(
+    api: &Api,
+    headers: &HeaderMap,
+    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    who: &mut Who,
 ) -> Answer<(StatusCode, Json<api::Tunnel>)> {
-    let principal = api.authenticate(&headers).await?;
-    let request = within_limit(&principal, read(body, MAX_POLICY_BODY)?)?;
+    let principal = api.authenticate(headers).await?;
+    who.owner = Some(principal.owner.as_str().to_owned());
+    let request: CreateTunnel = read(body, MAX_POLICY_BODY)?;
+    who.tunnel.clone_from(&request.name);
+    let request = within_limit(&principal, request)?;
     if api.predecessor.is_alive() {
         // It may have made this tunnel a moment ago.
         api.registry.learn().await;
@@ -62,10 +77,10 @@ pub async fn create(
     if wanted.spec.proto == Proto::Tls && wanted.spec.domains.is_empty() && !api.routes.has_base_domain() {
         return Err(CreateError::NoBaseDomain.into());
     }
-    prove_domains(&api, &principal.owner, &wanted).await?;
+    prove_domains(api, &principal.owner, &wanted).await?;
     let (tunnel, new) = api.registry.create(&principal.owner, wanted).await?;
     tracing::info!(tunnel = tunnel.name, owner = tunnel.owner.as_str(), new, "tunnel created");
-    Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(show(&api, &tunnel))))
+    Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(show(api, &tunnel))))
 }
 
 /// One tunnel of the calling key.

@@ -20,7 +20,7 @@ const FRESH: Duration = Duration::from_secs(1);
 pub struct Census {
     /// Clients, in the order of [`Health::ALL`].
     pub clients: [usize; Health::ALL.len()],
-    /// Of those that are connected, the longest time that nothing was heard of one.
+    /// Of those that are connected, the longest time since one came or answered a ping.
     pub silence: Duration,
     /// Tunnels that a client serves.
     pub online: usize,

@@ -73,10 +73,15 @@ pub async fn register(
     request: Request<Incoming>,
 ) -> Response<Content> {
     let address = forward::viewer(connection.remote.ip(), request.headers(), &shared.config.trusted_proxies);
+    let id = only(request.headers(), &ID).map(str::to_owned);
     let begun = begin(shared, address, request);
     begun.unwrap_or_else(|refused| {
         let event = Event::new(Kind::Refused).from(address).because(refused.to_string());
-        shared.registry.events.add(event);
+        shared.registry.events.add(match id {
+            // As workers that were let in are named.
+            Some(id) => event.named(&format!("/{id}")),
+            None => event,
+        });
         refused.answer()
     })
 }

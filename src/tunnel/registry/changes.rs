@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::Registry;
 use crate::link::sockets::End;
-use crate::proto::api::NEVER;
 use crate::proto::policy as written;
 use crate::store::StoreError;
 use crate::tunnel::events::{Event, Kind};
@@ -52,7 +51,7 @@ impl Registry {
         self.write(tunnel, false).await.inspect_err(|_| {
             tunnel.expire_at(before);
         })?;
-        let end = tunnel.expires_at().map_or_else(|| NEVER.to_owned(), rfc3339);
+        let end = tunnel.expires_at().map_or_else(|| "never".to_owned(), rfc3339);
         self.events.add(Event::of(Kind::Extended, tunnel).because(format!("ends {end}")));
         Ok(true)
     }

@@ -68,13 +68,18 @@ async fn a_tunnel_is_suspended_resumed_extended_and_closed() {
     for (suspended, status, kind) in [(true, 503, "suspended"), (false, 200, "resumed")] {
         let body = json!({"suspended": suspended}).to_string();
         assert_eq!(desk.post(&path("suspend"), &body).await.0, 200);
-        assert_eq!(rig.get("web", "/").await.status, status);
+        let answer = rig.get("web", "/").await;
+        assert_eq!(answer.status, status);
+        // Not by its owner, as it may have been an operator.
+        assert_eq!(answer.text().contains("This tunnel is suspended."), suspended);
         assert_eq!(event(&desk, kind).await["tunnel"], "web");
     }
     let end = async || desk.json(&format!("/api/tunnels/{}", client.id)).await["expires_at"].clone();
     for (ttl, has_end) in [("2h", true), ("0", false)] {
         assert_eq!(desk.post(&path("extend"), &json!({"ttl": ttl}).to_string()).await.0, 200);
         assert_eq!(end().await.is_i64(), has_end, "{ttl}");
+        let reason = event(&desk, "extended").await["reason"].as_str().unwrap().to_owned();
+        assert_eq!(reason == "ends never", !has_end, "{reason}");
     }
     for (action, body) in [
         ("suspend", "{}"),

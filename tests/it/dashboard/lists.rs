@@ -342,6 +342,37 @@ async fn events_and_keys_are_listed() {
 }
 
 #[tokio::test]
+async fn whoever_is_turned_away_by_any_call_is_among_the_events() {
+    let rig = Rig::start().await;
+    let desk = Desk::of(&rig).await;
+    rig.create(ALICE, "web").await;
+    let long = format!("<b>\u{1b}[1m{}", "x".repeat(10_000));
+    let wanted = |name: &str| json!({"local_port": 1, "name": name}).to_string();
+    // A wrong key is told of once, whichever call it comes with; of other refusals those of clients that come.
+    for (key, method, path, body, status) in [
+        ("nbk_wrong", "POST", "/v1/tunnels", wanted("web"), 401),
+        ("nbk_wrong", "GET", "/v1/tunnels", String::new(), 401),
+        (BOB, "POST", "/v1/tunnels", wanted("web"), 409),
+        (BOB, "POST", "/v1/tunnels", wanted(&long), 400),
+        (BOB, "GET", "/ws/control?tunnel_id=x", String::new(), 404),
+        (BOB, "GET", "/nowhere", String::new(), 404),
+        (BOB, "GET", "/v1/tunnels/x", String::new(), 404),
+    ] {
+        assert_eq!(rig.api(key, method, path, &body).await.0, status, "{method} {path}");
+    }
+    let list = desk.json("/api/events?kind=refused").await;
+    let refused: Vec<_> = list["events"].as_array().unwrap().iter().rev().collect();
+    let whose: Vec<_> = refused.iter().map(|event| event["owner"].as_str()).collect();
+    assert_eq!(whose, [None, None, Some("bob"), Some("bob"), Some("bob")], "{refused:#?}");
+    assert!(refused.iter().all(|event| event["address"] == "127.0.0.1"));
+    assert!(refused[0]["reason"].as_str().unwrap().contains("unknown or was revoked"));
+    assert_eq!(refused[2]["tunnel"], "web");
+    assert!(refused[2]["reason"].as_str().unwrap().contains("web"), "{:?}", refused[2]);
+    let cut: String = long.chars().take(200).collect();
+    assert_eq!(refused[3]["tunnel"], cut.as_str());
+}
+
+#[tokio::test]
 async fn what_strangers_call_themselves_comes_out_as_text() {
     let rig = Rig::start().await;
     let desk = Desk::of(&rig).await;

@@ -225,7 +225,7 @@ async fn operators_see_workers_among_the_clients() {
         (&json!(format!("http://{}/Worker.1", rig.address)), &json!(1))
     );
     let refused = desk.json("/api/events?kind=refused").await;
-    assert_eq!(refused["total"], 1);
+    assert_eq!((&refused["total"], &refused["events"][0]["tunnel"]), (&json!(1), &json!("/x")));
     let metrics = get(&rig, "/metrics", "").await;
     assert_eq!(metrics.status, 404);
     let metrics = desk.get("/metrics").await.text();

@@ -111,7 +111,7 @@ pub struct Sight {
     pub since: Duration,
     /// Sessions before this one.
     pub reconnects: u32,
-    /// How long nothing was heard of it.
+    /// Since it came, or answered a ping: on the way of what it serves nothing is counted.
     pub silence: Duration,
     /// The longest silence, this one included.
     pub longest_silence: Duration,
@@ -218,7 +218,7 @@ impl Pulse {
         state.left.map(|_| state.identity.address)
     }
 
-    /// How it does, and for how long nothing was heard of it.
+    /// How it does, and how long ago it came or answered a ping.
     pub fn health(&self) -> (Health, Duration) {
         let now = Instant::now();
         let state = lock(&self.state);

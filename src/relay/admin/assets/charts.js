@@ -15,7 +15,7 @@ const STEPS = [0, 1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000,
 
 const CHARTS = [
   {
-    title: 'Clients',
+    title: 'Clients, logarithmic',
     series: [
       { column: 'alive', label: 'alive', colour: '--alive-fill', width: 2 },
       { column: 'away', label: 'away', colour: '--away-fill', width: 1.5, dash: [2, 3] },

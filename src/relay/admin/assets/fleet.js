@@ -50,7 +50,7 @@ export const COLUMNS = [
       cell.classList.toggle('some', client.missed > 0);
     },
   },
-  text('silence', 'Silent for', (client) => span(client.silence_ms), { sort: 'silence', first: 'desc', numeric: true }),
+  text('silence', 'Silent for', (client) => span(client.silence_ms), { sort: 'silence', first: 'desc', numeric: true, about: 'Since its last pong, whatever else it sent' }),
   text('reconnects', 'Reconnects', (client) => number(client.reconnects), { sort: 'reconnects', first: 'desc', numeric: true }),
   {
     id: 'agent', label: 'Program', sort: 'agent',
@@ -124,7 +124,8 @@ export class Fleet extends ListView {
     this.#stats.set('now', wait(trip.now_ms));
     this.#stats.set('p99', wait(trip.p99_ms), `p50 ${wait(trip.p50_ms)}, since the start`);
     this.#stats.set('missed', number(pings.missed), `of ${number(pings.sent)} pings`);
-    this.#stats.set('reconnects', number(summary.reconnects), `sessions: ${number(summary.sessions.base)} base, ${number(summary.sessions.two)} two`);
+    const sessions = Object.entries(summary.sessions).map(([level, began]) => `${number(began)} ${level}`);
+    this.#stats.set('reconnects', number(summary.reconnects), `sessions: ${sessions.join(', ')}`);
     this.#stats.set('silence', span(summary.longest_silence_ms));
     this.#charts.update();
   }

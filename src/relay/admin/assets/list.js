@@ -186,8 +186,8 @@ export class List {
     const [wanted, pages] = [this.#wanted(), this.#pages()];
     const begin = (wanted.page - 1) * wanted.size;
     const rows = page[this.#spec.rows].length;
-    setText(this.#count, page.total === 0 ? '' : rows === page.total ? count(page.total, this.#spec.noun) : `${number(begin + 1)}–${number(begin + rows)} of ${number(page.total)}`);
-    setText(this.#steps.where, `Page ${number(wanted.page)} of ${number(pages)}`);
+    setText(this.#count, page.total === 0 ? '' : [0, page.total].includes(rows) ? count(page.total, this.#spec.noun) : `${number(begin + 1)}–${number(begin + rows)} of ${number(page.total)}`);
+    setText(this.#steps.where, wanted.page > pages ? `Behind page ${number(pages)}` : `Page ${number(wanted.page)} of ${number(pages)}`);
     for (const name of ['first', 'back']) this.#steps[name].disabled = wanted.page <= 1;
     for (const name of ['next', 'last']) this.#steps[name].disabled = wanted.page >= pages;
     this.#empty.hidden = rows > 0;

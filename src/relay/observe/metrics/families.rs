@@ -74,7 +74,7 @@ fn clients(page: &mut Page<'_>, shared: &Shared, census: &Census) -> fmt::Result
     )?;
     page.gauge(
         "adit_clients_longest_silence_seconds",
-        "Longest time that nothing was heard of one of the connected clients.",
+        "Longest time since one of the connected clients came or answered a ping, whatever else it sent.",
         census.silence.as_secs_f64(),
     )?;
     page.counters(
