@@ -104,13 +104,14 @@ async fn prepare(
     routes: Vec<RouteFile>,
     before: &mut Option<Before>,
 ) -> anyhow::Result<ExitCode> {
-    let given = if flags.ours.daemon_of { Vec::new() } else { sockets::given()? };
-    let words = settings::words(flags, !given.is_empty())?;
+    let given = if flags.ours.daemon_of { None } else { sockets::given()? };
+    let words = settings::words(flags, given.is_some())?;
     let connector = through::connector(flags)?;
     let mut config = settings::config(flags, words.target.clone())?;
     let connect_first = flags.ours.connect_first;
     config.routes.extend(routes.into_iter().map(|route| route.into_route(&config.service, connect_first)));
-    let wrap = wrapped::wrap(flags, &words, &given, &mut config)?;
+    let listening = given.as_ref().map_or(&[][..], Sockets::listeners);
+    let wrap = wrapped::wrap(flags, &words, listening, &mut config)?;
     let (format, syslog) = settings::log(flags)?;
     if connector.is_some() {
         // The relay has the port and its TLS, whatever certificate lies about here.
@@ -132,10 +133,10 @@ async fn prepare(
     let (sockets, metrics) = match before {
         Some(before) => (Sockets::Listening(std::mem::take(&mut before.listeners)), before.metrics.take()),
         None => {
-            let sockets = match given.is_empty() {
+            let sockets = match given {
                 _ if flags.inetd => sockets::stdin()?,
-                false => Sockets::Listening(given),
-                true => Sockets::Listening(sockets::bind(flags, &words.sources).await?),
+                Some(given) => given,
+                None => Sockets::Listening(sockets::bind(flags, &words.sources).await?),
             };
             let metrics = flags.ours.metrics_listen.map(|address| {
                 tcp::listen(address, false)
@@ -146,9 +147,10 @@ async fn prepare(
     };
     if flags.daemon && before.is_none() {
         let Sockets::Listening(listeners) = &sockets else {
-            return Err(
-                Usage("-D is for sockets that listen, and standard input is a connection".into()).into()
-            );
+            return Err(Usage(
+                "-D is for sockets that listen, and what there is to serve is one connection".into(),
+            )
+            .into());
         };
         daemon::start(listeners, metrics.as_ref().map(AsFd::as_fd)).await?;
         return Ok(ExitCode::SUCCESS);

@@ -142,6 +142,29 @@ async fn it_listens_at_a_path_and_leads_to_one() {
     assert!(!front.exists());
 }
 
+/// A bridge to `target` that finds `socket` where systemd would put it.
+fn supervised(socket: OwnedFd, target: &Target) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec 3<&0 </dev/null; LISTEN_FDS=1 exec \"$0\" bridge \"$1\""]);
+    shell.arg(env!("CARGO_BIN_EXE_adit")).arg(target.to_string());
+    shell.stdin(Stdio::from(socket)).stderr(Stdio::piped()).kill_on_drop(true);
+    shell
+}
+
+#[tokio::test]
+async fn a_supervisor_that_accepts_gives_a_connection() {
+    let listener = StdListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (socket, _) = listener.accept().unwrap();
+    let (mut child, ..) = started(supervised(socket.into(), &echo().await)).await;
+    let (head, mut viewer) = ask(stream, handshake("/", "").as_bytes()).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert_echoes(&mut viewer).await;
+    viewer.send(CLOSE, "").await;
+    viewer.close().await;
+    assert_eq!(soon(child.wait()).await.unwrap().code(), Some(0));
+}
+
 #[tokio::test]
 async fn standard_input_may_be_a_socket_that_listens_or_a_connection() {
     let target = echo().await;
@@ -183,12 +206,7 @@ async fn a_supervisor_may_give_the_sockets() {
     let target = echo().await;
     let listener = StdListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    // The shell puts the socket where systemd would.
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "exec 3<&0 </dev/null; LISTEN_FDS=1 exec \"$0\" bridge \"$1\""]);
-    shell.arg(env!("CARGO_BIN_EXE_adit")).arg(target.to_string());
-    shell.stdin(Stdio::from(OwnedFd::from(listener))).stderr(Stdio::piped()).kill_on_drop(true);
-    let (mut child, ..) = started(shell).await;
+    let (mut child, ..) = started(supervised(listener.into(), &target)).await;
     assert_echoes(&mut open(address).await).await;
     assert_eq!(terminate(&mut child).await, Some(0));
 }

@@ -26,21 +26,36 @@ pub(super) enum Sockets {
     Accepted(Accepted),
 }
 
-/// The listening sockets that a supervisor has started us with (sd_listen_fds(3)).
-pub(super) fn given() -> anyhow::Result<Vec<Listener>> {
+impl Sockets {
+    /// Those that listen.
+    pub(super) fn listeners(&self) -> &[Listener] {
+        match self {
+            Self::Listening(listeners) => listeners,
+            Self::Accepted(_) => &[],
+        }
+    }
+}
+
+/// What a supervisor has started us with (sd_listen_fds(3)): sockets that listen or, by systemd's `Accept=yes`, a connection.
+pub(super) fn given() -> anyhow::Result<Option<Sockets>> {
     let mut given = ListenFd::from_env();
     let mut listeners = Vec::new();
     for at in 0..given.len() {
         let failed = || format!("the socket {} that systemd gave cannot be used", at + 3);
-        if let Ok(Some(listener)) = given.take_unix_listener(at) {
-            listener.set_nonblocking(true).with_context(failed)?;
-            listeners.push(UnixListener::from_std(listener).with_context(failed)?.into());
-        } else if let Some(listener) = given.take_tcp_listener(at).with_context(failed)? {
-            listener.set_nonblocking(true).with_context(failed)?;
-            listeners.push(TcpListener::from_std(listener).with_context(failed)?.into());
+        // Neither of these looks whether it listens.
+        let socket: OwnedFd = match given.take_unix_listener(at) {
+            Ok(Some(socket)) => socket.into(),
+            _ => match given.take_tcp_listener(at).with_context(failed)? {
+                Some(socket) => socket.into(),
+                None => continue,
+            },
+        };
+        match sorted(socket).with_context(failed)? {
+            Sockets::Listening(more) => listeners.extend(more),
+            connection => return Ok(Some(connection)),
         }
     }
-    Ok(listeners)
+    Ok(if listeners.is_empty() { None } else { Some(Sockets::Listening(listeners)) })
 }
 
 /// Listens as the flags say.
@@ -105,8 +120,13 @@ pub(super) fn parse(source: &str) -> anyhow::Result<(&str, u16)> {
 /// The socket that standard input is: one that listens, or a connection.
 pub(super) fn stdin() -> anyhow::Result<Sockets> {
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
-    let listens = socket_acceptconn(&socket).map_err(|_| anyhow!("--inetd: standard input is no socket"))?;
-    if listens {
+    socket_acceptconn(&socket).map_err(|_| anyhow!("--inetd: standard input is no socket"))?;
+    Ok(sorted(socket)?)
+}
+
+/// A socket by what it is: one that listens, or a connection.
+fn sorted(socket: OwnedFd) -> io::Result<Sockets> {
+    if socket_acceptconn(&socket)? {
         return Ok(Sockets::Listening(vec![listener(socket)?]));
     }
     let socket = Socket::from(socket);
