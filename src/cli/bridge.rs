@@ -10,6 +10,7 @@ mod sockets;
 mod through;
 mod wrapped;
 
+use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -67,18 +68,27 @@ pub(super) async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let (flags, routes) = match &flags.ours.config {
         Some(path) => match file::settings(path) {
             Ok(settings) => settings,
+            Err(_) if viewer_reads(&flags, &io::stderr()) => return Ok(ExitCode::from(USAGE)),
             Err(errors) => return Ok(usage("bridge", &errors)),
         },
         None => (flags, Vec::new()),
     };
     match serve(&flags, routes).await {
         Ok(code) => Ok(code),
+        Err(error) if viewer_reads(&flags, &io::stderr()) => {
+            Ok(if is_usage(&error) { ExitCode::from(USAGE) } else { ExitCode::FAILURE })
+        }
         Err(error) if is_usage(&error) => {
             eprintln!("adit bridge: {error:#}");
             Ok(ExitCode::from(USAGE))
         }
         Err(error) => Err(error),
     }
+}
+
+/// What is for the operator is not written there: the viewer would take it for an answer.
+fn viewer_reads(flags: &Flags, output: &impl AsFd) -> bool {
+    flags.inetd && sockets::is_stdin(output)
 }
 
 fn is_usage(error: &anyhow::Error) -> bool {
@@ -116,6 +126,9 @@ async fn prepare(
     if connector.is_some() {
         // The relay has the port and its TLS, whatever certificate lies about here.
         config.tls = None;
+    }
+    if viewer_reads(flags, &io::stdout()) {
+        config.traffic = false;
     }
     // Before anything is begun: what is wrong with the settings is told at the terminal.
     let bridge = Bridge::new(config.clone())?;
@@ -155,7 +168,7 @@ async fn prepare(
         daemon::start(listeners, metrics.as_ref().map(AsFd::as_fd)).await?;
         return Ok(ExitCode::SUCCESS);
     }
-    let out = if flags.inetd && sockets::stderr_is_stdin() { Out::Nowhere } else { Out::Stderr };
+    let out = if viewer_reads(flags, &io::stderr()) { Out::Nowhere } else { Out::Stderr };
     let _log = log(out)?;
     let directory = flags.web.as_deref().unwrap_or(Path::new("/"));
     let ready = Ready { config: &config, bridge, wrap, sockets, metrics, socket_file };

@@ -142,6 +142,37 @@ async fn it_listens_at_a_path_and_leads_to_one() {
     assert!(!front.exists());
 }
 
+/// A bridge of which all three are one connection, as inetd has it without "wait", and the viewer's end of that.
+async fn connected(arguments: &str) -> (Child, TcpStream) {
+    let listener = StdListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (socket, _) = listener.accept().unwrap();
+    let copy = || Stdio::from(OwnedFd::from(socket.try_clone().unwrap()));
+    (bridge(arguments).stdin(copy()).stdout(copy()).stderr(copy()).spawn().unwrap(), stream)
+}
+
+#[tokio::test]
+async fn what_is_for_the_operator_reaches_no_viewer_whose_connection_standard_output_is() {
+    let (mut child, stream) = connected(&format!("--inetd --traffic {}", echo().await)).await;
+    let (head, mut viewer) = ask(stream, handshake("/", "").as_bytes()).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert_echoes(&mut viewer).await;
+    viewer.send(CLOSE, "").await;
+    viewer.close().await;
+    viewer.end().await;
+    assert_eq!(soon(child.wait()).await.unwrap().code(), Some(0));
+    for (wrong, code) in [
+        ("localhost:1 --log-file=/no/such/directory/log", 1),
+        ("--ssl-only localhost:1", 2),
+        ("--config=/no/such/file", 2),
+    ] {
+        let (mut child, mut stream) = connected(&format!("--inetd {wrong}")).await;
+        let mut said = String::new();
+        soon(stream.read_to_string(&mut said)).await.unwrap();
+        assert_eq!((soon(child.wait()).await.unwrap().code(), said.as_str()), (Some(code), ""), "{wrong}");
+    }
+}
+
 /// A bridge to `target` that finds `socket` where systemd would put it.
 fn supervised(socket: OwnedFd, target: &Target) -> Command {
     let mut shell = Command::new("sh");
@@ -179,15 +210,7 @@ async fn standard_input_may_be_a_socket_that_listens_or_a_connection() {
     viewer.close().await;
     assert_eq!(soon(child.wait()).await.unwrap().code(), Some(0));
 
-    // As inetd has it without "wait": all three are the connection.
-    let listener = StdListener::bind("127.0.0.1:0").unwrap();
-    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    let (socket, _) = listener.accept().unwrap();
-    let mut connected = bridge(&format!("--inetd {target}"));
-    let copy = || Stdio::from(OwnedFd::from(socket.try_clone().unwrap()));
-    let mut child = connected.stdin(copy()).stdout(copy()).stderr(copy()).spawn().unwrap();
-    drop(connected);
-    drop(socket);
+    let (mut child, stream) = connected(&format!("--inetd {target}")).await;
     let (head, mut viewer) = ask(stream, handshake("/", "").as_bytes()).await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     assert_echoes(&mut viewer).await;

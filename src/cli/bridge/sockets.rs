@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, anyhow};
 use listenfd::ListenFd;
+use rustix::fs::{Stat, fstat};
 use rustix::net::sockopt::socket_acceptconn;
-use socket2::{SockRef, Socket};
+use socket2::Socket;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, lookup_host};
 
 use super::flags::Flags;
@@ -153,12 +154,12 @@ pub(super) fn listener(socket: OwnedFd) -> io::Result<Listener> {
     })
 }
 
-/// Whether stderr is the very connection that standard input is, as inetd has it: what is logged would reach the viewer.
-pub(super) fn stderr_is_stdin() -> bool {
-    let (input, output) = (io::stdin(), io::stderr());
-    let (input, output) = (SockRef::from(&input), SockRef::from(&output));
-    let ends = |socket: &Socket| Some((socket.local_addr().ok()?, socket.peer_addr().ok()?));
-    ends(&input).is_some_and(|same| ends(&output) == Some(same))
+/// Whether `output` is the very socket that standard input is, as inetd has stdout and stderr.
+pub(super) fn is_stdin(output: &impl AsFd) -> bool {
+    let which = |stat: Stat| (stat.st_dev, stat.st_ino);
+    let input = io::stdin();
+    let same = fstat(&input).ok().map(which);
+    socket_acceptconn(&input).is_ok() && same.is_some() && same == fstat(output).ok().map(which)
 }
 
 /// The port at which it listens, if it is one.
