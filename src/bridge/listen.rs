@@ -157,7 +157,8 @@ async fn greet(shared: &Shared, mut stream: TcpStream, address: SocketAddr) -> i
     Ok(Some(plain(AnyStream::Tcp(stream), visitor, first)))
 }
 
-/// Who comes to a path has no address, and counts as one of this machine. There is no TLS within a machine.
+/// Who comes to a path has no address, and counts as one of this machine. There is no TLS within a machine, so nobody gets in where
+/// that is wanted.
 async fn greet_unix(shared: &Shared, mut stream: UnixStream) -> io::Result<Option<Greeted>> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut visitor = Visitor { address, known: false, reached: None, secure: false, client_cn: None };
@@ -166,6 +167,10 @@ async fn greet_unix(shared: &Shared, mut stream: UnixStream) -> io::Result<Optio
 }
 
 fn plain(stream: AnyStream, visitor: Visitor, first: Bytes) -> Greeted {
+    if shared.tls.as_ref().is_some_and(|tls| tls.only) {
+        tracing::warn!("a connection at a path, where there is no TLS, is closed: it is not allowed without");
+        return Ok(None);
+    }
     let http2 = first.starts_with(HTTP2_PREFACE);
     Greeted { stream, visitor, first, http2 }
 }

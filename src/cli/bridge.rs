@@ -115,6 +115,7 @@ async fn prepare(
     before: &mut Option<Before>,
 ) -> anyhow::Result<ExitCode> {
     let given = if flags.ours.daemon_of { None } else { sockets::given()? };
+    sockets::check_tls(flags, given.as_ref())?;
     let words = settings::words(flags, given.is_some())?;
     let connector = through::connector(flags)?;
     let mut config = settings::config(flags, words.target.clone())?;

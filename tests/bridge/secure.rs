@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit::bridge::{Authorities, BridgeConfig, Pair, ServerTls, TargetTls};
+use adit::bridge::{Accepted, Authorities, Bridge, BridgeConfig, Pair, ServerTls, TargetTls};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
@@ -183,5 +183,32 @@ async fn a_target_with_tls_is_believed_by_its_authority_or_not_at_all() {
         soon(behind.read_exact(&mut read)).await.unwrap();
         behind.write_all(&read).await.unwrap();
         assert_eq!(viewer.bytes(6).await, b"secret");
+    }
+}
+
+#[tokio::test]
+async fn nobody_gets_in_at_a_path_where_only_tls_is_wanted() {
+    let (dir, authority) = (TempDir::new().unwrap(), Authority::new());
+    for verify in [false, true] {
+        let mut tls = tls(&authority, dir.path());
+        tls.only = !verify;
+        tls.verify = verify.then(|| Authorities::File(authority.file(dir.path())));
+        let mut config = BridgeConfig::to(echo().await);
+        config.tls = Some(tls);
+        let (viewer, accepted) = tokio::net::UnixStream::pair().unwrap();
+        let serving = Bridge::new(config).unwrap().serve(Accepted::Unix(accepted), std::future::pending());
+        let request = handshake("/", "");
+        let ((head, _), ()) = tokio::join!(ask(viewer, request.as_bytes()), soon(serving));
+        assert_eq!(head, "");
+    }
+    let listen = format!("--unix-listen={}", dir.path().join("front.sock").display());
+    for flag in ["--ssl-only", "--verify-client"] {
+        let cert = dir.path().join("bridge.crt");
+        let key = dir.path().join("bridge.key");
+        let line = format!("{listen} {flag} --cert={} --key={} localhost:1", cert.display(), key.display());
+        let output = crate::program::output(&line).await;
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(flag) && said.contains("--unix-listen-mode"), "{said}");
     }
 }

@@ -35,6 +35,11 @@ impl Sockets {
             Self::Accepted(_) => &[],
         }
     }
+
+    fn has_path(&self) -> bool {
+        matches!(self, Self::Accepted(Accepted::Unix(_)))
+            || self.listeners().iter().any(|listener| matches!(listener, Listener::Unix(_)))
+    }
 }
 
 /// What a supervisor has started us with (sd_listen_fds(3)): sockets that listen or, by systemd's `Accept=yes`, a connection.
@@ -57,6 +62,19 @@ pub(super) fn given() -> anyhow::Result<Option<Sockets>> {
         }
     }
     Ok(if listeners.is_empty() { None } else { Some(Sockets::Listening(listeners)) })
+}
+
+/// There is no TLS at a path, so it cannot be asked of those who come there.
+pub(super) fn check_tls(flags: &Flags, given: Option<&Sockets>) -> Result<(), Usage> {
+    let path = flags.unix_listen.is_some() || given.is_some_and(Sockets::has_path);
+    let asked = [(flags.ssl_only, "--ssl-only"), (flags.verify_client, "--verify-client")];
+    match asked.iter().find(|(asked, _)| path && *asked) {
+        Some((_, flag)) => Err(Usage(format!(
+            "{flag} does not go with a socket at a path (--unix-listen), where no TLS is spoken: listen at a port, or leave \
+             {flag} out and say by --unix-listen-mode who gets to the path"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Listens as the flags say.
