@@ -100,6 +100,18 @@ impl Tls {
     }
 }
 
+/// What a log says of a handshake that failed; what to do is added where the library's words do not tell.
+pub(super) fn told(error: &io::Error) -> String {
+    let said = error.to_string();
+    match said.contains("UnsupportedCertVersion") {
+        true => format!(
+            "{said}: the viewer's certificate is of version 1, and only version 3 is taken: make it anew, with extensions \
+             (openssl x509 -req -extfile FILE …)"
+        ),
+        false => said,
+    }
+}
+
 /// With the suites that are named alone, or with all.
 fn provider(names: &[String]) -> Result<CryptoProvider, TlsError> {
     let mut provider = aws_lc_rs::default_provider();

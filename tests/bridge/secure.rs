@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::certs::{Authority, connect};
 use crate::frame_bytes::{BINARY, CLOSE, PING, PONG, frame};
+use crate::program::{address, bridge, started};
 use crate::rig::{Rig, accepted, ask, echo, handshake, soon, target};
 
 fn tls(authority: &Authority, dir: &Path) -> ServerTls {
@@ -183,6 +184,47 @@ async fn a_target_with_tls_is_believed_by_its_authority_or_not_at_all() {
         soon(behind.read_exact(&mut read)).await.unwrap();
         behind.write_all(&read).await.unwrap();
         assert_eq!(viewer.bytes(6).await, b"secret");
+    }
+}
+
+/// What `openssl x509 -req` makes without extensions: version 1, which no verifier of ours takes.
+const VERSION_1: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBGTCBvwIUNAcFQzw3E8o7Tx26IRGl1YZJp5UwCgYIKoZIzj0EAwIwDjEMMAoG\n\
+A1UEAwwDb2xkMCAXDTI2MTEyMjEzMjk1OVoYDzIxMjYxMDI5MTMyOTU5WjAOMQww\n\
+CgYDVQQDDANvbGQwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAARm3hvF+GBua05R\n\
+EwGcZppIoAazetgXOtxQbDYWhLMyptxxnU9/0zWWXPfmIADHJniaL7MW209pxSNE\n\
+BUZzOnEJMAoGCCqGSM49BAMCA0kAMEYCIQDqLLprAVX0u8ciSrbm0EWdnZd0swF/\n\
+23z7iMID64/efAIhAPY+wL46w1lr18zeh7NhoPO4I0V0rWsBsxOSC7OtEXCf\n\
+-----END CERTIFICATE-----\n";
+
+#[tokio::test]
+async fn a_handshake_that_fails_is_told_in_the_log_with_what_to_do() {
+    let (dir, authority) = (TempDir::new().unwrap(), Authority::new());
+    let (certificate, key) = authority.write(dir.path(), "bridge", &["bridge.test"]);
+    let line = format!(
+        "127.0.0.1:0 {} --verify-client --cafile={} --cert={} --key={}",
+        echo().await,
+        authority.file(dir.path()).display(),
+        certificate.display(),
+        key.display()
+    );
+    let (_child, seen, mut log) = started(bridge(&line)).await;
+    let key = PrivateKeyDer::from_pem_slice(authority.issue(&["viewer"]).1.as_bytes()).unwrap();
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
+    let chain = vec![CertificateDer::from_pem_slice(VERSION_1.as_bytes()).unwrap()];
+    let resolver = rustls::sign::SingleCertAndKey::from(rustls::sign::CertifiedKey::new(chain, key));
+    let mut of_version_1 = authority.client(&[]);
+    of_version_1.client_auth_cert_resolver = Arc::new(resolver);
+    for (config, said) in
+        [(authority.client(&[]), "no certificates"), (of_version_1, "only version 3 is taken")]
+    {
+        if let Ok(stream) = connect(address(&seen), "bridge.test", config).await {
+            assert_eq!(ask(stream, handshake("/", "").as_bytes()).await.0, "");
+        }
+        let line = soon(log.next_line()).await.unwrap().unwrap();
+        assert!(line.contains("no TLS with a viewer") && line.contains(said), "{line}");
+        assert!(line.contains(" INFO ") && line.contains("viewer=127.0.0.1:"), "{line}");
     }
 }
 
