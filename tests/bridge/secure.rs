@@ -229,6 +229,21 @@ async fn a_handshake_that_fails_is_told_in_the_log_with_what_to_do() {
 }
 
 #[tokio::test]
+async fn suites_of_tls_1_2_that_are_named_leave_tls_1_3_as_it_is() {
+    let (dir, authority) = (TempDir::new().unwrap(), Authority::new());
+    let mut tls = tls(&authority, dir.path());
+    tls.suites = vec!["ECDHE-ECDSA-AES128-GCM-SHA256".into()];
+    let rig = Rig::with(echo().await, with(tls)).await;
+    let newer = authority.connect(rig.address, "bridge.test", &[]).await.unwrap();
+    assert_eq!(newer.get_ref().1.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.cipher_suites.retain(|suite| suite.tls13().is_none());
+    let older = connect(rig.address, "bridge.test", authority.client_with(provider, &[])).await.unwrap();
+    let suite = older.get_ref().1.negotiated_cipher_suite().unwrap().suite();
+    assert_eq!(suite, rustls::CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256);
+}
+
+#[tokio::test]
 async fn nobody_gets_in_at_a_path_where_only_tls_is_wanted() {
     let (dir, authority) = (TempDir::new().unwrap(), Authority::new());
     for verify in [false, true] {
