@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adit::bridge::{Accepted, Authorities, Bridge, BridgeConfig, Pair, ServerTls, TargetTls};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
@@ -115,7 +116,10 @@ async fn viewers_show_a_certificate_where_that_is_wanted_and_plain_ones_cannot()
 
 /// What targets with TLS accept by, with names of this machine.
 fn acceptor(authority: &Authority) -> tokio_rustls::TlsAcceptor {
-    let (chain, key) = authority.issue(&["localhost", "127.0.0.1"]);
+    acceptor_of(authority.issue(&["localhost", "127.0.0.1"]))
+}
+
+fn acceptor_of((chain, key): (String, String)) -> tokio_rustls::TlsAcceptor {
     let chain = vec![CertificateDer::from_pem_slice(chain.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -267,5 +271,41 @@ async fn nobody_gets_in_at_a_path_where_only_tls_is_wanted() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains(flag) && said.contains("--unix-listen-mode"), "{said}");
+    }
+}
+
+/// As `openssl req -x509` makes it: an authority that has only itself below it.
+fn self_signed(name: &str, last_year: i32) -> (String, String) {
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.not_after = rcgen::date_time_ymd(last_year, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+#[tokio::test]
+async fn a_targets_own_certificate_that_was_given_is_believed_as_it_stands_if_name_and_time_are_right() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("given.pem");
+    let right = || self_signed("127.0.0.1", 4000);
+    for (what, shown, is_given) in [
+        ("the one that was given", right(), true),
+        ("another one", right(), false),
+        ("one of another name", self_signed("elsewhere.test", 4000), true),
+        ("one whose time is over", self_signed("127.0.0.1", 2000), true),
+    ] {
+        let given = if is_given { shown.0.clone() } else { right().0 };
+        std::fs::write(&file, given).unwrap();
+        let (listener, target) = target().await;
+        let trust = TargetTls::Authorities(file.clone());
+        let rig = Rig::with(target, |config| config.service.dialling.tls = Some(trust)).await;
+        let mut viewer = rig.open().await;
+        let shaken = soon(acceptor_of(shown).accept(accepted(&listener).await)).await;
+        if what != "the one that was given" {
+            assert_eq!(viewer.close().await.0, 1011, "{what}");
+            continue;
+        }
+        soon(shaken.unwrap().write_all(b"x")).await.unwrap();
+        assert_eq!(viewer.bytes(1).await, b"x", "{what}");
     }
 }
