@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::USAGE;
 use super::http::usage;
 use super::log::{self, Out};
-use super::relay::Signals;
+use super::signals::Signals;
 use crate::bridge::{Bridge, BridgeConfig, BridgeError, Wrap};
 use crate::stream::{tcp, unix};
 use daemon::Before;
@@ -198,7 +198,7 @@ impl Ready<'_> {
     /// Starts what it is to start, lets the process before this one go, and serves to the end.
     async fn run(self, before: &mut Option<Before>, directory: &Path) -> anyhow::Result<ExitCode> {
         let Self { config, mut bridge, wrap, sockets, metrics, socket_file } = self;
-        let mut signals = Signals::new()?;
+        let mut signals = Signals::with_hangup()?;
         if let Some(before) = before {
             before.leave(directory)?;
         }
