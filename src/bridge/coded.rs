@@ -14,7 +14,8 @@ pub enum FrameType {
     /// Binary messages.
     #[default]
     Binary,
-    /// Text messages, for targets that write nothing but UTF-8: whether they do is not looked at.
+    /// Text messages, for targets that write nothing but UTF-8, as others are closed by browsers: what is none ends the session
+    /// with 1011. A character that comes in two parts is sent in one.
     Text,
 }
 
@@ -64,6 +65,21 @@ pub(super) enum Coding {
 /// Why a message is not taken: the code of the close frame, and its reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unfit(pub u16, pub &'static str);
+
+/// What a target writes cannot be sent as text (RFC 6455, section 8.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the target sends what is no UTF-8, and so no text: it needs --frame-type binary")]
+pub(super) struct NotText;
+
+/// How many bytes of `data` are whole characters; what is behind them is no text, or the begin of one more.
+pub(super) fn whole_characters(data: &[u8]) -> usize {
+    std::str::from_utf8(data).map_or_else(|error| error.valid_up_to(), str::len)
+}
+
+/// Whether `data` may be the begin of one character.
+pub(super) fn begins_character(data: &[u8]) -> bool {
+    std::str::from_utf8(data).is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+}
 
 const TEXT: Unfit = Unfit(close::UNSUPPORTED, "text messages are not taken here");
 const NOT_UTF8: Unfit = Unfit(close::NOT_TEXT, "the text is no UTF-8");

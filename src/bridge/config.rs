@@ -203,7 +203,8 @@ pub struct ServerTls {
     pub only: bool,
     /// Nothing below TLS 1.3.
     pub only_tls13: bool,
-    /// The only suites that are offered, by their names in IANA's registry or OpenSSL; none: those that are usual.
+    /// The only suites that are offered, by their names in IANA's registry or OpenSSL; none: those that are usual. Where none of
+    /// TLS 1.3 is among them, all of its are.
     pub suites: Vec<String>,
     /// Viewers must show a certificate of one of these authorities. Those without TLS cannot, and are closed.
     pub verify: Option<Authorities>,

@@ -12,6 +12,7 @@ use tokio_rustls::TlsConnector;
 
 use super::Target;
 use super::config::{Dialling, TargetTls};
+use super::pinned;
 use crate::proto::api::ProxyProtocol;
 use crate::proto::proxy_header::{self, Ends};
 use crate::stream::any::AnyStream;
@@ -47,7 +48,8 @@ pub enum DialError {
     },
     /// It has no TLS, or no certificate that is trusted.
     #[error(
-        "no TLS with {target} ({error}): give its authority by --ssl-target-ca FILE, if it has one of its own"
+        "no TLS with {target} ({error}): give its certificate, or that of its authority, by --ssl-target-ca FILE, if the \
+         system does not know it; --ssl-target-insecure takes any"
     )]
     Tls {
         /// The target.
@@ -102,7 +104,7 @@ impl Dialer {
             Some(TargetTls::Unverified) => Some(tls::unverified()?),
             Some(TargetTls::Authorities(path)) => {
                 let trusting = std::fs::read(path).map_err(|error| error.to_string());
-                let trusting = trusting.and_then(|pem| tls::trusting(&pem));
+                let trusting = trusting.and_then(|pem| pinned::connector(&pem));
                 let path = || path.display().to_string();
                 Some(trusting.map_err(|error| DiallingError::Authorities { path: path(), error })?)
             }

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -207,6 +207,9 @@ async fn answer(
     let asked = handshake::asked(request);
     let agreed = match (host(request), asked) {
         (Err(error), _) => Err(Refusal::new(StatusCode::BAD_REQUEST, error.to_string())),
+        (Ok(None), _) if request.version() == Version::HTTP_11 => {
+            Err(Refusal::new(StatusCode::BAD_REQUEST, "the request names no host: send 'Host'"))
+        }
         (Ok(_), None) => Ok((file(shared, visitor, viewer, request).await, None)),
         (Ok(host), Some(asked)) => {
             let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();

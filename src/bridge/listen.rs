@@ -12,7 +12,7 @@ use x509_parser::parse_x509_certificate;
 
 use super::front::{self, Visitor};
 use super::shared::Shared;
-use super::tls::Tls;
+use super::tls::{self, Tls};
 use crate::proto::forwarded::is_trusted;
 use crate::proto::limits::{ACCEPT_PAUSE, read};
 use crate::stream::announced;
@@ -148,7 +148,14 @@ async fn greet(shared: &Shared, mut stream: TcpStream, address: SocketAddr) -> i
     let first = begin(shared, &mut stream, &mut visitor).await?;
     let Some(tls) = &shared.tls else { return Ok(Some(plain(AnyStream::Tcp(stream), visitor, first))) };
     if first.first().is_some_and(|byte| Hello::begins_with(*byte)) {
-        return shake(tls, stream, visitor, &first).await.map(Some);
+        let viewer = visitor.address;
+        return match shake(tls, stream, visitor, &first).await {
+            Ok(greeted) => Ok(Some(greeted)),
+            Err(error) => {
+                tracing::info!(%viewer, error = tls::told(&error), "no TLS with a viewer");
+                Ok(None)
+            }
+        };
     }
     if tls.only {
         tracing::warn!(viewer = %visitor.address, "a connection without TLS, which is not allowed, is closed");
@@ -157,8 +164,13 @@ async fn greet(shared: &Shared, mut stream: TcpStream, address: SocketAddr) -> i
     Ok(Some(plain(AnyStream::Tcp(stream), visitor, first)))
 }
 
-/// Who comes to a path has no address, and counts as one of this machine. There is no TLS within a machine.
+/// Who comes to a path has no address, and counts as one of this machine. There is no TLS within a machine, so nobody gets in where
+/// that is wanted.
 async fn greet_unix(shared: &Shared, mut stream: UnixStream) -> io::Result<Option<Greeted>> {
+    if shared.tls.as_ref().is_some_and(|tls| tls.only) {
+        tracing::warn!("a connection at a path, where there is no TLS, is closed: it is not allowed without");
+        return Ok(None);
+    }
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut visitor = Visitor { address, known: false, reached: None, secure: false, client_cn: None };
     let first = begin(shared, &mut stream, &mut visitor).await?;

@@ -23,6 +23,7 @@ mod handshake;
 mod in_use;
 mod listen;
 mod metrics;
+mod pinned;
 mod reach;
 mod record;
 mod refusal;

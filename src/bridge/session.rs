@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use tokio::io::AsyncWrite;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::coded::NotText;
 use super::config::Service;
 use super::front::{Agreed, Onward};
 use super::reach::Reached;
@@ -106,6 +107,9 @@ async fn conclude<S: Connection>(
             return;
         }
         (None, Verdict::Idle) => (By::Idle, Some(close::GOING_AWAY), "nothing moved for too long".to_owned()),
+        (None, Verdict::Ended(Err(error))) if error.get_ref().is_some_and(|why| why.is::<NotText>()) => {
+            (By::Target, Some(close::INTERNAL), NotText.to_string())
+        }
         (None, Verdict::Ended(Err(error))) if !target_ended => {
             tracing::debug!(%error, "a target broke off");
             (By::Target, Some(close::INTERNAL), format!("Target failed: {}", error.kind()))

@@ -10,7 +10,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::coded::{Coding, FrameType, Incoming, put_base64};
+use super::coded::{Coding, FrameType, Incoming, NotText, begins_character, put_base64, whole_characters};
 use crate::proto::frame::{Decoder, Event, MAX_CONTROL, Opcode, Role};
 use crate::proto::limits::bridge::{AHEAD, BUFFER, EMPTY_AT_ONCE, MESSAGE, PONGS};
 use crate::stream::Duplex;
@@ -86,7 +86,7 @@ pub(super) struct Socket<S> {
     output: BytesMut,
     output_at: usize,
     fill: ReadSize,
-    /// Bytes of the target that are to be encoded.
+    /// Bytes of the target that are to be encoded; between two reads, the begin of a character.
     scratch: BytesMut,
     pong_due: Option<Bytes>,
     /// How the viewer's side ended, once it has.
@@ -215,6 +215,32 @@ impl<S: Connection> Socket<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Reads once and queues the whole characters that there are as a text message. An error where something else is behind
+    /// them, at the next call: what is queued goes before it.
+    fn poll_fill_text(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: Pin<&mut (dyn AsyncRead + Send + Unpin)>,
+    ) -> Poll<io::Result<usize>> {
+        let not_text = || Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, NotText)));
+        if !self.scratch.is_empty() && !begins_character(&self.scratch) {
+            return not_text();
+        }
+        let count = ready!(self.fill.poll_read(cx, source, &mut self.scratch, MESSAGE))?;
+        if count == 0 && !self.scratch.is_empty() {
+            return not_text();
+        }
+        let whole = whole_characters(&self.scratch);
+        if whole > 0 {
+            let text = self.scratch.split_to(whole);
+            put_frame(&mut self.output, Role::Server, Opcode::Text, &text);
+            if let Some(tap) = &mut self.tap {
+                tap.sent(&text);
+            }
+        }
+        Poll::Ready(Ok(count))
+    }
+
     fn failed(&mut self, error: io::Error) -> io::Error {
         self.end.get_or_insert(End::Failed(error.kind()));
         error
@@ -324,15 +350,15 @@ impl<S: Connection> Duplex for Socket<S> {
         let source = Pin::new(source);
         let opcode = match self.coding {
             Coding::Plain(FrameType::Binary, _) => Opcode::Binary,
-            Coding::Plain(FrameType::Text, _) => Opcode::Text,
+            Coding::Plain(FrameType::Text, _) => return self.poll_fill_text(cx, source),
             Coding::Base64 => {
-                self.scratch.clear();
                 let count = ready!(self.fill.poll_read(cx, source, &mut self.scratch, MESSAGE))?;
                 if count > 0 {
                     put_base64(&mut self.output, &self.scratch);
                     if let Some(tap) = &mut self.tap {
                         tap.sent(&self.scratch);
                     }
+                    self.scratch.clear();
                 }
                 return Poll::Ready(Ok(count));
             }
@@ -357,7 +383,7 @@ impl<S: Connection> Duplex for Socket<S> {
 
     fn rest(&mut self) {
         self.input.rest();
-        self.scratch = BytesMut::new();
+        self.scratch = BytesMut::from(&self.scratch[..]);
         if self.output.is_empty() {
             self.output = BytesMut::new();
         }

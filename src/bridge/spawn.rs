@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-pub(super) use process::end;
+pub(super) use process::Process;
 
 use super::target::Target;
 use crate::proto::limits::bridge::spawn::RESTART;
@@ -206,7 +206,7 @@ impl Processes {
 }
 
 /// Keeps one process running until the end.
-async fn keep(slot: Arc<Slot>, mut running: Option<process::Process>, ending: CancellationToken) {
+async fn keep(slot: Arc<Slot>, mut running: Option<Process>, ending: CancellationToken) {
     let mut next = Instant::now();
     loop {
         if let Some(process) = running.take() {

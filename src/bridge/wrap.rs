@@ -6,7 +6,7 @@ mod program;
 mod starts;
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -14,12 +14,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
+use tokio::signal::unix::SignalKind;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::backends::{Balance, Balancing};
-use super::spawn::end;
+use super::spawn::Process;
 use super::target::Target;
 use crate::proto::limits::bridge::wrap::PORTS;
 use starts::Starts;
@@ -153,11 +154,11 @@ impl Wrap {
 
     /// Starts the program, within a tokio runtime. It is to be [run](Wrapped::run): a drop kills it.
     pub fn start(self) -> Result<Wrapped, WrapError> {
-        let child = self.child()?;
-        Ok(Wrapped { wrap: self, child })
+        let process = self.process()?;
+        Ok(Wrapped { wrap: self, process })
     }
 
-    fn child(&self) -> Result<Child, WrapError> {
+    fn process(&self) -> Result<Process, WrapError> {
         let mut preload = self.library.clone().into_os_string();
         if let Some(others) = std::env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {
             preload.push(":");
@@ -167,11 +168,12 @@ impl Wrap {
         if let [name, arguments @ ..] = &self.command[..] {
             command.arg0(name).args(arguments);
         }
-        command.kill_on_drop(true);
         command.env("LD_PRELOAD", preload);
         command.env("REBIND_OLD_PORT", self.ports.0.to_string());
         command.env("REBIND_NEW_PORT", self.ports.1.to_string());
-        command.spawn().map_err(|error| WrapError::Io(self.shown(), error))
+        // At a terminal it may ask for something, and only processes of our group may read there.
+        let grouped = !io::stdin().is_terminal();
+        Process::start(command, grouped).map_err(|error| WrapError::Io(self.shown(), error))
     }
 }
 
@@ -179,21 +181,21 @@ impl Wrap {
 #[derive(Debug)]
 pub struct Wrapped {
     wrap: Wrap,
-    child: Child,
+    process: Process,
 }
 
 impl Wrapped {
     /// Runs the program until `ending`, which it does not outlive. What it gives back is the exit code for the bridge, which is to end
     /// now: the program has, and the mode is [`WrapMode::Exit`]. An error: it was not started again.
     pub async fn run(self, ending: CancellationToken) -> Result<Option<u8>, WrapError> {
-        let Self { wrap, mut child } = self;
+        let Self { wrap, mut process } = self;
         let mut starts = Starts::default();
         loop {
             starts.add(Instant::now());
             let status = tokio::select! {
-                status = child.wait() => status.map_err(|error| WrapError::Io(wrap.shown(), error))?,
+                status = process.wait() => status.map_err(|error| WrapError::Io(wrap.shown(), error))?,
                 () = ending.cancelled() => {
-                    end(&mut child).await;
+                    process.end(SignalKind::terminate().as_raw_value()).await;
                     return Ok(None);
                 }
             };
@@ -217,7 +219,7 @@ impl Wrapped {
                     }
                 }
             }
-            child = wrap.child()?;
+            process = wrap.process()?;
         }
     }
 }

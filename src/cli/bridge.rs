@@ -10,6 +10,7 @@ mod sockets;
 mod through;
 mod wrapped;
 
+use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::USAGE;
 use super::http::usage;
 use super::log::{self, Out};
-use super::relay::Signals;
+use super::signals::Signals;
 use crate::bridge::{Bridge, BridgeConfig, BridgeError, Wrap};
 use crate::stream::{tcp, unix};
 use daemon::Before;
@@ -67,18 +68,27 @@ pub(super) async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let (flags, routes) = match &flags.ours.config {
         Some(path) => match file::settings(path) {
             Ok(settings) => settings,
+            Err(_) if viewer_reads(&flags, &io::stderr()) => return Ok(ExitCode::from(USAGE)),
             Err(errors) => return Ok(usage("bridge", &errors)),
         },
         None => (flags, Vec::new()),
     };
     match serve(&flags, routes).await {
         Ok(code) => Ok(code),
+        Err(error) if viewer_reads(&flags, &io::stderr()) => {
+            Ok(if is_usage(&error) { ExitCode::from(USAGE) } else { ExitCode::FAILURE })
+        }
         Err(error) if is_usage(&error) => {
             eprintln!("adit bridge: {error:#}");
             Ok(ExitCode::from(USAGE))
         }
         Err(error) => Err(error),
     }
+}
+
+/// What is for the operator is not written there: the viewer would take it for an answer.
+fn viewer_reads(flags: &Flags, output: &impl AsFd) -> bool {
+    flags.inetd && sockets::is_stdin(output)
 }
 
 fn is_usage(error: &anyhow::Error) -> bool {
@@ -104,17 +114,22 @@ async fn prepare(
     routes: Vec<RouteFile>,
     before: &mut Option<Before>,
 ) -> anyhow::Result<ExitCode> {
-    let given = if flags.ours.daemon_of { Vec::new() } else { sockets::given()? };
-    let words = settings::words(flags, !given.is_empty())?;
+    let given = if flags.ours.daemon_of { None } else { sockets::given()? };
+    sockets::check_tls(flags, given.as_ref())?;
+    let words = settings::words(flags, given.is_some())?;
     let connector = through::connector(flags)?;
     let mut config = settings::config(flags, words.target.clone())?;
     let connect_first = flags.ours.connect_first;
     config.routes.extend(routes.into_iter().map(|route| route.into_route(&config.service, connect_first)));
-    let wrap = wrapped::wrap(flags, &words, &given, &mut config)?;
+    let listening = given.as_ref().map_or(&[][..], Sockets::listeners);
+    let wrap = wrapped::wrap(flags, &words, listening, &mut config)?;
     let (format, syslog) = settings::log(flags)?;
     if connector.is_some() {
         // The relay has the port and its TLS, whatever certificate lies about here.
         config.tls = None;
+    }
+    if viewer_reads(flags, &io::stdout()) {
+        config.traffic = false;
     }
     // Before anything is begun: what is wrong with the settings is told at the terminal.
     let bridge = Bridge::new(config.clone())?;
@@ -132,10 +147,10 @@ async fn prepare(
     let (sockets, metrics) = match before {
         Some(before) => (Sockets::Listening(std::mem::take(&mut before.listeners)), before.metrics.take()),
         None => {
-            let sockets = match given.is_empty() {
+            let sockets = match given {
                 _ if flags.inetd => sockets::stdin()?,
-                false => Sockets::Listening(given),
-                true => Sockets::Listening(sockets::bind(flags, &words.sources).await?),
+                Some(given) => given,
+                None => Sockets::Listening(sockets::bind(flags, &words.sources).await?),
             };
             let metrics = flags.ours.metrics_listen.map(|address| {
                 tcp::listen(address, false)
@@ -146,14 +161,15 @@ async fn prepare(
     };
     if flags.daemon && before.is_none() {
         let Sockets::Listening(listeners) = &sockets else {
-            return Err(
-                Usage("-D is for sockets that listen, and standard input is a connection".into()).into()
-            );
+            return Err(Usage(
+                "-D is for sockets that listen, and what there is to serve is one connection".into(),
+            )
+            .into());
         };
         daemon::start(listeners, metrics.as_ref().map(AsFd::as_fd)).await?;
         return Ok(ExitCode::SUCCESS);
     }
-    let out = if flags.inetd && sockets::stderr_is_stdin() { Out::Nowhere } else { Out::Stderr };
+    let out = if viewer_reads(flags, &io::stderr()) { Out::Nowhere } else { Out::Stderr };
     let _log = log(out)?;
     let directory = flags.web.as_deref().unwrap_or(Path::new("/"));
     let ready = Ready { config: &config, bridge, wrap, sockets, metrics, socket_file };
@@ -182,7 +198,7 @@ impl Ready<'_> {
     /// Starts what it is to start, lets the process before this one go, and serves to the end.
     async fn run(self, before: &mut Option<Before>, directory: &Path) -> anyhow::Result<ExitCode> {
         let Self { config, mut bridge, wrap, sockets, metrics, socket_file } = self;
-        let mut signals = Signals::new()?;
+        let mut signals = Signals::with_hangup()?;
         if let Some(before) = before {
             before.leave(directory)?;
         }

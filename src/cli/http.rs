@@ -1,6 +1,7 @@
 //! `adit http`: one tunnel to one target; and the loop in which every command that opens tunnels waits.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::USAGE;
 use super::policy::PolicyArgs;
-use super::relay::Signals;
+use super::signals::Signals;
 use crate::auth::Secret;
 use crate::client::report::{Report, Style};
 use crate::client::{
@@ -255,7 +256,7 @@ pub(super) async fn keep<K: Kept>(
     style: Style,
     mut note: impl FnMut(&Event) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::with_hangup()?;
     let mut running = Vec::with_capacity(started.len());
     let mut arriving = FuturesUnordered::new();
     for (at, (session, report, events)) in started.into_iter().enumerate() {
@@ -284,7 +285,11 @@ pub(super) async fn keep<K: Kept>(
                     report.omitted(session.take_omitted());
                 }
                 if stopping && !std::mem::replace(&mut told, true) && !style.json && !style.quiet {
-                    eprintln!("closing: waiting a few seconds for open connections; Ctrl-C again ends at once");
+                    // The terminal may be closed.
+                    let _ = writeln!(
+                        std::io::stderr(),
+                        "closing: waiting a few seconds for open connections; Ctrl-C again ends at once"
+                    );
                 }
             }
             () = signals.next() => {

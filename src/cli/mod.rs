@@ -11,6 +11,7 @@ mod nearest;
 pub mod options;
 mod policy;
 pub mod relay;
+mod signals;
 mod status;
 mod systemd;
 mod tcp;

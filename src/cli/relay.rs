@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::log;
 use super::options::{self, Env};
+use super::signals::Signals;
 use super::systemd::{self, Supervisor};
 use crate::auth::keys::{generate_key, hash_key};
 use crate::auth::{Keys, Secret, StaticKey};
@@ -257,27 +258,6 @@ fn exit_code(error: &TakeOverError) -> ExitCode {
         TakeOverError::NoRelay { .. } => ExitCode::from(UNREACHABLE),
         TakeOverError::OtherAddresses(_) => ExitCode::from(USAGE),
         TakeOverError::Refused(_) | TakeOverError::Io(_) => ExitCode::FAILURE,
-    }
-}
-
-/// The signals that ask for an end: SIGTERM and Ctrl-C.
-pub struct Signals {
-    term: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    /// From now on these signals no longer end the process by themselves.
-    pub fn new() -> std::io::Result<Self> {
-        Ok(Self { term: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    /// The next one.
-    pub async fn next(&mut self) {
-        tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
     }
 }
 

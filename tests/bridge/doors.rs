@@ -15,6 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 use crate::certs::{Authority, connect};
 use crate::frame_bytes::{BINARY, CLOSE, frame};
+use crate::program::{address, bridge, started, terminate};
 use crate::rig::{Rig, accepted, ask, echo, handshake, nobody, soon, target};
 
 /// Status, head and body of what answers a request of HTTP.
@@ -346,4 +347,24 @@ async fn whoever_does_not_read_what_traffic_prints_stops_no_session() {
         viewer.send(BINARY, "x").await;
         assert_eq!(soon(viewer.bytes(1)).await, b"x");
     }
+}
+
+#[tokio::test]
+async fn a_log_shows_no_more_than_the_beginning_of_a_token_however_short_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let _desk = tokio::net::UnixListener::bind(dir.path().join("desk1")).unwrap();
+    let source = dir.path().display();
+    let line = format!("-v --token-plugin UnixDomainSocketDirectory --token-source {source} 127.0.0.1:0");
+    let (mut child, mut seen, mut log) = started(bridge(&line)).await;
+    for token in ["desk1", "desk2"] {
+        let stream = tokio::net::TcpStream::connect(address(&seen)).await.unwrap();
+        ask(stream, handshake(&format!("/?token={token}"), "").as_bytes()).await;
+    }
+    terminate(&mut child).await;
+    while let Some(line) = soon(log.next_line()).await.unwrap() {
+        seen.push(line);
+    }
+    let log = seen.join("\n");
+    assert!(log.contains("/de…") && log.contains("session ended"), "{log}");
+    assert!(!log.contains("desk1") && !log.contains("desk2"), "{log}");
 }

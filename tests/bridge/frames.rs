@@ -1,6 +1,6 @@
 //! Frames as they should be, at every length, and as they must not be, each with the code that ends it.
 
-use adit::bridge::TextMessages;
+use adit::bridge::{FrameType, TextMessages};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::frame_bytes::*;
@@ -165,4 +165,52 @@ async fn base64_is_spoken_in_text_messages_by_those_who_ask_for_it() {
     assert_eq!(viewer.frame().await, Some((TEXT, b"/wB3b3JsZA==".to_vec())));
     viewer.send(TEXT, "no base64!").await;
     assert_eq!(viewer.close().await.0, 1007);
+}
+
+/// A bridge that sends text, a viewer of it, and the target that writes what is sent.
+async fn texting() -> (Rig, crate::rig::Viewer<tokio::net::TcpStream>, tokio::net::TcpStream) {
+    let (listener, target) = target().await;
+    let rig = Rig::with(target, |config| config.service.frame_type = FrameType::Text).await;
+    let viewer = rig.open().await;
+    let behind = accepted(&listener).await;
+    (rig, viewer, behind)
+}
+
+#[tokio::test]
+async fn text_of_a_target_is_cut_between_characters_alone() {
+    let (_rig, mut viewer, mut behind) = texting().await;
+    // Each part of a character by itself.
+    for byte in "a€😀".bytes() {
+        behind.write_all(&[byte]).await.unwrap();
+        behind.flush().await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let text = format!("a{}", "ü".repeat(500_000));
+    let written = text.clone();
+    let writing = tokio::spawn(async move {
+        behind.write_all(written.as_bytes()).await.unwrap();
+        behind
+    });
+    let expected = format!("a€😀{text}");
+    let mut all = String::new();
+    while all.len() < expected.len() {
+        let (first, payload) = viewer.frame().await.expect("the end came first");
+        assert_eq!(first, TEXT);
+        all.push_str(&String::from_utf8(payload).expect("a message that browsers close with 1007"));
+    }
+    assert!(all == expected);
+    drop(soon(writing).await.unwrap());
+    assert_eq!(viewer.close().await.0, 1000);
+}
+
+#[tokio::test]
+async fn what_a_target_writes_that_is_no_text_ends_its_session_with_1011_and_what_to_do() {
+    for bad in [&b"good\xff\xfe"[..], b"good\xe2\x82"] {
+        let (_rig, mut viewer, mut behind) = texting().await;
+        behind.write_all(bad).await.unwrap();
+        behind.shutdown().await.unwrap();
+        assert_eq!(viewer.frame().await, Some((TEXT, b"good".to_vec())));
+        let (code, reason) = viewer.close().await;
+        assert!(code == 1011 && reason.contains("--frame-type binary"), "{code} {reason}");
+    }
 }

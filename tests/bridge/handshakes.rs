@@ -43,6 +43,7 @@ async fn a_handshake_that_is_wrong_is_400_and_no_handshake_426_or_405() {
         ("Connection: keep-alive, Upgrade\r\n", "Connection: keep-alive\r\n", 400),
         ("GET /", "POST /", 400),
         ("Host: localhost\r\n", "Host: localhost\r\nHost: other\r\n", 400),
+        ("Host: localhost\r\n", "", 400),
         ("HTTP/1.1", "HTTP/1.0", 400),
         ("Upgrade: websocket\r\n", "", 426),
         ("Upgrade: websocket\r\n", "Upgrade: h2c\r\n", 426),

@@ -24,6 +24,7 @@ mod rig;
 mod routes;
 mod secure;
 mod sessions;
+mod signals;
 mod spawn;
 mod through;
 #[allow(dead_code, reason = "not all that the tests of the relay need is needed here")]

@@ -142,6 +142,60 @@ async fn it_listens_at_a_path_and_leads_to_one() {
     assert!(!front.exists());
 }
 
+/// A bridge of which all three are one connection, as inetd has it without "wait", and the viewer's end of that.
+async fn connected(arguments: &str) -> (Child, TcpStream) {
+    let listener = StdListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (socket, _) = listener.accept().unwrap();
+    let copy = || Stdio::from(OwnedFd::from(socket.try_clone().unwrap()));
+    (bridge(arguments).stdin(copy()).stdout(copy()).stderr(copy()).spawn().unwrap(), stream)
+}
+
+#[tokio::test]
+async fn what_is_for_the_operator_reaches_no_viewer_whose_connection_standard_output_is() {
+    let (mut child, stream) = connected(&format!("--inetd --traffic {}", echo().await)).await;
+    let (head, mut viewer) = ask(stream, handshake("/", "").as_bytes()).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert_echoes(&mut viewer).await;
+    viewer.send(CLOSE, "").await;
+    viewer.close().await;
+    viewer.end().await;
+    assert_eq!(soon(child.wait()).await.unwrap().code(), Some(0));
+    for (wrong, code) in [
+        ("localhost:1 --log-file=/no/such/directory/log", 1),
+        ("--ssl-only localhost:1", 2),
+        ("--config=/no/such/file", 2),
+    ] {
+        let (mut child, mut stream) = connected(&format!("--inetd {wrong}")).await;
+        let mut said = String::new();
+        soon(stream.read_to_string(&mut said)).await.unwrap();
+        assert_eq!((soon(child.wait()).await.unwrap().code(), said.as_str()), (Some(code), ""), "{wrong}");
+    }
+}
+
+/// A bridge to `target` that finds `socket` where systemd would put it.
+fn supervised(socket: OwnedFd, target: &Target) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec 3<&0 </dev/null; LISTEN_FDS=1 exec \"$0\" bridge \"$1\""]);
+    shell.arg(env!("CARGO_BIN_EXE_adit")).arg(target.to_string());
+    shell.stdin(Stdio::from(socket)).stderr(Stdio::piped()).kill_on_drop(true);
+    shell
+}
+
+#[tokio::test]
+async fn a_supervisor_that_accepts_gives_a_connection() {
+    let listener = StdListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (socket, _) = listener.accept().unwrap();
+    let (mut child, ..) = started(supervised(socket.into(), &echo().await)).await;
+    let (head, mut viewer) = ask(stream, handshake("/", "").as_bytes()).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert_echoes(&mut viewer).await;
+    viewer.send(CLOSE, "").await;
+    viewer.close().await;
+    assert_eq!(soon(child.wait()).await.unwrap().code(), Some(0));
+}
+
 #[tokio::test]
 async fn standard_input_may_be_a_socket_that_listens_or_a_connection() {
     let target = echo().await;
@@ -156,15 +210,7 @@ async fn standard_input_may_be_a_socket_that_listens_or_a_connection() {
     viewer.close().await;
     assert_eq!(soon(child.wait()).await.unwrap().code(), Some(0));
 
-    // As inetd has it without "wait": all three are the connection.
-    let listener = StdListener::bind("127.0.0.1:0").unwrap();
-    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    let (socket, _) = listener.accept().unwrap();
-    let mut connected = bridge(&format!("--inetd {target}"));
-    let copy = || Stdio::from(OwnedFd::from(socket.try_clone().unwrap()));
-    let mut child = connected.stdin(copy()).stdout(copy()).stderr(copy()).spawn().unwrap();
-    drop(connected);
-    drop(socket);
+    let (mut child, stream) = connected(&format!("--inetd {target}")).await;
     let (head, mut viewer) = ask(stream, handshake("/", "").as_bytes()).await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     assert_echoes(&mut viewer).await;
@@ -183,12 +229,7 @@ async fn a_supervisor_may_give_the_sockets() {
     let target = echo().await;
     let listener = StdListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    // The shell puts the socket where systemd would.
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "exec 3<&0 </dev/null; LISTEN_FDS=1 exec \"$0\" bridge \"$1\""]);
-    shell.arg(env!("CARGO_BIN_EXE_adit")).arg(target.to_string());
-    shell.stdin(Stdio::from(OwnedFd::from(listener))).stderr(Stdio::piped()).kill_on_drop(true);
-    let (mut child, ..) = started(shell).await;
+    let (mut child, ..) = started(supervised(listener.into(), &target)).await;
     assert_echoes(&mut open(address).await).await;
     assert_eq!(terminate(&mut child).await, Some(0));
 }

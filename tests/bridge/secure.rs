@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit::bridge::{Authorities, BridgeConfig, Pair, ServerTls, TargetTls};
+use adit::bridge::{Accepted, Authorities, Bridge, BridgeConfig, Pair, ServerTls, TargetTls};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
@@ -13,6 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::certs::{Authority, connect};
 use crate::frame_bytes::{BINARY, CLOSE, PING, PONG, frame};
+use crate::program::{address, bridge, started};
 use crate::rig::{Rig, accepted, ask, echo, handshake, soon, target};
 
 fn tls(authority: &Authority, dir: &Path) -> ServerTls {
@@ -114,7 +116,10 @@ async fn viewers_show_a_certificate_where_that_is_wanted_and_plain_ones_cannot()
 
 /// What targets with TLS accept by, with names of this machine.
 fn acceptor(authority: &Authority) -> tokio_rustls::TlsAcceptor {
-    let (chain, key) = authority.issue(&["localhost", "127.0.0.1"]);
+    acceptor_of(authority.issue(&["localhost", "127.0.0.1"]))
+}
+
+fn acceptor_of((chain, key): (String, String)) -> tokio_rustls::TlsAcceptor {
     let chain = vec![CertificateDer::from_pem_slice(chain.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -183,5 +188,124 @@ async fn a_target_with_tls_is_believed_by_its_authority_or_not_at_all() {
         soon(behind.read_exact(&mut read)).await.unwrap();
         behind.write_all(&read).await.unwrap();
         assert_eq!(viewer.bytes(6).await, b"secret");
+    }
+}
+
+/// What `openssl x509 -req` makes without extensions: version 1, which no verifier of ours takes.
+const VERSION_1: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBGTCBvwIUNAcFQzw3E8o7Tx26IRGl1YZJp5UwCgYIKoZIzj0EAwIwDjEMMAoG\n\
+A1UEAwwDb2xkMCAXDTI2MTEyMjEzMjk1OVoYDzIxMjYxMDI5MTMyOTU5WjAOMQww\n\
+CgYDVQQDDANvbGQwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAARm3hvF+GBua05R\n\
+EwGcZppIoAazetgXOtxQbDYWhLMyptxxnU9/0zWWXPfmIADHJniaL7MW209pxSNE\n\
+BUZzOnEJMAoGCCqGSM49BAMCA0kAMEYCIQDqLLprAVX0u8ciSrbm0EWdnZd0swF/\n\
+23z7iMID64/efAIhAPY+wL46w1lr18zeh7NhoPO4I0V0rWsBsxOSC7OtEXCf\n\
+-----END CERTIFICATE-----\n";
+
+#[tokio::test]
+async fn a_handshake_that_fails_is_told_in_the_log_with_what_to_do() {
+    let (dir, authority) = (TempDir::new().unwrap(), Authority::new());
+    let (certificate, key) = authority.write(dir.path(), "bridge", &["bridge.test"]);
+    let line = format!(
+        "127.0.0.1:0 {} --verify-client --cafile={} --cert={} --key={}",
+        echo().await,
+        authority.file(dir.path()).display(),
+        certificate.display(),
+        key.display()
+    );
+    let (_child, seen, mut log) = started(bridge(&line)).await;
+    let key = PrivateKeyDer::from_pem_slice(authority.issue(&["viewer"]).1.as_bytes()).unwrap();
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
+    let chain = vec![CertificateDer::from_pem_slice(VERSION_1.as_bytes()).unwrap()];
+    let resolver = rustls::sign::SingleCertAndKey::from(rustls::sign::CertifiedKey::new(chain, key));
+    let mut of_version_1 = authority.client(&[]);
+    of_version_1.client_auth_cert_resolver = Arc::new(resolver);
+    for (config, said) in
+        [(authority.client(&[]), "no certificates"), (of_version_1, "only version 3 is taken")]
+    {
+        if let Ok(stream) = connect(address(&seen), "bridge.test", config).await {
+            assert_eq!(ask(stream, handshake("/", "").as_bytes()).await.0, "");
+        }
+        let line = soon(log.next_line()).await.unwrap().unwrap();
+        assert!(line.contains("no TLS with a viewer") && line.contains(said), "{line}");
+        assert!(line.contains(" INFO ") && line.contains("viewer=127.0.0.1:"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn suites_of_tls_1_2_that_are_named_leave_tls_1_3_as_it_is() {
+    let (dir, authority) = (TempDir::new().unwrap(), Authority::new());
+    let mut tls = tls(&authority, dir.path());
+    tls.suites = vec!["ECDHE-ECDSA-AES128-GCM-SHA256".into()];
+    let rig = Rig::with(echo().await, with(tls)).await;
+    let newer = authority.connect(rig.address, "bridge.test", &[]).await.unwrap();
+    assert_eq!(newer.get_ref().1.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.cipher_suites.retain(|suite| suite.tls13().is_none());
+    let older = connect(rig.address, "bridge.test", authority.client_with(provider, &[])).await.unwrap();
+    let suite = older.get_ref().1.negotiated_cipher_suite().unwrap().suite();
+    assert_eq!(suite, rustls::CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256);
+}
+
+#[tokio::test]
+async fn nobody_gets_in_at_a_path_where_only_tls_is_wanted() {
+    let (dir, authority) = (TempDir::new().unwrap(), Authority::new());
+    for verify in [false, true] {
+        let mut tls = tls(&authority, dir.path());
+        tls.only = !verify;
+        tls.verify = verify.then(|| Authorities::File(authority.file(dir.path())));
+        let mut config = BridgeConfig::to(echo().await);
+        config.tls = Some(tls);
+        let (viewer, accepted) = tokio::net::UnixStream::pair().unwrap();
+        let serving = Bridge::new(config).unwrap().serve(Accepted::Unix(accepted), std::future::pending());
+        let request = handshake("/", "");
+        let ((head, _), ()) = tokio::join!(ask(viewer, request.as_bytes()), soon(serving));
+        assert_eq!(head, "");
+    }
+    let listen = format!("--unix-listen={}", dir.path().join("front.sock").display());
+    for flag in ["--ssl-only", "--verify-client"] {
+        let cert = dir.path().join("bridge.crt");
+        let key = dir.path().join("bridge.key");
+        let line = format!("{listen} {flag} --cert={} --key={} localhost:1", cert.display(), key.display());
+        let output = crate::program::output(&line).await;
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(flag) && said.contains("--unix-listen-mode"), "{said}");
+    }
+}
+
+/// As `openssl req -x509` makes it: an authority that has only itself below it.
+fn self_signed(name: &str, last_year: i32) -> (String, String) {
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.not_after = rcgen::date_time_ymd(last_year, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+#[tokio::test]
+async fn a_targets_own_certificate_that_was_given_is_believed_as_it_stands_if_name_and_time_are_right() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("given.pem");
+    let right = || self_signed("127.0.0.1", 4000);
+    for (what, shown, is_given) in [
+        ("the one that was given", right(), true),
+        ("another one", right(), false),
+        ("one of another name", self_signed("elsewhere.test", 4000), true),
+        ("one whose time is over", self_signed("127.0.0.1", 2000), true),
+    ] {
+        let given = if is_given { shown.0.clone() } else { right().0 };
+        std::fs::write(&file, given).unwrap();
+        let (listener, target) = target().await;
+        let trust = TargetTls::Authorities(file.clone());
+        let rig = Rig::with(target, |config| config.service.dialling.tls = Some(trust)).await;
+        let mut viewer = rig.open().await;
+        let shaken = soon(acceptor_of(shown).accept(accepted(&listener).await)).await;
+        if what != "the one that was given" {
+            assert_eq!(viewer.close().await.0, 1011, "{what}");
+            continue;
+        }
+        soon(shaken.unwrap().write_all(b"x")).await.unwrap();
+        assert_eq!(viewer.bytes(1).await, b"x", "{what}");
     }
 }

@@ -87,7 +87,7 @@ fn runs(process: u32) -> bool {
         .is_ok_and(|stat| !stat.rsplit(") ").next().unwrap().starts_with('Z'))
 }
 
-async fn gone(process: u32) {
+pub(crate) async fn gone(process: u32) {
     soon(async {
         while runs(process) {
             tokio::time::sleep(Duration::from_millis(10)).await;

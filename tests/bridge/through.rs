@@ -36,6 +36,15 @@ async fn line<R: AsyncRead + Unpin>(lines: &mut Lines<BufReader<R>>, part: &str)
 
 #[tokio::test]
 async fn a_desktop_that_nobody_can_connect_to_is_reached_through_a_relay() {
+    is_reached_until("-TERM").await;
+}
+
+#[tokio::test]
+async fn a_terminal_that_is_closed_ends_the_bridge_and_its_tunnel_in_order() {
+    is_reached_until("-HUP").await;
+}
+
+async fn is_reached_until(signal: &str) {
     let home = tempfile::tempdir().unwrap();
     let mut relay = adit(home.path(), &["relay", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
     let mut log = BufReader::new(relay.stderr.take().unwrap()).lines();
@@ -69,7 +78,7 @@ async fn a_desktop_that_nobody_can_connect_to_is_reached_through_a_relay() {
 
     // The end in order: a close frame, and nothing is left behind.
     let id = bridge.id().unwrap().to_string();
-    assert!(Command::new("kill").arg(id).status().await.unwrap().success());
+    assert!(Command::new("kill").args([signal, &id]).status().await.unwrap().success());
     assert_eq!(viewer.close().await.0, 1001);
     viewer.send(CLOSE, b"\x03\xe9").await;
     assert_eq!(soon(bridge.wait()).await.unwrap().code(), Some(0));

@@ -12,9 +12,9 @@ use super::{Spawn, SpawnError, listener};
 use crate::bridge::target::Target;
 use crate::proto::limits::bridge::spawn::END;
 
-/// A process, which leads the group of those that it has started.
+/// A process, which mostly leads the group of those that it has started.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(in crate::bridge) struct Process {
     child: Child,
 }
 
@@ -34,16 +34,28 @@ pub(super) fn start(spawn: &Spawn, target: &Target) -> Result<Process, SpawnErro
         command.envs(names.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
     }
     command.args(arguments).envs(spawn.environment.iter().map(|(name, value)| (name, value)));
-    // A group of its own: what it starts ends with it, and what is typed at our terminal is not for it.
-    command.stdin(Stdio::from(socket)).process_group(0).kill_on_drop(true);
-    let child = command.spawn().map_err(|error| {
+    command.stdin(Stdio::from(socket));
+    // What is typed at our terminal is not for it.
+    Process::start(command, true).map_err(|error| {
         listener::forget(target);
         SpawnError::Start { command: program.clone(), error }
-    })?;
-    Ok(Process { child })
+    })
 }
 
 impl Process {
+    /// Starts it; with a group of its own, what it starts ends with it.
+    pub(in crate::bridge) fn start(mut command: Command, grouped: bool) -> io::Result<Self> {
+        if grouped {
+            command.process_group(0);
+        }
+        Ok(Self { child: command.kill_on_drop(true).spawn()? })
+    }
+
+    /// Waits for its end; what is left of its group goes on.
+    pub(in crate::bridge) async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
     /// Until it has ended. It is not waited for by that: until [`Process::end`] does, nobody else can have its id, which is
     /// that of its group.
     pub(super) async fn ended(&self) -> io::Result<()> {
@@ -57,7 +69,7 @@ impl Process {
     }
 
     /// Ends it, if it has not ended, and whatever of its group is left; how it ended.
-    pub(super) async fn end(mut self, signal: i32) -> String {
+    pub(in crate::bridge) async fn end(mut self, signal: i32) -> String {
         if let Some(signal) = Signal::from_named_raw(signal) {
             self.kill(signal);
         }
@@ -70,8 +82,11 @@ impl Process {
     }
 
     fn kill(&self, signal: Signal) {
-        if let Some(group) = pid(&self.child) {
-            let _ = kill_process_group(group, signal);
+        if let Some(pid) = pid(&self.child)
+            && kill_process_group(pid, signal).is_err()
+        {
+            // It leads no group: it has ours.
+            let _ = kill_process(pid, signal);
         }
     }
 }
@@ -86,23 +101,6 @@ impl Drop for Process {
 /// The id of a child that has not been waited for: nobody else can have it.
 fn pid(child: &Child) -> Option<Pid> {
     Pid::from_raw(i32::try_from(child.id()?).ok()?)
-}
-
-/// Sends a signal to a child that still runs.
-pub(in crate::bridge) fn signal(child: &Child, signal: Signal) {
-    if let Some(pid) = pid(child) {
-        let _ = kill_process(pid, signal);
-    }
-}
-
-/// Ends a child: SIGTERM, and if that does not do it in time SIGKILL.
-pub(in crate::bridge) async fn end(child: &mut Child) -> Option<ExitStatus> {
-    signal(child, Signal::TERM);
-    if let Ok(status) = timeout(END, child.wait()).await {
-        return status.ok();
-    }
-    let _ = child.start_kill();
-    child.wait().await.ok()
 }
 
 #[cfg(test)]

@@ -47,13 +47,10 @@ pub(in crate::bridge) async fn lead<B>(tokens: &Arc<Tokens>, request: &Request<B
     Ok(Led { target, shown, revoked })
 }
 
-/// What a log may show of a token, which is a secret as long as it leads somewhere.
+/// What a log may show of a token, which is a secret as long as it leads somewhere: no more than its first half.
 pub(super) fn shown(token: &str) -> String {
-    let mut text: String = token.chars().take(8).collect();
-    if text.len() < token.len() {
-        text.push('…');
-    }
-    text
+    let beginning = (token.chars().count() / 2).min(8);
+    token.chars().take(beginning).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -62,6 +59,10 @@ mod tests {
 
     #[test]
     fn a_log_shows_only_the_beginning_of_a_token() {
-        assert_eq!((shown("0123456789").as_str(), shown("abc").as_str()), ("01234567…", "abc"));
+        for (token, expected) in
+            [("0123456789abcdefgh", "01234567…"), ("12345678", "1234…"), ("désk1", "dé…"), ("x", "…")]
+        {
+            assert_eq!(shown(token), expected);
+        }
     }
 }

@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, anyhow};
 use listenfd::ListenFd;
+use rustix::fs::{Stat, fstat};
 use rustix::net::sockopt::socket_acceptconn;
-use socket2::{SockRef, Socket};
+use socket2::Socket;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, lookup_host};
 
 use super::flags::Flags;
@@ -26,21 +27,54 @@ pub(super) enum Sockets {
     Accepted(Accepted),
 }
 
-/// The listening sockets that a supervisor has started us with (sd_listen_fds(3)).
-pub(super) fn given() -> anyhow::Result<Vec<Listener>> {
+impl Sockets {
+    /// Those that listen.
+    pub(super) fn listeners(&self) -> &[Listener] {
+        match self {
+            Self::Listening(listeners) => listeners,
+            Self::Accepted(_) => &[],
+        }
+    }
+
+    fn has_path(&self) -> bool {
+        matches!(self, Self::Accepted(Accepted::Unix(_)))
+            || self.listeners().iter().any(|listener| matches!(listener, Listener::Unix(_)))
+    }
+}
+
+/// What a supervisor has started us with (sd_listen_fds(3)): sockets that listen or, by systemd's `Accept=yes`, a connection.
+pub(super) fn given() -> anyhow::Result<Option<Sockets>> {
     let mut given = ListenFd::from_env();
     let mut listeners = Vec::new();
     for at in 0..given.len() {
         let failed = || format!("the socket {} that systemd gave cannot be used", at + 3);
-        if let Ok(Some(listener)) = given.take_unix_listener(at) {
-            listener.set_nonblocking(true).with_context(failed)?;
-            listeners.push(UnixListener::from_std(listener).with_context(failed)?.into());
-        } else if let Some(listener) = given.take_tcp_listener(at).with_context(failed)? {
-            listener.set_nonblocking(true).with_context(failed)?;
-            listeners.push(TcpListener::from_std(listener).with_context(failed)?.into());
+        // Neither of these looks whether it listens.
+        let socket: OwnedFd = match given.take_unix_listener(at) {
+            Ok(Some(socket)) => socket.into(),
+            _ => match given.take_tcp_listener(at).with_context(failed)? {
+                Some(socket) => socket.into(),
+                None => continue,
+            },
+        };
+        match sorted(socket).with_context(failed)? {
+            Sockets::Listening(more) => listeners.extend(more),
+            connection => return Ok(Some(connection)),
         }
     }
-    Ok(listeners)
+    Ok(if listeners.is_empty() { None } else { Some(Sockets::Listening(listeners)) })
+}
+
+/// There is no TLS at a path, so it cannot be asked of those who come there.
+pub(super) fn check_tls(flags: &Flags, given: Option<&Sockets>) -> Result<(), Usage> {
+    let path = flags.unix_listen.is_some() || given.is_some_and(Sockets::has_path);
+    let asked = [(flags.ssl_only, "--ssl-only"), (flags.verify_client, "--verify-client")];
+    match asked.iter().find(|(asked, _)| path && *asked) {
+        Some((_, flag)) => Err(Usage(format!(
+            "{flag} does not go with a socket at a path (--unix-listen), where no TLS is spoken: listen at a port, or leave \
+             {flag} out and say by --unix-listen-mode who gets to the path"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Listens as the flags say.
@@ -105,8 +139,13 @@ pub(super) fn parse(source: &str) -> anyhow::Result<(&str, u16)> {
 /// The socket that standard input is: one that listens, or a connection.
 pub(super) fn stdin() -> anyhow::Result<Sockets> {
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
-    let listens = socket_acceptconn(&socket).map_err(|_| anyhow!("--inetd: standard input is no socket"))?;
-    if listens {
+    socket_acceptconn(&socket).map_err(|_| anyhow!("--inetd: standard input is no socket"))?;
+    Ok(sorted(socket)?)
+}
+
+/// A socket by what it is: one that listens, or a connection.
+fn sorted(socket: OwnedFd) -> io::Result<Sockets> {
+    if socket_acceptconn(&socket)? {
         return Ok(Sockets::Listening(vec![listener(socket)?]));
     }
     let socket = Socket::from(socket);
@@ -133,12 +172,12 @@ pub(super) fn listener(socket: OwnedFd) -> io::Result<Listener> {
     })
 }
 
-/// Whether stderr is the very connection that standard input is, as inetd has it: what is logged would reach the viewer.
-pub(super) fn stderr_is_stdin() -> bool {
-    let (input, output) = (io::stdin(), io::stderr());
-    let (input, output) = (SockRef::from(&input), SockRef::from(&output));
-    let ends = |socket: &Socket| Some((socket.local_addr().ok()?, socket.peer_addr().ok()?));
-    ends(&input).is_some_and(|same| ends(&output) == Some(same))
+/// Whether `output` is the very socket that standard input is, as inetd has stdout and stderr.
+pub(super) fn is_stdin(output: &impl AsFd) -> bool {
+    let which = |stat: Stat| (stat.st_dev, stat.st_ino);
+    let input = io::stdin();
+    let same = fstat(&input).ok().map(which);
+    socket_acceptconn(&input).is_ok() && same.is_some() && same == fstat(output).ok().map(which)
 }
 
 /// The port at which it listens, if it is one.

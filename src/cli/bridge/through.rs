@@ -18,7 +18,7 @@ use super::settings::Usage;
 use crate::auth::Secret;
 use crate::bridge::{Bridge, BridgeConfig, Target};
 use crate::cli::http::{WayArgs, keep, name, options};
-use crate::cli::relay::Signals;
+use crate::cli::signals::Signals;
 use crate::client::report::{Report, Style};
 use crate::client::{Connector, RelayUrl, Session};
 use crate::stream::unix;
@@ -88,7 +88,7 @@ pub(super) async fn run(
     let report = Report::new(style, None, shown.unwrap_or(target));
     let (session, events) = Session::start(wanted);
     // Both hear the signal: sessions are closed with 1001, and then the tunnel has nothing to wait for.
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::with_hangup()?;
     let told = Cell::new(false);
     let shutdown = async {
         signals.next().await;

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Args, Command, ValueEnum};
 use tokio::time::Instant;
 
-use super::relay::Signals;
+use super::signals::Signals;
 use super::{args, with};
 use crate::conform::Case;
 use crate::conform::report::{Format, Run};
