@@ -41,7 +41,7 @@ impl Files {
             read.push((pair.clone(), stamp, certificate));
         }
         for certificate in given {
-            warn_of("none", certificate);
+            warn_of("none: it was given as it is (TLS_CERTIFICATE)", certificate);
         }
         let files = Self { pairs: read, given: given.to_vec() };
         let all = files.all();
