@@ -102,7 +102,7 @@ fn everything_wrong_is_told_at_once_with_its_line() {
                 [[route]]\nballance = 'fair'\n\
                 [[route]]\npath = 1.5\ntarget = 'here'\nbalance = 'best'\ndebug = 9\nurl = ['(', 'a']\nallow = '10.0.0.0/99'\n\
                 connect-timeout = 0\nframe_type = 'text'\ntext = 'yes'\nidle-timeout = 'soon'\nspawn = 5\n\
-                [[route]]\npath = ''\n[[route.spawn]]\nmin-procs = 3\nmax-procs = 2\nkill-signal = 0\nsockt = 'x'\n";
+                [[route]]\npath = ''\n[[route.spawn]]\nmin-procs = 3\nmax-procs = 2\nkill-signal = 0\nsockt = 'x'\nlisten = 'localhost:7000'\n";
     let errors = parse(text, &command()).unwrap_err();
     for part in [
         "line 1: there is no key certt; did you mean cert?",
@@ -126,14 +126,17 @@ fn everything_wrong_is_told_at_once_with_its_line() {
         "line 19: idle-timeout: write a time",
         "line 20: spawn: write [[spawn]]",
         "line 23: there is nothing to run",
-        "line 23: the program needs a socket",
         "line 23: max-procs is 2",
         "line 26: kill-signal: write a number from 1 to 31",
         "line 27: there is no key sockt; did you mean socket?",
+        "line 28: listen: \"localhost:7000\": write an address and a port, such as 127.0.0.1:7000",
     ] {
         assert!(errors.iter().any(|error| error.starts_with(part)), "{part} in {errors:#?}");
     }
     assert_eq!(errors.len(), 25, "{errors:#?}");
+    let placeless = "[[route]]\npath = ''\n[[route.spawn]]\ncommand = '/x'\n";
+    let errors = parse(placeless, &command()).unwrap_err();
+    assert!(errors[0].starts_with("line 3: the program needs a socket"), "{errors:#?}");
     let [error] = &parse("a = 1\nb = [", &command()).unwrap_err()[..] else { panic!() };
     assert!(error.starts_with("line 2: "), "{error}");
 }

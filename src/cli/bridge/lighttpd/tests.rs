@@ -201,6 +201,24 @@ $HTTP["url"] =^ "/a" {
 }
 
 #[test]
+fn a_program_gets_an_address_to_listen_at_and_no_name() {
+    for (host, listen, told) in [
+        ("", "127.0.0.1:7001", 0),
+        ("\"host\" => \"localhost\",", "127.0.0.1:7001", 0),
+        ("\"host\" => \"10.0.0.1\",", "10.0.0.1:7001", 0),
+        ("\"host\" => \"::1\",", "[::1]:7001", 0),
+        ("\"host\" => \"[::1]\",", "[::1]:7001", 0),
+        ("\"host\" => \"back.test\",", "127.0.0.1:7001", 1),
+    ] {
+        let text =
+            format!("wstunnel.server = ( \"\" => (( \"bin-path\" => \"/x\", {host} \"port\" => 7001 )) )");
+        let Translation { toml, notes } = translated(&text);
+        assert!(toml.contains(&format!("listen = \"{listen}\"\nmin-procs")), "{toml}");
+        assert!(notes.len() == told && notes.iter().all(|note| note.contains("back.test")), "{notes:#?}");
+    }
+}
+
+#[test]
 fn a_tunnel_that_lighttpd_keeps_closed_is_left_out() {
     let tunnel = "wstunnel.server = ( \"/a\" => (( \"port\" => 1 )) )\n";
     for (text, why) in [
