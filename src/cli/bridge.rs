@@ -256,10 +256,10 @@ fn tell(config: &BridgeConfig, sockets: &Sockets, metrics: Option<&TcpListener>)
     match sockets {
         Sockets::Listening(listeners) => {
             for listener in listeners.iter().map(sockets::shown) {
-                tracing::info!(listener, target, routes, tls, "listening");
+                tracing::info!(listener, to = target, routes, tls, "listening");
             }
         }
-        Sockets::Accepted(_) => tracing::info!(target, tls, "one connection is served"),
+        Sockets::Accepted(_) => tracing::info!(to = target, tls, "one connection is served"),
     }
     if let Some(address) = metrics.and_then(|listener| listener.local_addr().ok()) {
         tracing::info!(%address, "metrics");
