@@ -68,9 +68,12 @@ fn words_and_file(
     without_source: bool,
     elsewhere: bool,
 ) -> Result<Words, Usage> {
+    if flags.inetd && !flags.words.is_empty() {
+        return Err(Usage("--inetd is in the place of [ADDRESS:]PORT: give one of them".into()));
+    }
     let (sources, target) = match &flags.words[..] {
-        [] => (file.listen.clone(), file.target.as_ref()),
-        [source] => (vec![source.clone()], file.target.as_ref()),
+        [] => (file.listen.clone(), None),
+        [source] => (vec![source.clone()], None),
         [source, target] => (vec![source.clone()], Some(target)),
         _ => return Err(Usage("too many arguments: [ADDRESS:]PORT HOST:PORT".into())),
     };
@@ -79,10 +82,10 @@ fn words_and_file(
             "nobody says where to listen: write listen = \"[ADDRESS:]PORT\" in the file".into(),
         ));
     }
-    let target = target.map(|text| self::target(text)).transpose()?;
-    let target = match &flags.unix_target {
-        Some(path) if target.is_none() => Some(Target::Unix(absolute(path)?)),
-        _ => target,
+    let target = match (target, &flags.unix_target, file.target.as_ref()) {
+        (Some(target), _, _) | (None, None, Some(target)) => Some(self::target(target)?),
+        (None, Some(path), _) => Some(Target::Unix(absolute(path)?)),
+        (None, None, None) => None,
     };
     if target.is_none() && !elsewhere && !file.has_routes {
         return Err(Usage(

@@ -15,6 +15,8 @@ fn command() -> Command {
         .arg(Arg::new("header").long("header").action(ArgAction::Append))
         .arg(Arg::new("file-only").long("file-only").action(ArgAction::SetTrue))
         .arg(Arg::new("ssl-only").long("ssl-only").action(ArgAction::SetTrue))
+        .arg(Arg::new("inetd").long("inetd").action(ArgAction::SetTrue))
+        .arg(Arg::new("unix-target").long("unix-target"))
         .arg(Arg::new("config").long("config"))
 }
 
@@ -94,6 +96,18 @@ fn a_program_is_run_as_the_file_says() {
     assert_eq!(x.copy_environment, Some(vec!["PATH".to_owned()]));
     assert_eq!((y.command[1].as_str(), y.place), ("a b", Place::Tcp("[::1]:7000".parse().unwrap())));
     assert_eq!((y.min_procs, y.max_procs, y.listen_backlog, y.copy_environment), (1, 3, 5, None));
+}
+
+#[test]
+fn a_file_says_once_where_to_listen_and_where_to_lead() {
+    for (text, part) in [
+        ("listen = 1\ninetd = true\n", "line 2: inetd is in the place of listen"),
+        ("unix-target = '/x'\nlisten = 1\ntarget = 'h:1'\n", "line 1: unix-target is in the place of target"),
+    ] {
+        let errors = parse(text, &command()).unwrap_err();
+        assert!(errors.len() == 1 && errors[0].starts_with(part), "{errors:?}");
+    }
+    assert!(parse("listen = 1\ninetd = false\nunix-target = '/x'\n", &command()).is_ok());
 }
 
 #[test]
