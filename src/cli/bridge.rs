@@ -24,7 +24,7 @@ use super::USAGE;
 use super::http::usage;
 use super::log::{self, Out};
 use super::relay::Signals;
-use crate::bridge::{Bridge, BridgeConfig, BridgeError, Wrap};
+use crate::bridge::{Bridge, BridgeConfig, Wrap};
 use crate::stream::{tcp, unix};
 use daemon::Before;
 use file::RouteFile;
@@ -74,7 +74,7 @@ pub(super) async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     match serve(&flags, routes).await {
         Ok(code) => Ok(code),
         Err(error) if is_usage(&error) => {
-            eprintln!("adit bridge: {error:#}");
+            eprintln!("adit bridge: {error}");
             Ok(ExitCode::from(USAGE))
         }
         Err(error) => Err(error),
@@ -82,7 +82,7 @@ pub(super) async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
 }
 
 fn is_usage(error: &anyhow::Error) -> bool {
-    error.is::<Usage>() || error.is::<BridgeError>()
+    error.is::<Usage>()
 }
 
 async fn serve(flags: &Flags, routes: Vec<RouteFile>) -> anyhow::Result<ExitCode> {
@@ -117,7 +117,7 @@ async fn prepare(
         config.tls = None;
     }
     // Before anything is begun: what is wrong with the settings is told at the terminal.
-    let bridge = Bridge::new(config.clone())?;
+    let bridge = Bridge::new(config.clone()).map_err(|error| Usage(error.to_string()))?;
     if flags.ours.check {
         println!("the settings are good");
         return Ok(ExitCode::SUCCESS);

@@ -162,6 +162,7 @@ async fn wrong_usage_is_2_and_a_port_in_use_is_1_with_one_line() {
         ("--cert /none.pem 6080 localhost:1", "/none.pem"),
         ("--ssl-version tlsv1_1 6080 localhost:1", "tlsv1_2"),
         ("--nonsense 6080 localhost:1", "--nonsense"),
+        ("--cert Cargo.toml 6080 localhost:1", "give the file that has it by --key"),
         ("x:y localhost:1", "PORT"),
     ] {
         let output = output(arguments).await;
@@ -174,6 +175,7 @@ async fn wrong_usage_is_2_and_a_port_in_use_is_1_with_one_line() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.lines().count() == 1 && text.contains("cannot listen on 127.0.0.1"), "{text}");
+    assert!(text.contains("give another port"), "{text}");
 }
 
 #[tokio::test]
