@@ -48,7 +48,7 @@ const HELP: &str = "Forms:\n  \
 /// The subcommand with all its options.
 pub(super) fn command() -> Command {
     let about = "Lets browsers reach a TCP service over WebSockets, as websockify does: adit bridge 6080 localhost:5900";
-    Flags::augment_args(Command::new("bridge"))
+    flags::cut_short(Flags::augment_args(Command::new("bridge")))
         .about(about)
         .long_about(None)
         .after_help(HELP)
@@ -263,5 +263,33 @@ fn tell(config: &BridgeConfig, sockets: &Sockets, metrics: Option<&TcpListener>)
     }
     if let Some(address) = metrics.and_then(|listener| listener.local_addr().ok()) {
         tracing::info!(%address, "metrics");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_websockify_takes_cut_short_is_taken_in_its_sense() {
+        for (typed, meant) in [
+            ("--log=x", "log_file"),
+            ("--log-f=x", "log_file"),
+            ("--pre", "prefer_ipv6"),
+            ("--ssl-t", "ssl_target"),
+            ("--dae", "daemon"),
+            ("--hea=5", "heartbeat"),
+            ("--run", "run_once"),
+            ("--file", "file_only"),
+            ("--log-fo=json", "log_format"),
+            ("--proxy-p=1", "proxy_protocol"),
+        ] {
+            let matches = command().try_get_matches_from(["bridge", typed]).unwrap();
+            let source = matches.value_source(meant);
+            assert_eq!(source, Some(clap::parser::ValueSource::CommandLine), "{typed}");
+        }
+        for typed in ["--ssl", "--he", "--t"] {
+            assert!(command().try_get_matches_from(["bridge", typed]).is_err(), "{typed}");
+        }
     }
 }
