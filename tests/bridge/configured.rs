@@ -86,6 +86,9 @@ async fn what_is_wrong_in_a_file_is_told_with_its_line_and_nothing_is_served() {
     fs::write(&file, "listen = 1\ntarget = \"a:1\"\n").unwrap();
     let told = output(&format!("--check --config {}", file.display())).await;
     assert_eq!(told.status.code(), Some(0), "{told:?}");
+    let told = output(&format!("--check --config {} --inetd 6080", file.display())).await;
+    let said = String::from_utf8(told.stderr).unwrap();
+    assert!(told.status.code() == Some(2) && said.contains("--inetd is in the place of"), "{said}");
 }
 
 #[tokio::test]
