@@ -235,6 +235,42 @@ fn every_file_says_in_its_first_line_what_it_is_for() {
     assert_none(mute.map(|source| format!("src/{}: the first line says nothing", source.path)).collect());
 }
 
+/// Keys that every record in JSON has already.
+const KEYS_OF_RECORDS: [&str; 6] = ["timestamp", "level", "target", "message", "span", "spans"];
+
+/// Names of the fields that the records of `code` have.
+fn fields(code: &str) -> Vec<&str> {
+    let records = code.split("tracing::").skip(1);
+    let arguments =
+        records.filter_map(|record| record.split_once("!(").filter(|(level, _)| !level.contains(' ')));
+    arguments
+        .flat_map(|(_, rest)| {
+            // The text that ends a record is the only thing in it that begins its line, or its part, with a quote.
+            let parts = rest.split(',').map(str::trim).take_while(|part| !part.starts_with('"'));
+            parts.map(|part| part.split('=').next().unwrap().trim().trim_start_matches(['%', '?']))
+        })
+        .collect()
+}
+
+#[test]
+fn no_record_of_the_log_has_a_key_twice() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        let code: Vec<_> = source.lines.iter().map(|(_, line)| line.as_str()).collect();
+        for field in fields(&code.join("\n")) {
+            if KEYS_OF_RECORDS.contains(&field) {
+                complaints.push(format!(
+                    "src/{}: a record has a field {field}, which is a key of each",
+                    source.path
+                ));
+            }
+        }
+    }
+    assert_none(complaints);
+    let code = "tracing::info!(target: \"x\", a, %b, c = 1, target, \"said\"); tracing::warn!(level = d(1), \"said\")";
+    assert_eq!(fields(code), ["target: \"x\"", "a", "b", "c", "target", "level"]);
+}
+
 #[test]
 fn the_reading_of_imports_is_right() {
     assert_eq!(used_modules("use crate::proto::close;"), ["proto"]);

@@ -90,8 +90,8 @@ impl Story {
         counts.begin();
         let debug = debug.unwrap_or(ENDS);
         match debug > ENDS {
-            true => tracing::info!(viewer, path, target, secure, "session begins"),
-            false => tracing::debug!(viewer, path, target, secure, "session begins"),
+            true => tracing::info!(viewer, path, to = target, secure, "session begins"),
+            false => tracing::debug!(viewer, path, to = target, secure, "session begins"),
         }
         let (by, code, reason) = (By::Cut, None, String::new());
         let (counts, began) = (Arc::clone(counts), Instant::now());
@@ -139,7 +139,7 @@ impl Drop for Story {
             target: "adit::session",
             viewer,
             path,
-            target,
+            to = target,
             secure,
             by = self.by.as_str(),
             code,

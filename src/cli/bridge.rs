@@ -25,7 +25,7 @@ use super::USAGE;
 use super::http::usage;
 use super::log::{self, Out};
 use super::signals::Signals;
-use crate::bridge::{Bridge, BridgeConfig, BridgeError, Wrap};
+use crate::bridge::{Bridge, BridgeConfig, Wrap};
 use crate::stream::{tcp, unix};
 use daemon::Before;
 use file::RouteFile;
@@ -49,7 +49,7 @@ const HELP: &str = "Forms:\n  \
 /// The subcommand with all its options.
 pub(super) fn command() -> Command {
     let about = "Lets browsers reach a TCP service over WebSockets, as websockify does: adit bridge 6080 localhost:5900";
-    Flags::augment_args(Command::new("bridge"))
+    flags::cut_short(Flags::augment_args(Command::new("bridge")))
         .about(about)
         .long_about(None)
         .after_help(HELP)
@@ -79,7 +79,7 @@ pub(super) async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             Ok(if is_usage(&error) { ExitCode::from(USAGE) } else { ExitCode::FAILURE })
         }
         Err(error) if is_usage(&error) => {
-            eprintln!("adit bridge: {error:#}");
+            eprintln!("adit bridge: {error}");
             Ok(ExitCode::from(USAGE))
         }
         Err(error) => Err(error),
@@ -92,7 +92,7 @@ fn viewer_reads(flags: &Flags, output: &impl AsFd) -> bool {
 }
 
 fn is_usage(error: &anyhow::Error) -> bool {
-    error.is::<Usage>() || error.is::<BridgeError>()
+    error.is::<Usage>()
 }
 
 async fn serve(flags: &Flags, routes: Vec<RouteFile>) -> anyhow::Result<ExitCode> {
@@ -132,7 +132,7 @@ async fn prepare(
         config.traffic = false;
     }
     // Before anything is begun: what is wrong with the settings is told at the terminal.
-    let bridge = Bridge::new(config.clone())?;
+    let bridge = Bridge::new(config.clone()).map_err(|error| Usage(error.to_string()))?;
     if flags.ours.check {
         println!("the settings are good");
         return Ok(ExitCode::SUCCESS);
@@ -272,12 +272,40 @@ fn tell(config: &BridgeConfig, sockets: &Sockets, metrics: Option<&TcpListener>)
     match sockets {
         Sockets::Listening(listeners) => {
             for listener in listeners.iter().map(sockets::shown) {
-                tracing::info!(listener, target, routes, tls, "listening");
+                tracing::info!(listener, to = target, routes, tls, "listening");
             }
         }
-        Sockets::Accepted(_) => tracing::info!(target, tls, "one connection is served"),
+        Sockets::Accepted(_) => tracing::info!(to = target, tls, "one connection is served"),
     }
     if let Some(address) = metrics.and_then(|listener| listener.local_addr().ok()) {
         tracing::info!(%address, "metrics");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_websockify_takes_cut_short_is_taken_in_its_sense() {
+        for (typed, meant) in [
+            ("--log=x", "log_file"),
+            ("--log-f=x", "log_file"),
+            ("--pre", "prefer_ipv6"),
+            ("--ssl-t", "ssl_target"),
+            ("--dae", "daemon"),
+            ("--hea=5", "heartbeat"),
+            ("--run", "run_once"),
+            ("--file", "file_only"),
+            ("--log-fo=json", "log_format"),
+            ("--proxy-p=1", "proxy_protocol"),
+        ] {
+            let matches = command().try_get_matches_from(["bridge", typed]).unwrap();
+            let source = matches.value_source(meant);
+            assert_eq!(source, Some(clap::parser::ValueSource::CommandLine), "{typed}");
+        }
+        for typed in ["--ssl", "--he", "--t"] {
+            assert!(command().try_get_matches_from(["bridge", typed]).is_err(), "{typed}");
+        }
     }
 }

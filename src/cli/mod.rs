@@ -23,6 +23,7 @@ mod wst;
 
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::relay::config::{LogFormat, SyslogConfig};
@@ -96,7 +97,7 @@ fn with<T: Args>(name: &'static str, about: &'static str) -> Command {
 /// Does what the command line asks.
 pub async fn main() -> ExitCode {
     descriptors::raise();
-    let matches = command().get_matches();
+    let matches = command().try_get_matches().unwrap_or_else(|error| without_tip(error).exit());
     match run(&matches).await {
         Ok(code) => code,
         Err(error) => {
@@ -104,6 +105,18 @@ pub async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Without clap's tip to write `-- --flag` for what is no flag: no word of ours begins so, and behind `adit bridge --` a command
+/// stands.
+fn without_tip(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::StyledStrs(mut tips)) = error.remove(ContextKind::Suggested) {
+        tips.retain(|tip| !tip.to_string().contains("as a value, use"));
+        if !tips.is_empty() {
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+        }
+    }
+    error
 }
 
 async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
@@ -151,6 +164,15 @@ mod tests {
         command().debug_assert();
         let help = command().render_long_help().to_string();
         assert!(help.contains("69") && help.contains("77"), "{help}");
+    }
+
+    #[test]
+    fn who_mistypes_a_flag_is_not_told_to_run_it_as_a_command() {
+        for line in ["adit bridge --nonsense", "adit bridge --heartbeat -5", "adit bridge -5"] {
+            let error = command().try_get_matches_from(line.split(' ')).unwrap_err();
+            let text = without_tip(error).to_string();
+            assert!(text.starts_with("error: ") && !text.contains("-- -"), "{text}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::process::Command;
 
 use crate::program::{address, bridge, output, started, terminate};
@@ -86,6 +86,9 @@ async fn what_is_wrong_in_a_file_is_told_with_its_line_and_nothing_is_served() {
     fs::write(&file, "listen = 1\ntarget = \"a:1\"\n").unwrap();
     let told = output(&format!("--check --config {}", file.display())).await;
     assert_eq!(told.status.code(), Some(0), "{told:?}");
+    let told = output(&format!("--check --config {} --inetd 6080", file.display())).await;
+    let said = String::from_utf8(told.stderr).unwrap();
+    assert!(told.status.code() == Some(2) && said.contains("--inetd is in the place of"), "{said}");
 }
 
 #[tokio::test]
@@ -107,6 +110,21 @@ async fn what_a_flag_needs_may_stand_in_the_file() {
     let told = output(&format!("--check --config {} {flags}", file.display())).await;
     let said = String::from_utf8(told.stderr).unwrap();
     assert!(told.status.code() == Some(2) && said.contains("--legacy-syslog goes with --syslog"), "{said}");
+}
+
+#[tokio::test]
+async fn a_typed_unix_target_goes_before_the_target_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, back) = (dir.path().join("bridge.toml"), dir.path().join("back.sock"));
+    let text = format!("listen = \"127.0.0.1:0\"\ntarget = \"{}\"\n", nobody().await);
+    fs::write(&file, text).unwrap();
+    let behind = UnixListener::bind(&back).unwrap();
+    let typed = format!("--config {} --unix-target {}", file.display(), back.display());
+    let (_child, seen, _log) = started(bridge(&typed)).await;
+    let stream = TcpStream::connect(address(&seen)).await.unwrap();
+    let (head, _viewer) = ask(stream, handshake("/", "").as_bytes()).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    soon(behind.accept()).await.unwrap();
 }
 
 #[tokio::test]

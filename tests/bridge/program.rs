@@ -1,5 +1,7 @@
 //! The program: its ways to listen, its exit codes, inetd, systemd, logs and metrics.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::fd::OwnedFd;
@@ -7,6 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Output, Stdio};
 
 use adit::bridge::Target;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
@@ -94,6 +98,60 @@ async fn a_signal_ends_it_with_1001_and_exit_code_0_and_the_log_tells_the_sessio
     }
 }
 
+/// An object whose keys are all different.
+struct Distinct(BTreeMap<String, Value>);
+
+impl<'de> Deserialize<'de> for Distinct {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(DistinctVisitor)
+    }
+}
+
+struct DistinctVisitor;
+
+impl<'de> Visitor<'de> for DistinctVisitor {
+    type Value = Distinct;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Distinct, A::Error> {
+        let mut found = BTreeMap::new();
+        while let Some((key, value)) = map.next_entry::<String, Value>()? {
+            assert!(found.insert(key.clone(), value).is_none(), "{key} twice");
+        }
+        Ok(Distinct(found))
+    }
+}
+
+#[tokio::test]
+async fn a_session_in_the_log_as_json_has_no_key_twice() {
+    let target = echo().await.to_string();
+    let (mut child, seen, mut log) =
+        started(bridge(&format!("-v --log-format json 127.0.0.1:0 {target}"))).await;
+    let listening: Distinct = serde_json::from_str(seen.last().unwrap()).unwrap();
+    assert_eq!(
+        (&listening.0["target"], &listening.0["to"]),
+        (&"adit::cli::bridge".into(), &target.clone().into())
+    );
+    let address = listening.0["listener"].as_str().unwrap().parse().unwrap();
+    let mut viewer = open(address).await;
+    viewer.send(CLOSE, "").await;
+    viewer.close().await;
+    let mut said = Vec::new();
+    while said.last() != Some(&Value::from("session ended")) {
+        let line = soon(log.next_line()).await.unwrap().expect("it ended");
+        let Distinct(record) = serde_json::from_str(&line).unwrap();
+        if record["message"] == "session ended" {
+            assert_eq!((&record["target"], &record["to"]), (&"adit::session".into(), &target.clone().into()));
+        }
+        said.push(record["message"].clone());
+    }
+    assert!(said.contains(&"session begins".into()), "{said:?}");
+    assert_eq!(terminate(&mut child).await, Some(0));
+}
+
 #[tokio::test]
 async fn wrong_usage_is_2_and_a_port_in_use_is_1_with_one_line() {
     for (arguments, said) in [
@@ -104,6 +162,7 @@ async fn wrong_usage_is_2_and_a_port_in_use_is_1_with_one_line() {
         ("--cert /none.pem 6080 localhost:1", "/none.pem"),
         ("--ssl-version tlsv1_1 6080 localhost:1", "tlsv1_2"),
         ("--nonsense 6080 localhost:1", "--nonsense"),
+        ("--cert Cargo.toml 6080 localhost:1", "give the file that has it by --key"),
         ("x:y localhost:1", "PORT"),
     ] {
         let output = output(arguments).await;
@@ -116,6 +175,7 @@ async fn wrong_usage_is_2_and_a_port_in_use_is_1_with_one_line() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.lines().count() == 1 && text.contains("cannot listen on 127.0.0.1"), "{text}");
+    assert!(text.contains("give another port"), "{text}");
 }
 
 #[tokio::test]

@@ -102,9 +102,16 @@ fn parse(text: &str, command: &Command) -> Result<File, Vec<String>> {
     }
 }
 
+/// Keys that say the same thing, so that one of them would count for nothing.
+const EITHER: [(&str, &str); 3] = [("listen", "inetd"), ("listen", "through"), ("target", "unix-target")];
+
 fn keys<'a>(reader: &mut Reader<'a>, table: &'a DeTable<'a>, command: &Command) -> File {
     let mut file = File::default();
     for entry in reader.entries(table) {
+        let other = EITHER.iter().find(|(_, second)| *second == entry.key).map(|(first, _)| *first);
+        if let Some(other) = other.filter(|other| table.contains_key(*other) && !entry.is_false()) {
+            reader.wrong(entry.line, format!("{} is in the place of {other}: write one of them", entry.key));
+        }
         match entry.key {
             "listen" => file.listen = reader.texts(&entry).unwrap_or_default(),
             "target" => file.target = reader.text(&entry),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Arg, Args, Command, ValueEnum};
 use ipnet::IpNet;
 
 use super::doors::DoorFlags;
@@ -13,9 +13,32 @@ use crate::bridge::{FrameType, TextMessages};
 use crate::proto::duration;
 use crate::proto::networks::network;
 
+/// The heading of the options that websockify has.
+const THEIRS: &str = "As with websockify";
+
+/// `command` with beginnings of websockify's options that ours have as well: they are meant as websockify means them.
+pub(super) fn cut_short(command: Command) -> Command {
+    let longs = |theirs: bool| {
+        let wanted = command.get_arguments().filter(|arg| (arg.get_help_heading() == Some(THEIRS)) == theirs);
+        wanted.filter_map(Arg::get_long).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (mut theirs, ours) = (longs(true), longs(false));
+    theirs.push("help".into());
+    let begins = |longs: &[String], part: &str| longs.iter().filter(|long| long.starts_with(part)).count();
+    command.mut_args(|arg| {
+        let Some(long) = arg.get_long().filter(|_| arg.get_help_heading() == Some(THEIRS)) else {
+            return arg;
+        };
+        let parts = (1..long.len()).map(|end| long[..end].to_owned());
+        let meant: Vec<_> =
+            parts.filter(|part| begins(&theirs, part) == 1 && begins(&ours, part) > 0).collect();
+        arg.aliases(meant)
+    })
+}
+
 /// What is typed behind `adit bridge`.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "As with websockify")]
+#[command(next_help_heading = THEIRS)]
 pub(super) struct Flags {
     /// [ADDRESS:]PORT to listen at, and HOST:PORT that WebSockets lead to
     #[arg(value_name = "[ADDRESS:]PORT HOST:PORT", num_args = 0..)]

@@ -80,7 +80,8 @@ fn translate(text: &str) -> Result<Translation, String> {
     let mut notes: Vec<_> = file.passed.iter().map(|(line, what)| format!("line {line}: {what}")).collect();
     let serves = |block: &Block| block.settings.contains_key("wstunnel.server");
     if !file.blocks.iter().any(serves) {
-        return Err("there is no wstunnel.server, so that there is nothing to bridge".into());
+        let elsewhere = if file.is_whole { "" } else { parse::ELSEWHERE };
+        return Err(format!("there is no wstunnel.server, so that there is nothing to bridge{elsewhere}"));
     }
     let mut toml = String::from("# What lighttpd's mod_wstunnel was told, for `adit bridge --config`.\n");
     toml += &listen::write(&file, &mut notes);

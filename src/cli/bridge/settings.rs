@@ -28,14 +28,8 @@ pub(super) struct Words {
 
 /// Sorts the words. `given`: listening sockets come from a supervisor.
 pub(super) fn words(flags: &Flags, given: bool) -> Result<Words, Usage> {
-    let usage = |text: &str| Usage(text.to_owned());
-    let through = flags.through.through.is_some();
-    let without_source = flags.inetd || flags.unix_listen.is_some() || through;
-    // Something other than a word says where WebSockets lead to.
-    let elsewhere = flags.unix_target.is_some()
-        || flags.token_plugin.is_some()
-        || flags.target_config.is_some()
-        || !flags.command.is_empty();
+    let (source_flag, target_flag) = in_place_of_words(flags);
+    let (without_source, elsewhere) = (source_flag.is_some(), target_flag.is_some());
     if let Some(file) = &flags.file {
         return words_and_file(flags, file, without_source || given, elsewhere);
     }
@@ -46,9 +40,15 @@ pub(super) fn words(flags: &Flags, given: bool) -> Result<Words, Usage> {
         ([target], _, false) if given && target.contains(':') => (None, Some(target)),
         ([source], false, true) => (Some(source), None),
         ([source, target], false, false) => (Some(source), Some(target)),
-        ([] | [_], ..) => return Err(usage("too few arguments: [ADDRESS:]PORT HOST:PORT")),
-        _ => return Err(usage("too many arguments: [ADDRESS:]PORT HOST:PORT")),
+        (words, ..) => {
+            let wanted = [source_flag, target_flag].iter().filter(|flag| flag.is_none()).count();
+            let how_many = if words.len() < wanted { "few" } else { "many" };
+            let source = source_flag.unwrap_or("[ADDRESS:]PORT");
+            let target = target_flag.unwrap_or("HOST:PORT");
+            return Err(Usage(format!("too {how_many} arguments: write adit bridge {source} {target}")));
+        }
     };
+    let through = flags.through.through.is_some();
     let target = match (target, &flags.unix_target) {
         // What is behind a tunnel is mostly this machine.
         (Some(port), _) if through && port.bytes().all(|byte| byte.is_ascii_digit()) => {
@@ -61,6 +61,24 @@ pub(super) fn words(flags: &Flags, given: bool) -> Result<Words, Usage> {
     Ok(Words { sources: source.cloned().into_iter().collect(), target })
 }
 
+/// The flags that say where to listen, and where WebSockets lead to, in the place of a word, as they are typed.
+fn in_place_of_words(flags: &Flags) -> (Option<&'static str>, Option<&'static str>) {
+    let sources = [
+        (flags.inetd, "--inetd"),
+        (flags.unix_listen.is_some(), "--unix-listen PATH"),
+        (flags.through.through.is_some(), "--through RELAY"),
+    ];
+    let targets = [
+        (flags.unix_target.is_some(), "--unix-target PATH"),
+        (flags.token_plugin.is_some(), "--token-plugin NAME"),
+        (flags.target_config.is_some(), "--target-config FILE"),
+        (!flags.command.is_empty(), "-- COMMAND"),
+    ];
+    let first =
+        |flags: &[(bool, &'static str)]| flags.iter().find(|(given, _)| *given).map(|(_, flag)| *flag);
+    (first(&sources), first(&targets))
+}
+
 /// What was typed goes before what stands in the file.
 fn words_and_file(
     flags: &Flags,
@@ -68,9 +86,12 @@ fn words_and_file(
     without_source: bool,
     elsewhere: bool,
 ) -> Result<Words, Usage> {
+    if flags.inetd && !flags.words.is_empty() {
+        return Err(Usage("--inetd is in the place of [ADDRESS:]PORT: give one of them".into()));
+    }
     let (sources, target) = match &flags.words[..] {
-        [] => (file.listen.clone(), file.target.as_ref()),
-        [source] => (vec![source.clone()], file.target.as_ref()),
+        [] => (file.listen.clone(), None),
+        [source] => (vec![source.clone()], None),
         [source, target] => (vec![source.clone()], Some(target)),
         _ => return Err(Usage("too many arguments: [ADDRESS:]PORT HOST:PORT".into())),
     };
@@ -79,10 +100,10 @@ fn words_and_file(
             "nobody says where to listen: write listen = \"[ADDRESS:]PORT\" in the file".into(),
         ));
     }
-    let target = target.map(|text| self::target(text)).transpose()?;
-    let target = match &flags.unix_target {
-        Some(path) if target.is_none() => Some(Target::Unix(absolute(path)?)),
-        _ => target,
+    let target = match (target, &flags.unix_target, file.target.as_ref()) {
+        (Some(target), _, _) | (None, None, Some(target)) => Some(self::target(target)?),
+        (None, Some(path), _) => Some(Target::Unix(absolute(path)?)),
+        (None, None, None) => None,
     };
     if target.is_none() && !elsewhere && !file.has_routes {
         return Err(Usage(
@@ -192,6 +213,12 @@ fn tls(flags: &Flags) -> Result<Option<ServerTls>, Usage> {
         }
         None => return Ok(None),
     };
+    if flags.cert.is_some() && flags.key.is_none() && lacks_key(&certificate) {
+        return Err(Usage(format!(
+            "--cert: there is no private key in {}: give the file that has it by --key",
+            certificate.display()
+        )));
+    }
     let key = flags.key.as_deref().map_or_else(|| Ok(certificate.clone()), absolute)?;
     let mut tls = ServerTls::new(Pair { certificate, key });
     tls.only = flags.ssl_only;
@@ -203,6 +230,11 @@ fn tls(flags: &Flags) -> Result<Option<ServerTls>, Usage> {
         None => flags.verify_client.then_some(Authorities::System),
     };
     Ok(Some(tls))
+}
+
+/// Whether the file can be read, and has no key at all: what is wrong with one that it has is told when it is used.
+fn lacks_key(path: &Path) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|text| !text.contains("PRIVATE KEY-----"))
 }
 
 /// How the log is written.
@@ -282,6 +314,18 @@ mod tests {
         }
         for line in ["1 h:1 more", "--inetd 1 h:1", "--unix-target=/x 1 h:1"] {
             assert!(sorted(line, false).unwrap_err().starts_with("too many"), "{line}");
+        }
+        for (line, form) in [
+            ("", "[ADDRESS:]PORT HOST:PORT"),
+            ("--inetd 1 h:1", "--inetd HOST:PORT"),
+            ("--unix-listen /x 1 h:1", "--unix-listen PATH HOST:PORT"),
+            ("--unix-target /x 1 h:1", "[ADDRESS:]PORT --unix-target PATH"),
+            ("--target-config x 1 h:1", "[ADDRESS:]PORT --target-config FILE"),
+            ("1 h:1 -- ls", "[ADDRESS:]PORT -- COMMAND"),
+            ("-- sleep 1", "[ADDRESS:]PORT -- COMMAND"),
+        ] {
+            let error = sorted(line, false).unwrap_err();
+            assert!(error.ends_with(&format!(": write adit bridge {form}")), "{line}: {error}");
         }
         assert!(sorted("6080 h:x", false).unwrap_err().contains("no port"));
         assert!(flags("--run 1 h:1 --timeout=3").run_once, "long options may be cut short");

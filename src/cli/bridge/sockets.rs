@@ -85,7 +85,7 @@ pub(super) async fn bind(flags: &Flags, sources: &[String]) -> anyhow::Result<Ve
         listeners.push(listener.with_context(|| format!("cannot listen at {}", path.display()))?.into());
     }
     for source in sources {
-        listeners.extend(bind_one(flags, source).await?);
+        listeners.extend(bind_one(flags, source).await.map_err(advised)?);
     }
     Ok(listeners)
 }
@@ -124,6 +124,14 @@ async fn bind_one(flags: &Flags, source: &str) -> anyhow::Result<Vec<Listener>> 
     }
 }
 
+/// The same with what helps where a port is in use.
+fn advised(error: anyhow::Error) -> anyhow::Error {
+    match is_in_use(&error) {
+        true => anyhow!("{error:#}; give another port, or end the program that has it: `ss -ltnp` shows it"),
+        false => error,
+    }
+}
+
 fn is_in_use(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::AddrInUse)
 }
@@ -139,7 +147,11 @@ pub(super) fn parse(source: &str) -> anyhow::Result<(&str, u16)> {
 /// The socket that standard input is: one that listens, or a connection.
 pub(super) fn stdin() -> anyhow::Result<Sockets> {
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
-    socket_acceptconn(&socket).map_err(|_| anyhow!("--inetd: standard input is no socket"))?;
+    socket_acceptconn(&socket).map_err(|_| {
+        anyhow!(
+            "--inetd: standard input is no socket; it is for inetd and systemd, elsewhere give [ADDRESS:]PORT"
+        )
+    })?;
     Ok(sorted(socket)?)
 }
 

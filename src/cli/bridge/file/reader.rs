@@ -16,6 +16,13 @@ pub(super) struct Entry<'a> {
     value: &'a DeValue<'a>,
 }
 
+impl Entry<'_> {
+    /// Whether it switches something off.
+    pub(super) fn is_false(&self) -> bool {
+        self.value.as_bool() == Some(false)
+    }
+}
+
 /// The text of the file, and what was wrong until now.
 pub(super) struct Reader<'a> {
     text: &'a str,

@@ -178,7 +178,7 @@ fn spawn<'a>(reader: &mut Reader<'a>, line: usize, entries: &[Entry<'a>]) -> Opt
         match entry.key {
             "command" => command = reader.texts(entry).unwrap_or_default(),
             "socket" => place = reader.text(entry).map(|path| Place::Unix(path.into())),
-            "listen" => place = reader.parsed(entry, str::parse::<SocketAddr>).map(Place::Tcp),
+            "listen" => place = reader.parsed(entry, address).map(Place::Tcp),
             "min-procs" => min = small(reader.number(entry, 1, PROCS)).unwrap_or(1),
             "max-procs" => max = small(reader.number(entry, 1, PROCS)),
             "environment" => environment = reader.pairs(entry).unwrap_or_default(),
@@ -219,6 +219,13 @@ fn spawn<'a>(reader: &mut Reader<'a>, line: usize, entries: &[Entry<'a>]) -> Opt
         copy_environment,
         kill_signal,
         listen_backlog,
+    })
+}
+
+/// Where a program listens.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("{text:?}: write an address and a port, such as 127.0.0.1:7000 or [::1]:7000; names are not looked up")
     })
 }
 

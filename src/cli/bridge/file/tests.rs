@@ -15,6 +15,8 @@ fn command() -> Command {
         .arg(Arg::new("header").long("header").action(ArgAction::Append))
         .arg(Arg::new("file-only").long("file-only").action(ArgAction::SetTrue))
         .arg(Arg::new("ssl-only").long("ssl-only").action(ArgAction::SetTrue))
+        .arg(Arg::new("inetd").long("inetd").action(ArgAction::SetTrue))
+        .arg(Arg::new("unix-target").long("unix-target"))
         .arg(Arg::new("config").long("config"))
 }
 
@@ -97,12 +99,24 @@ fn a_program_is_run_as_the_file_says() {
 }
 
 #[test]
+fn a_file_says_once_where_to_listen_and_where_to_lead() {
+    for (text, part) in [
+        ("listen = 1\ninetd = true\n", "line 2: inetd is in the place of listen"),
+        ("unix-target = '/x'\nlisten = 1\ntarget = 'h:1'\n", "line 1: unix-target is in the place of target"),
+    ] {
+        let errors = parse(text, &command()).unwrap_err();
+        assert!(errors.len() == 1 && errors[0].starts_with(part), "{errors:?}");
+    }
+    assert!(parse("listen = 1\ninetd = false\nunix-target = '/x'\n", &command()).is_ok());
+}
+
+#[test]
 fn everything_wrong_is_told_at_once_with_its_line() {
     let text = "certt = 'x'\nconfig = 'y'\nfile-only = 'yes'\nheader = [1.5]\nzebra = 1\nroute_ = 1\n\
                 [[route]]\nballance = 'fair'\n\
                 [[route]]\npath = 1.5\ntarget = 'here'\nbalance = 'best'\ndebug = 9\nurl = ['(', 'a']\nallow = '10.0.0.0/99'\n\
                 connect-timeout = 0\nframe_type = 'text'\ntext = 'yes'\nidle-timeout = 'soon'\nspawn = 5\n\
-                [[route]]\npath = ''\n[[route.spawn]]\nmin-procs = 3\nmax-procs = 2\nkill-signal = 0\nsockt = 'x'\n";
+                [[route]]\npath = ''\n[[route.spawn]]\nmin-procs = 3\nmax-procs = 2\nkill-signal = 0\nsockt = 'x'\nlisten = 'localhost:7000'\n";
     let errors = parse(text, &command()).unwrap_err();
     for part in [
         "line 1: there is no key certt; did you mean cert?",
@@ -126,14 +140,17 @@ fn everything_wrong_is_told_at_once_with_its_line() {
         "line 19: idle-timeout: write a time",
         "line 20: spawn: write [[spawn]]",
         "line 23: there is nothing to run",
-        "line 23: the program needs a socket",
         "line 23: max-procs is 2",
         "line 26: kill-signal: write a number from 1 to 31",
         "line 27: there is no key sockt; did you mean socket?",
+        "line 28: listen: \"localhost:7000\": write an address and a port, such as 127.0.0.1:7000",
     ] {
         assert!(errors.iter().any(|error| error.starts_with(part)), "{part} in {errors:#?}");
     }
     assert_eq!(errors.len(), 25, "{errors:#?}");
+    let placeless = "[[route]]\npath = ''\n[[route.spawn]]\ncommand = '/x'\n";
+    let errors = parse(placeless, &command()).unwrap_err();
+    assert!(errors[0].starts_with("line 3: the program needs a socket"), "{errors:#?}");
     let [error] = &parse("a = 1\nb = [", &command()).unwrap_err()[..] else { panic!() };
     assert!(error.starts_with("line 2: "), "{error}");
 }

@@ -36,7 +36,13 @@ pub(super) struct File {
     pub(super) blocks: Vec<Block>,
     /// What was passed over, by line.
     pub(super) passed: Vec<(usize, String)>,
+    /// Nothing of it stands in other files.
+    pub(super) is_whole: bool,
 }
+
+/// Why there may be more than was read.
+pub(super) const ELSEWHERE: &str =
+    "; files that it includes are not read: put their text in the place of their lines";
 
 impl File {
     /// A setting that holds in a block: its own, or that of one around it.
@@ -55,8 +61,8 @@ impl File {
 /// Reads a file, or says in which line what is wrong.
 pub(super) fn parse(text: &str) -> Result<File, String> {
     let words = words(text)?;
-    let file = File { blocks: vec![Block::default()], passed: Vec::new() };
-    let mut parser = Parser { words: &words, at: 0, file, variables: BTreeMap::new(), depth: 0 };
+    let file = File { blocks: vec![Block::default()], passed: Vec::new(), is_whole: true };
+    let mut parser = Parser { words: &words, at: 0, file, variables: BTreeMap::new(), block: 0, depth: 0 };
     parser.block(0)?;
     match parser.peek() {
         None => Ok(parser.file),
@@ -70,6 +76,8 @@ struct Parser<'a> {
     file: File,
     /// `var.NAME`, without the prefix.
     variables: BTreeMap<String, Value>,
+    /// The block that is being read.
+    block: usize,
     depth: usize,
 }
 
@@ -120,6 +128,7 @@ impl<'a> Parser<'a> {
     /// Statements up to a closing bracket, or the end.
     fn block(&mut self, block: usize) -> Result<(), String> {
         self.deeper()?;
+        let around = std::mem::replace(&mut self.block, block);
         loop {
             self.skip_lines();
             match self.peek() {
@@ -133,6 +142,7 @@ impl<'a> Parser<'a> {
                 found => return Err(self.wrong(format!("{} begins nothing", shown(found)))),
             }
         }
+        self.block = around;
         self.depth -= 1;
         Ok(())
     }
@@ -197,11 +207,13 @@ impl<'a> Parser<'a> {
             "global" if self.is_next("{") => return self.braces(0),
             "else" => return Err(self.wrong("else stands behind no condition")),
             _ if name == "include" || name.starts_with("include_") => {
-                let what = self.value()?.shown();
-                let why = format!(
-                    "{name} \"{what}\": no other file is read; put its text in the place of this line"
-                );
-                self.file.passed.push((line, why));
+                let why = match name {
+                    "include_shell" => "no program is run; put what it prints in the place of this line",
+                    _ => "no other file is read; put its text in the place of this line",
+                };
+                let what = self.unread();
+                self.file.passed.push((line, format!("{name} {what}: {why}")));
+                self.file.is_whole = false;
                 return Ok(());
             }
             _ => {}
@@ -231,6 +243,23 @@ impl<'a> Parser<'a> {
             None => _ = self.file.blocks[block].settings.insert(name.to_owned(), (line, value)),
         }
         Ok(())
+    }
+
+    /// The words of a value as they stand there: what is left out need not mean anything.
+    fn unread(&mut self) -> String {
+        let mut text: Vec<String> = Vec::new();
+        while let Some(word) = self.peek() {
+            let ends = matches!(word, Word::Line | Word::Sign("}"));
+            // A value goes on behind a +, in the next line, too.
+            if ends && text.last().is_none_or(|last| last != "+") {
+                break;
+            }
+            if *word != Word::Line {
+                text.push(word.to_string());
+            }
+            self.at += 1;
+        }
+        text.join(" ")
     }
 
     /// A value, and those that are added to it.
@@ -276,8 +305,16 @@ impl<'a> Parser<'a> {
             self.file.passed.push((self.line(), what));
             return Ok(Value::Text(value.unwrap_or_default()));
         }
-        let known = self.variables.get(name.strip_prefix("var.").unwrap_or(name));
-        known.cloned().ok_or_else(|| self.wrong(format!("there is no variable {name}")))
+        let known = match name.strip_prefix("var.") {
+            Some(variable) => self.variables.get(variable),
+            // A setting that holds here is a value, too.
+            None if name.contains('.') => self.file.get(self.block, name).map(|(_, value)| value),
+            None => self.variables.get(name),
+        };
+        known.cloned().ok_or_else(|| {
+            let elsewhere = if self.file.is_whole { "" } else { ELSEWHERE };
+            self.wrong(format!("there is no variable or setting {name}{elsewhere}"))
+        })
     }
 
     fn list(&mut self) -> Result<Value, String> {

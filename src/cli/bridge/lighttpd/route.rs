@@ -1,5 +1,7 @@
 //! One KEY of `wstunnel.server` as a `[[route]]`.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 use toml::Value as Toml;
 
 use super::condition::Asked;
@@ -58,7 +60,7 @@ pub(super) fn write(
         }
     }
     for host in spawned {
-        route += &spawn(host);
+        route += &spawn(host, &mut note);
     }
     route
 }
@@ -163,7 +165,7 @@ fn target(host: &Value) -> String {
     }
 }
 
-fn spawn(host: &Value) -> String {
+fn spawn(host: &Value, note: &mut impl FnMut(String)) -> String {
     let mut text = String::from("[[route.spawn]]\n");
     let mut set = |key: &str, value: Toml| text += &format!("{key} = {value}\n");
     let get = |key: &str| host.get(key).map(Value::shown);
@@ -172,12 +174,17 @@ fn spawn(host: &Value) -> String {
     match get("socket") {
         Some(path) => set("socket", path.into()),
         None => {
-            let host = host.get("host").map_or_else(|| "127.0.0.1".to_owned(), Value::shown);
-            let port = get("port").unwrap_or_else(|| "80".into());
-            set(
-                "listen",
-                if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }.into(),
-            );
+            let name = get("host").unwrap_or_else(|| "localhost".into());
+            let address = name.trim_matches(['[', ']']).parse().unwrap_or_else(|_| {
+                if name != "localhost" {
+                    note(format!(
+                        "host = {name:?} of {command:?}: it listens at 127.0.0.1, as names are not looked up; write the address that is meant"
+                    ));
+                }
+                IpAddr::from(Ipv4Addr::LOCALHOST)
+            });
+            let port = host.get("port").and_then(Value::number).and_then(|port| u16::try_from(port).ok());
+            set("listen", SocketAddr::new(address, port.unwrap_or(80)).to_string().into());
         }
     }
     // Four is what lighttpd takes where nothing is said.

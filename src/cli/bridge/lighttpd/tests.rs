@@ -171,6 +171,54 @@ fn what_is_not_brought_over_is_told_with_line_and_reason() {
 }
 
 #[test]
+fn settings_are_values_and_what_is_included_need_not_be_known() {
+    let Translation { toml, notes } = translated(
+        r#"
+server.port = 8080
+server.feature-flags += ( "server.h2c" => "enable" )
+index-file.names = ( "index.php", "index.html" )
+include_shell "/usr/bin/listens " + server.port
+include_shell "/usr/bin/types" + # all of them
+  var.nobody-knows
+include "/etc/more/*.conf"
+$HTTP["url"] =^ "/a" {
+  wstunnel.ping-interval = server.port
+  wstunnel.server = ( "" => (( "port" => server.port + 1, "host" => "127.0.0.1" )) )
+  include conf.name }
+"#,
+    );
+    assert!(toml.contains("target = \"127.0.0.1:8081\"\n") && toml.contains("\"8080s\""), "{toml}");
+    assert_eq!(
+        notes,
+        [
+            "line 3: server.feature-flags: the bridge has nothing like it",
+            "line 5: include_shell \"/usr/bin/listens \" + server.port: no program is run; put what it prints in the place of this line",
+            "line 6: include_shell \"/usr/bin/types\" + var.nobody-knows: no program is run; put what it prints in the place of this line",
+            "line 8: include \"/etc/more/*.conf\": no other file is read; put its text in the place of this line",
+            "line 12: include conf.name: no other file is read; put its text in the place of this line",
+        ]
+    );
+}
+
+#[test]
+fn a_program_gets_an_address_to_listen_at_and_no_name() {
+    for (host, listen, told) in [
+        ("", "127.0.0.1:7001", 0),
+        ("\"host\" => \"localhost\",", "127.0.0.1:7001", 0),
+        ("\"host\" => \"10.0.0.1\",", "10.0.0.1:7001", 0),
+        ("\"host\" => \"::1\",", "[::1]:7001", 0),
+        ("\"host\" => \"[::1]\",", "[::1]:7001", 0),
+        ("\"host\" => \"back.test\",", "127.0.0.1:7001", 1),
+    ] {
+        let text =
+            format!("wstunnel.server = ( \"\" => (( \"bin-path\" => \"/x\", {host} \"port\" => 7001 )) )");
+        let Translation { toml, notes } = translated(&text);
+        assert!(toml.contains(&format!("listen = \"{listen}\"\nmin-procs")), "{toml}");
+        assert!(notes.len() == told && notes.iter().all(|note| note.contains("back.test")), "{notes:#?}");
+    }
+}
+
+#[test]
 fn a_tunnel_that_lighttpd_keeps_closed_is_left_out() {
     let tunnel = "wstunnel.server = ( \"/a\" => (( \"port\" => 1 )) )\n";
     for (text, why) in [
@@ -212,7 +260,12 @@ fn what_cannot_be_read_is_told_with_its_line() {
         ("server.port = 80\n", "no wstunnel.server"),
         ("a.b = (\n1,\n", "line 3: "),
         ("\na.b = \"x\n", "line 2: "),
-        ("a.b = var.c\n", "line 1: there is no variable var.c"),
+        ("a.b = var.c\n", "line 1: there is no variable or setting var.c"),
+        ("include \"x\"\na.b = c.d\n", "line 2: there is no variable or setting c.d; files that it includes"),
+        (
+            "include \"tunnels/*.conf\"\n",
+            "no wstunnel.server, so that there is nothing to bridge; files that it includes",
+        ),
         ("$HTTP[\"url\"] ~ \"x\" {}", "line 1: "),
         ("}\n", "line 1: } closes nothing"),
         ("else { }\n", "line 1: else stands behind no condition"),
