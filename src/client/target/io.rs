@@ -93,7 +93,7 @@ impl AsyncWrite for TargetIo {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
@@ -128,6 +128,7 @@ mod tests {
     }
 
     /// Each answer of such a target took 40 ms on a connection that was used again.
+    #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn a_target_that_waits_for_acknowledgements_is_known_after_a_few_answers() {
         assert!(ask(1000, false).await);
