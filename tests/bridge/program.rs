@@ -19,8 +19,15 @@ use tokio::process::{Child, Command};
 use crate::frame_bytes::*;
 use crate::rig::{Viewer, accepted, ask, echo, handshake, soon, target};
 
+/// The program, which is ended by SIGHUP even where the tests are not (nohup, and many a CI).
+pub(crate) fn adit() -> Command {
+    let mut command = Command::new("/usr/bin/env");
+    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_adit")]);
+    command
+}
+
 pub(crate) fn bridge(arguments: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
+    let mut command = adit();
     command.arg("bridge").args(arguments.split_whitespace()).kill_on_drop(true);
     command.env_remove("ADIT_LOG_FILTER").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command

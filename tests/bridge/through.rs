@@ -13,7 +13,7 @@ use crate::rig::{accepted, ask, echo, handshake, soon, target};
 const KEY: &str = "nbk_alice_0123456789abcdef";
 
 fn adit(home: &std::path::Path, arguments: &[&str]) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
+    let mut command = crate::program::adit();
     command.args(arguments).env_clear().env("HOME", home).env("XDG_DATA_HOME", home).env("TMPDIR", home);
     command.env("ADIT_KEY", KEY).env("ADIT_KEYS", format!("alice:{KEY}"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
