@@ -5,27 +5,19 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use tokio_rustls::TlsConnector;
 use x509_parser::parse_x509_certificate;
 use x509_parser::time::ASN1Time;
 
+use crate::stream::tls;
+
 /// Believes the certificates in `pem`, and those that they vouch for. The error says what is wrong with them.
 pub(super) fn connector(pem: &[u8]) -> Result<TlsConnector, String> {
-    let (mut roots, mut given) = (RootCertStore::empty(), Vec::new());
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate.map_err(|error| error.to_string())?;
-        roots.add(certificate.clone()).map_err(|error| error.to_string())?;
-        given.push(certificate);
-    }
-    if given.is_empty() {
-        return Err("there is no certificate in it".into());
-    }
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let (roots, given) = tls::authorities(pem)?;
+    let provider = tls::provider();
     let authorities = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
     let authorities = authorities.build().map_err(|error| error.to_string())?;
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();

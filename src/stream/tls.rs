@@ -22,7 +22,8 @@ pub enum TlsError {
     Library(#[from] Error),
 }
 
-fn provider() -> Arc<CryptoProvider> {
+/// What all TLS of outgoing connections computes with.
+pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
@@ -43,18 +44,22 @@ pub fn verified() -> Result<TlsConnector, TlsError> {
 
 /// Verifies against the certificates in `pem` alone. The error says what is wrong with them.
 pub fn trusting(pem: &[u8]) -> Result<TlsConnector, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate.map_err(|error| error.to_string())?;
-        roots.add(certificate).map_err(|error| error.to_string())?;
-    }
-    if roots.is_empty() {
-        return Err("there is no certificate in it".into());
-    }
+    let (roots, _) = authorities(pem)?;
     let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let config = config.map_err(|error| error.to_string())?;
     let config = config.with_root_certificates(roots).with_no_client_auth();
     Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// The authorities in `pem`, and their certificates as they stand there. The error says what is wrong with them.
+pub fn authorities(pem: &[u8]) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), String> {
+    let (mut roots, mut given) = (RootCertStore::empty(), Vec::new());
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        roots.add(certificate.clone()).map_err(|error| error.to_string())?;
+        given.push(certificate);
+    }
+    if given.is_empty() { Err("there is no certificate in it".into()) } else { Ok((roots, given)) }
 }
 
 /// Takes any certificate. For loopback only, where the kernel vouches for the peer and self-signed certificates are

@@ -218,9 +218,8 @@ async fn connected(arguments: &str) -> (Child, TcpStream) {
     (bridge(arguments).stdin(copy()).stdout(copy()).stderr(copy()).spawn().unwrap(), stream)
 }
 
-#[tokio::test]
-async fn what_is_for_the_operator_reaches_no_viewer_whose_connection_standard_output_is() {
-    let (mut child, stream) = connected(&format!("--inetd --traffic {}", echo().await)).await;
+/// The viewer on `stream` is served, nothing else comes to it, and the bridge ends behind it.
+async fn assert_serves_one(stream: TcpStream, child: &mut Child) {
     let (head, mut viewer) = ask(stream, handshake("/", "").as_bytes()).await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     assert_echoes(&mut viewer).await;
@@ -228,6 +227,12 @@ async fn what_is_for_the_operator_reaches_no_viewer_whose_connection_standard_ou
     viewer.close().await;
     viewer.end().await;
     assert_eq!(soon(child.wait()).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn what_is_for_the_operator_reaches_no_viewer_whose_connection_standard_output_is() {
+    let (mut child, stream) = connected(&format!("--inetd --traffic {}", echo().await)).await;
+    assert_serves_one(stream, &mut child).await;
     for (wrong, code) in [
         ("localhost:1 --log-file=/no/such/directory/log", 1),
         ("--ssl-only localhost:1", 2),
@@ -255,12 +260,7 @@ async fn a_supervisor_that_accepts_gives_a_connection() {
     let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (socket, _) = listener.accept().unwrap();
     let (mut child, ..) = started(supervised(socket.into(), &echo().await)).await;
-    let (head, mut viewer) = ask(stream, handshake("/", "").as_bytes()).await;
-    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-    assert_echoes(&mut viewer).await;
-    viewer.send(CLOSE, "").await;
-    viewer.close().await;
-    assert_eq!(soon(child.wait()).await.unwrap().code(), Some(0));
+    assert_serves_one(stream, &mut child).await;
 }
 
 #[tokio::test]
@@ -278,13 +278,7 @@ async fn standard_input_may_be_a_socket_that_listens_or_a_connection() {
     assert_eq!(soon(child.wait()).await.unwrap().code(), Some(0));
 
     let (mut child, stream) = connected(&format!("--inetd {target}")).await;
-    let (head, mut viewer) = ask(stream, handshake("/", "").as_bytes()).await;
-    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-    assert_echoes(&mut viewer).await;
-    viewer.send(CLOSE, "").await;
-    viewer.close().await;
-    viewer.end().await;
-    assert_eq!(soon(child.wait()).await.unwrap().code(), Some(0));
+    assert_serves_one(stream, &mut child).await;
 
     let none = output(&format!("--inetd {target}")).await;
     assert_eq!(none.status.code(), Some(1));
