@@ -40,9 +40,9 @@ async fn goodbye_later(stage: Stage) -> Result<(), Ended> {
     let mut world = stage.start()?;
     let lost = world.session().await?;
     world.serves(&lost).await?;
-    let (data, visit) = world.viewer(&lost).await?;
+    // The target stays, so that it is the relay's cut that ends this one.
+    let (data, _visit) = world.viewer(&lost).await?;
     data.reset();
-    drop(visit);
     lost.control.close(Some(1012), "restart").await;
     let mut session = world.session().await?;
     world.serves(&session).await?;

@@ -33,6 +33,10 @@ pub(super) async fn serve(shared: Arc<Shared>, id: String, cancelled: Cancellati
         target => target,
     };
     let claim = *shared.claim.lock().unwrap();
+    if claim.is_zero() {
+        // Whoever believes this is too late before the first byte; a timer of 0 ms is not.
+        return;
+    }
     let claimed = tokio::select! {
         biased;
         () = cancelled.cancelled() => return,
