@@ -11,6 +11,7 @@ use crate::conform::case::Ended;
 use crate::conform::client::Stage;
 use crate::conform::client::control::Said;
 use crate::conform::client::world::connection;
+use crate::proto::frame::Opcode;
 
 cases! {
     Required Two "two-cancel" ["C-43"], 30, cancel,
@@ -108,10 +109,13 @@ async fn drain_serves_on(stage: Stage) -> Result<(), Ended> {
 
 async fn drain_restart(stage: Stage) -> Result<(), Ended> {
     let mut world = stage.start()?;
-    let session = world.session().await?;
+    let mut session = world.session().await?;
     world.relay.leave().await;
     session.control.say(&json!({ "type": "drain", "deadline_ms": 20_000, "reconnect_ms": 100 })).await;
-    sleep(Duration::from_millis(500)).await;
+    session.control.frame(Opcode::Ping, true, b"heard").await;
+    session.control.pong(b"heard", world.wait()).await?;
+    // It knows by now, and is refused in the meantime.
+    sleep(world.settings.quiet).await;
     session.control.say(&json!({ "type": "closed", "reason": "restart", "message": "restart" })).await;
     session.control.close(Some(1012), "restart").await;
     super::back::listen(&mut world)?;

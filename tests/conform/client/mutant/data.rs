@@ -328,7 +328,7 @@ impl Copy<'_> {
 
     fn reset(&self) {
         if let Ok(writer) = self.writer.try_lock() {
-            let _ = socket2::SockRef::from((*writer).as_ref()).set_linger(Some(Duration::ZERO));
+            writer.will_reset();
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use adit::proto::frame::{Decoder, Event, HeaderBytes, Opcode, Role};
 use bytes::{Bytes, BytesMut};
@@ -64,7 +65,7 @@ impl Answer {
     pub(super) fn socket(self) -> (Reader, Writer) {
         let (read, write) = self.stream.into_split();
         let decoder = Decoder::new(Role::Client);
-        (Reader { half: read, buffer: self.left, decoder }, Arc::new(Mutex::new(write)))
+        (Reader { half: read, buffer: self.left, decoder }, Arc::new(Mutex::new(Half(Some(write)))))
     }
 }
 
@@ -89,7 +90,34 @@ pub(super) struct Reader {
     decoder: Decoder,
 }
 
-pub(super) type Writer = Arc<Mutex<OwnedWriteHalf>>;
+pub(super) type Writer = Arc<Mutex<Half>>;
+
+/// The half that writes. Dropped, it sends no end of its own: that comes with the connection's, which may be a reset.
+pub(super) struct Half(Option<OwnedWriteHalf>);
+
+impl Half {
+    /// Ends the connection by a reset when the other half is dropped, too.
+    pub(super) fn will_reset(&self) {
+        if let Some(half) = &self.0 {
+            let _ = socket2::SockRef::from(half.as_ref()).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.0 {
+            Some(half) => half.write_all(bytes).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        if let Some(half) = self.0.take() {
+            half.forget();
+        }
+    }
+}
 
 impl Reader {
     pub(super) async fn next(&mut self) -> In {
