@@ -57,10 +57,15 @@ const DEFAULT_RELAY: &str = "http://127.0.0.1:8080";
 impl RelayArgs {
     /// The error is a sentence about what was typed.
     pub(super) fn connector(&self) -> Result<Arc<Connector>, String> {
+        self.connector_given_by("--relay")
+    }
+
+    /// The same where the address was typed as something else, which errors name.
+    pub(super) fn connector_given_by(&self, source: &'static str) -> Result<Arc<Connector>, String> {
         let relay = RelayUrl::parse(self.relay.as_deref().unwrap_or(DEFAULT_RELAY))
             .map_err(|error| error.to_string())?;
         let key = self.key.as_deref().filter(|key| !key.is_empty()).map(Secret::new);
-        let dialer = self.way.dialer(relay)?;
+        let dialer = self.way.dialer(relay)?.naming(source);
         Connector::new(dialer, key.as_ref()).map_err(|error| error.to_string())
     }
 }

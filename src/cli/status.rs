@@ -82,7 +82,7 @@ async fn of_users(args: &RelayArgs, json: bool) -> Result<bool, Failure> {
 
 /// What the admin listener tells. Whether the relay serves.
 async fn of_operator(args: &RelayArgs, json: bool) -> Result<bool, Failure> {
-    let connector = args.connector().map_err(Failure::Usage)?;
+    let connector = args.connector_given_by("--admin").map_err(Failure::Usage)?;
     let other = |status: StatusCode| {
         Failure::Unreachable(format!(
             "what answers at {} is not the admin listener of a relay ({status}): give the address of its admin-listen",
@@ -90,10 +90,9 @@ async fn of_operator(args: &RelayArgs, json: bool) -> Result<bool, Failure> {
         ))
     };
     let hint = |failure| match failure {
-        Failure::Call(error) => Failure::Unreachable(format!(
-            "{}; `adit relay --check` shows its admin-listen",
-            error.to_string().replace("check --relay", "check --admin")
-        )),
+        Failure::Call(error) => {
+            Failure::Unreachable(format!("{error}; `adit relay --check` shows its admin-listen"))
+        }
         failure => failure,
     };
     let (status, state) = connector.look("/readyz").await.map_err(Failure::Call).map_err(hint)?;

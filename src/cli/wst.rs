@@ -111,7 +111,7 @@ fn connector(args: &WstArgs) -> Result<std::sync::Arc<Connector>, String> {
     let server = RelayUrl::parse(&args.server);
     let server =
         server.map_err(|error| error.to_string().replace("key as ADIT_KEY or --key", "token by --token"))?;
-    Connector::new(args.way.dialer(server)?, None).map_err(|error| error.to_string())
+    Connector::new(args.way.dialer(server)?.naming("SERVER"), None).map_err(|error| error.to_string())
 }
 
 /// The token that was given, or those that come on stdin.

@@ -175,7 +175,7 @@ impl Attempt {
     /// Whether an error is final: a refused key always, other refusals before the first success, or if the relay itself says
     /// so by a code.
     fn judge(&self, error: CallError) -> Failure {
-        let relay = self.options.connector.relay();
+        let (relay, given_by) = (self.options.connector.relay(), self.options.connector.given_by());
         let last = if self.known.is_none() { error.is_final() } else { error.is_final_again() };
         let text = match &error {
             CallError::Unauthorised { message, status } if self.options.connector.has_key() => {
@@ -208,10 +208,10 @@ impl Attempt {
                 format!("the relay refuses the name {name:?} (409): {message}{what}")
             }
             CallError::Refused { status, .. } if status.as_u16() == 404 && last => {
-                format!("{relay} is no relay, or not its root (404): check --relay")
+                format!("{relay} is no relay, or not its root (404): check {given_by}")
             }
             CallError::Refused { status, .. } if status.is_redirection() => {
-                format!("{relay} sends us elsewhere ({status}): check --relay; perhaps it is https://")
+                format!("{relay} sends us elsewhere ({status}): check {given_by}; perhaps it is https://")
             }
             CallError::Refused { status, message, .. } => format!("the relay refuses ({status}): {message}"),
             CallError::TooSoon { wait: Some(wait), .. } => {

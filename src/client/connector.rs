@@ -60,6 +60,11 @@ impl Connector {
         self.dialer.relay()
     }
 
+    /// What the relay's address is from, as errors call it.
+    pub(super) fn given_by(&self) -> &'static str {
+        self.dialer.given_by()
+    }
+
     /// Whether a key was given.
     pub fn has_key(&self) -> bool {
         lock(&self.bearer).is_some()

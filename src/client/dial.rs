@@ -21,26 +21,32 @@ use crate::stream::tls::TlsError;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DialError {
     /// The name has no address.
-    #[error("the relay's host {host} was not found ({error}): check --relay, or the network")]
+    #[error("the relay's host {host} was not found ({error}): check {given_by}, or the network")]
     Unresolved {
         /// The host.
         host: String,
+        /// What the relay's address is from.
+        given_by: &'static str,
         /// The resolver's words.
         error: io::Error,
     },
     /// TCP failed.
-    #[error("nothing answers at {authority} ({error}): check --relay, and that the relay runs")]
+    #[error("nothing answers at {authority} ({error}): check {given_by}, and that the relay runs")]
     Connect {
         /// Host and port.
         authority: String,
+        /// What the relay's address is from.
+        given_by: &'static str,
         /// The operating system's words.
         error: io::Error,
     },
     /// Not connected within the deadline.
-    #[error("{authority} does not answer within {} seconds: check --relay, and the network", CONNECT_WAIT.as_secs())]
+    #[error("{authority} does not answer within {} seconds: check {given_by}, and the network", CONNECT_WAIT.as_secs())]
     TimedOut {
         /// Host and port.
         authority: String,
+        /// What the relay's address is from.
+        given_by: &'static str,
     },
     /// The relay does not speak TLS.
     #[error("{authority} does not speak TLS: write http:// if that is meant")]
@@ -77,6 +83,8 @@ pub(super) enum DialError {
 /// The way to one relay.
 pub struct Dialer {
     relay: RelayUrl,
+    /// What the user gave the address by: an option or an argument, for the errors.
+    given_by: &'static str,
     proxies: Proxies,
     /// `None`: the certificates of the system.
     tls: Option<TlsConnector>,
@@ -85,7 +93,12 @@ pub struct Dialer {
 impl Dialer {
     /// The way to `relay` with the certificates of the system.
     pub fn new(relay: RelayUrl, proxies: Proxies) -> Self {
-        Self { relay, proxies, tls: None }
+        Self { relay, given_by: "--relay", proxies, tls: None }
+    }
+
+    /// The same, whose errors tell to check `source`, such as the name of an argument, and not `--relay`.
+    pub fn naming(self, source: &'static str) -> Self {
+        Self { given_by: source, ..self }
     }
 
     /// The same, with TLS as the caller has set it up.
@@ -108,30 +121,34 @@ impl Dialer {
         &self.relay
     }
 
+    /// What the address is from, as errors call it.
+    pub(super) fn given_by(&self) -> &'static str {
+        self.given_by
+    }
+
     /// A new connection, TLS done.
     pub(super) async fn connect(&self) -> Result<RelayIo, DialError> {
-        let late = |_| DialError::TimedOut { authority: self.relay.authority().to_owned() };
+        let late =
+            |_| DialError::TimedOut { authority: self.relay.authority().to_owned(), given_by: self.given_by };
         timeout(CONNECT_WAIT, self.reach()).await.map_err(late)?
     }
 
     async fn reach(&self) -> Result<RelayIo, DialError> {
-        let authority = || self.relay.authority().to_owned();
-        let transport = match self.proxies.towards(&self.relay) {
-            Some(found) => proxy::connect(&found, &self.relay).await.map_err(|error| DialError::Proxy {
-                proxy: proxy::shown(&found),
-                authority: authority(),
-                error,
-            })?,
-            None => {
-                let addresses = tcp::resolve(self.relay.host(), self.relay.port()).await;
-                let host = || self.relay.host().to_owned();
-                let addresses = addresses.map_err(|error| DialError::Unresolved { host: host(), error })?;
-                let connected = tcp::connect(&addresses).await;
-                AnyStream::Tcp(
-                    connected.map_err(|error| DialError::Connect { authority: authority(), error })?,
-                )
-            }
-        };
+        let (authority, given_by) = (|| self.relay.authority().to_owned(), self.given_by);
+        let transport =
+            match self.proxies.towards(&self.relay) {
+                Some(found) => proxy::connect(&found, &self.relay).await.map_err(|error| {
+                    DialError::Proxy { proxy: proxy::shown(&found), authority: authority(), error }
+                })?,
+                None => {
+                    let addresses = tcp::resolve(self.relay.host(), self.relay.port()).await;
+                    let host = || self.relay.host().to_owned();
+                    let addresses =
+                        addresses.map_err(|error| DialError::Unresolved { host: host(), given_by, error })?;
+                    let refused = |error| DialError::Connect { authority: authority(), given_by, error };
+                    AnyStream::Tcp(tcp::connect(&addresses).await.map_err(refused)?)
+                }
+            };
         if !self.relay.is_tls() {
             return Ok(RelayIo::Plain(transport));
         }

@@ -57,7 +57,7 @@ pub async fn forward(
         ask(shared, connection, &tunnel, by_path, host, &request)?;
     }
     let viewing = tunnel.quota.view().map_err(Cause::ViewersOfKey)?;
-    tunnel.traffic.request();
+    tunnel.request();
 
     let version = request.version();
     let extended = extended::is_asked(&request);

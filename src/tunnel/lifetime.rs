@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::Registry;
 use super::events::{Event, Kind};
+use super::{Registry, Tunnel};
 use crate::auth::Keys;
 
 /// How exact an expiry is, and how often idle data sockets are looked after.
 const TEND_EVERY: Duration = Duration::from_secs(1);
+/// A tunnel at rest is looked after at one of so many times: with thousands of clients the looks are a third of what an
+/// idle relay does.
+const RESTING: u8 = 8;
 /// Counters of at most this much time are lost when the process is killed.
 const SAVE_EVERY: Duration = Duration::from_secs(30);
 
@@ -19,18 +22,16 @@ impl Registry {
     pub async fn tend(self: Arc<Self>, keys: Arc<Keys>) {
         let mut ticks = interval(TEND_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut saved = Instant::now();
+        let (mut saved, mut turn) = (Instant::now(), 0);
         loop {
             ticks.tick().await;
-            for tunnel in self.all() {
-                tunnel.traffic.tick();
-                // Asked for once: with thousands of tunnels this loop is a third of what an idle relay does.
-                let (session, others) = tunnel.sessions();
-                if tunnel.is_expired() || (session.is_none() && tunnel.is_forgotten()) {
+            turn = (turn + 1) % RESTING;
+            for tunnel in self.due(turn) {
+                if tunnel.is_over() {
                     tracing::info!(tunnel = tunnel.name, "tunnel expired");
                     self.expire(&tunnel);
-                } else if let Some(session) = session {
-                    tunnel.tend(&session, &others);
+                } else if !tunnel.tend() {
+                    tunnel.wake();
                 }
             }
             self.quotas.tend();
@@ -44,6 +45,13 @@ impl Registry {
                 self.save().await;
             }
         }
+    }
+
+    /// The tunnels that were in use, or had something to do, when they were looked after last; and those at rest whose turn
+    /// it is.
+    fn due(&self, turn: u8) -> Vec<Arc<Tunnel>> {
+        let is_due = |tunnel: &Tunnel| tunnel.was_woken() || tunnel.id.as_bytes()[0] % RESTING == turn;
+        self.by_name.iter().filter(|tunnel| is_due(tunnel)).map(|tunnel| Arc::clone(&tunnel)).collect()
     }
 
     /// Writes what was counted since the last time. What cannot be written now is part of the next time.
@@ -79,5 +87,47 @@ impl Registry {
             }
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::Owner;
+    use crate::proto::api::CreateTunnel;
+    use crate::proto::limits::Limits;
+    use crate::store::Sqlite;
+
+    async fn registry_with_a_tunnel() -> (Registry, Arc<Tunnel>) {
+        let registry = Registry::open(Arc::new(Sqlite::memory().unwrap()), &Limits::default()).await.unwrap();
+        let owner = Owner::from("alice");
+        let wanted = registry.check(&owner, CreateTunnel { local_port: 1, ..CreateTunnel::default() }).await;
+        let (tunnel, _) = registry.create(&owner, wanted.unwrap()).await.unwrap();
+        (registry, tunnel)
+    }
+
+    /// In how many of the next turns something is looked after.
+    fn looks(registry: &Registry) -> usize {
+        let look = |turn| {
+            let due = registry.due(turn);
+            due.iter().filter(|tunnel| !tunnel.tend()).for_each(|tunnel| tunnel.wake());
+            due.len()
+        };
+        (0..RESTING).map(look).sum()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_at_rest_has_its_turn_and_one_in_use_has_each() {
+        let (registry, tunnel) = registry_with_a_tunnel().await;
+        looks(&registry);
+        assert_eq!(looks(&registry), 1, "nobody came");
+        tunnel.request();
+        assert_eq!(looks(&registry), usize::from(RESTING), "its rates fade");
+        for _ in 0..10 {
+            looks(&registry);
+        }
+        assert_eq!(looks(&registry), 1, "they have faded");
+        tunnel.expire_after(Some(Duration::from_secs(30)));
+        assert_eq!(looks(&registry), usize::from(RESTING), "its end is near");
     }
 }

@@ -74,6 +74,8 @@ pub struct Tunnel {
     attached: Notify,
     /// Viewers that wait for a session.
     waiting: AtomicUsize,
+    /// It was in use since it was looked after last, or is to be looked after anyway.
+    awake: AtomicBool,
 }
 
 /// When a tunnel ends; `None` is never.
@@ -142,6 +144,7 @@ impl Tunnel {
             arrivals: AtomicU64::new(0),
             attached: Notify::new(),
             waiting: AtomicUsize::new(0),
+            awake: AtomicBool::new(true),
         }
     }
 
@@ -255,6 +258,7 @@ impl Tunnel {
             && expiry.at.is_none_or(|at| at > end)
         {
             *current = expiry;
+            self.wake();
         }
     }
 
@@ -263,11 +267,34 @@ impl Tunnel {
     }
 
     fn expire_at(&self, expiry: Expiry) -> Expiry {
-        std::mem::replace(&mut lock(&self.life).expiry, expiry)
+        let before = std::mem::replace(&mut lock(&self.life).expiry, expiry);
+        self.wake();
+        before
+    }
+
+    /// What is left of its time; `None`: it has no end.
+    fn left(&self) -> Option<Duration> {
+        lock(&self.life).expiry.at.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// A viewer's request begins now.
+    pub fn request(&self) {
+        self.traffic.request();
+        self.wake();
+    }
+
+    /// It is looked after within a second.
+    fn wake(&self) {
+        self.awake.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Tunnel::wake`] was called since the last time.
+    fn was_woken(&self) -> bool {
+        self.awake.load(Ordering::Relaxed) && self.awake.swap(false, Ordering::Relaxed)
     }
 
     fn is_expired(&self) -> bool {
-        lock(&self.life).expiry.at.is_some_and(|at| Instant::now() >= at)
+        self.left() == Some(Duration::ZERO)
     }
 
     /// Cancelled when exchanges under way have to end.
@@ -290,7 +317,11 @@ impl Tunnel {
         self.name.starts_with(WORKER)
     }
 
-    /// Whether nobody has served it for so long that it ends.
+    /// Whether its time is over, or nobody has served it for so long that it ends.
+    fn is_over(&self) -> bool {
+        self.is_expired() || self.is_forgotten()
+    }
+
     fn is_forgotten(&self) -> bool {
         // No store would know that a worker is suspended.
         let is_kept = self.is_worker() && self.is_suspended();

@@ -144,6 +144,7 @@ impl Tunnel {
             return false;
         }
         life.announced = None;
+        self.wake();
         let succeeds = members.alive().any(|member| Some(member.session.id()) == successor_of);
         if shares && !succeeds && members.alive().count() >= replicas::MOST {
             // Its client was let in together with others, and tries again.
@@ -180,10 +181,18 @@ impl Tunnel {
         }
     }
 
-    /// Looks after its sessions; to be called about once a second.
-    pub(super) fn tend(&self, newest: &Session, others: &[Arc<Session>]) {
-        let all = || std::iter::once(newest).chain(others.iter().map(AsRef::as_ref));
-        all().for_each(Session::tend);
+    /// Looks after its sessions; to be called about once a second. Whether it is at rest: nothing has to be done for it until
+    /// it is in use again, or its end is near.
+    pub(super) fn tend(&self) -> bool {
+        let mut rests = self.traffic.tick() && self.left().is_none_or(|left| left > 2 * EXPIRING_BEFORE);
+        let (newest, others) = self.sessions();
+        let all = || newest.iter().chain(&others);
+        for session in all() {
+            rests &= session.tend();
+        }
+        if newest.is_none() {
+            return rests;
+        }
         let expiring = {
             let mut life = lock(&self.life);
             let soon = life
@@ -201,6 +210,7 @@ impl Tunnel {
             };
             all().for_each(|session| session.say(ToClient::Expiring(expiring.clone())));
         }
+        rests
     }
 
     /// Takes `session` off the tunnel, unless a newer one has its place.

@@ -85,11 +85,11 @@ impl Traffic {
         self.fare.get().map(|fare| lock(&fare.failures).clone()).unwrap_or_default()
     }
 
-    /// A second has passed.
-    pub(super) fn tick(&self) {
+    /// A second has passed. Whether nothing is under way, and nothing was of late.
+    pub(super) fn tick(&self) -> bool {
         let (mut pace, now) = (lock(&self.pace), self.totals());
         if now == pace.seen && pace.requests == 0.0 && pace.bytes == 0.0 {
-            return;
+            return self.viewers.load(Ordering::Relaxed) == 0;
         }
         let before = pace.seen;
         let bytes = (now.bytes_in - before.bytes_in) + (now.bytes_out - before.bytes_out);
@@ -100,6 +100,7 @@ impl Traffic {
         pace.requests = flow(pace.requests, now.requests - before.requests);
         pace.bytes = flow(pace.bytes, bytes);
         pace.seen = now;
+        false
     }
 
     /// Requests and bytes a second.

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::frame_bytes::{BINARY, CLOSE, frame};
 
 /// No wait in a test is longer: a test that hangs says where.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for `future`, but not for ever.
 pub async fn soon<T>(future: impl Future<Output = T>) -> T {

@@ -22,7 +22,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 pub const ALICE: &str = "nbk_alice_0123456789abcdef";
 pub const BOB: &str = "nbk_bob_0123456789abcdef";
 /// No wait in a test is longer: a test that hangs says where.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 

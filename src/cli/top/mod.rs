@@ -68,7 +68,7 @@ pub(super) async fn run(args: TopArgs) -> anyhow::Result<ExitCode> {
         way: WayArgs { relay_ca: args.relay_ca, ..WayArgs::default() },
         ..RelayArgs::default()
     };
-    let connector = match relay.connector() {
+    let connector = match relay.connector_given_by("the address of its admin-listen") {
         Ok(connector) => connector,
         Err(sentence) => return Ok(usage("top", &[sentence])),
     };

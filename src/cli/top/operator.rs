@@ -40,7 +40,7 @@ impl fmt::Display for Trouble {
 
 impl From<CallError> for Trouble {
     fn from(error: CallError) -> Self {
-        Self::Other(error.to_string().replace("check --relay", "check the address of its admin-listen"))
+        Self::Other(error.to_string())
     }
 }
 

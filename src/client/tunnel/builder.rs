@@ -238,7 +238,8 @@ impl TunnelBuilder {
             return Err(TunnelError::ServiceHttp2);
         }
         let relay = RelayUrl::parse(&self.relay)?;
-        let dialer = Dialer::new(relay, self.proxies.unwrap_or_else(Proxies::from_env));
+        let dialer =
+            Dialer::new(relay, self.proxies.unwrap_or_else(Proxies::from_env)).naming("the relay's URL");
         let dialer = match self.tls {
             Tls::System => dialer,
             Tls::Ca(pem) => dialer.with_tls(tls::trusting(&pem).map_err(TunnelError::Ca)?),

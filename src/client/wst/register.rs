@@ -46,9 +46,10 @@ pub(super) async fn register(
     match url.filter(|url| !url.is_empty()) {
         Some(url) => Ok((opened, url)),
         None => {
-            let relay = connector.relay();
-            let text =
-                format!("{relay} does not say where viewers go (x-websocktunnel-client-url): check SERVER");
+            let (relay, given_by) = (connector.relay(), connector.given_by());
+            let text = format!(
+                "{relay} does not say where viewers go (x-websocktunnel-client-url): check {given_by}"
+            );
             Err(NotRegistered::Failed(refused(text, again)))
         }
     }
@@ -60,7 +61,7 @@ fn refused(text: String, again: bool) -> Failure {
 
 /// Whether an error is final: only before the first success. A refused token is a matter of its own.
 fn judge(connector: &Connector, id: &WorkerId, error: SocketError, again: bool) -> NotRegistered {
-    let (relay, id) = (connector.relay(), id.as_str());
+    let (relay, given_by, id) = (connector.relay(), connector.given_by(), id.as_str());
     let error = CallError::from(error);
     let is_final = error.is_final();
     let failure = match error {
@@ -73,13 +74,13 @@ fn judge(connector: &Connector, id: &WorkerId, error: SocketError, again: bool) 
             return NotRegistered::Token(sentence);
         }
         CallError::Refused { status, .. } if status.is_success() => {
-            refused(format!("{relay} answers {status} instead of a WebSocket: check SERVER"), again)
+            refused(format!("{relay} answers {status} instead of a WebSocket: check {given_by}"), again)
         }
         CallError::Refused { status, message, .. } if is_final => {
             let advice = match status {
                 StatusCode::BAD_REQUEST => format!("check that the token is a whole one, and the id {id}"),
-                StatusCode::NOT_FOUND => "it takes no workers, or not at its root: check SERVER".to_owned(),
-                status if status.is_redirection() => "it sends us elsewhere: check SERVER".to_owned(),
+                StatusCode::NOT_FOUND => format!("it takes no workers, or not at its root: check {given_by}"),
+                status if status.is_redirection() => format!("it sends us elsewhere: check {given_by}"),
                 _ => format!("it refuses the id {id}"),
             };
             refused(format!("{relay} answers {}: {message}: {advice}", status.as_u16()), again)
@@ -93,9 +94,7 @@ fn judge(connector: &Connector, id: &WorkerId, error: SocketError, again: bool) 
         CallError::TooSoon { message, .. } => {
             Failure::Passing(format!("{relay} wants us to wait: {message}"))
         }
-        CallError::Unreachable(message) => {
-            Failure::Passing(message.replace("check --relay,", "check SERVER,"))
-        }
+        CallError::Unreachable(message) => Failure::Passing(message),
     };
     NotRegistered::Failed(failure)
 }

@@ -331,13 +331,18 @@ impl Session {
     }
 
     /// Pings and weeds the waiting data sockets, and asks for as many standby ones as are justified; to be called about
-    /// once a second.
-    pub fn tend(&self) {
-        lock(&self.idle).tend();
+    /// once a second. Whether there are none, and none is wanted.
+    pub fn tend(&self) -> bool {
+        let mut rests = {
+            let mut idle = lock(&self.idle);
+            idle.tend();
+            idle.len() == 0
+        };
         if let Some(standby) = self.standby() {
-            lock(standby).tend();
+            rests &= lock(standby).tend();
         }
         self.ask_standby();
+        rests
     }
 
     /// Asks to add a standby socket with this id.

@@ -104,9 +104,10 @@ impl Standby {
         self.spares.len()
     }
 
-    /// Pings and weeds.
-    pub(super) fn tend(&mut self) {
+    /// Pings and weeds. Whether none is there, and none is wanted.
+    pub(super) fn tend(&mut self) -> bool {
         self.spares.retain_mut(|spare| spare.resting.tend());
+        self.spares.is_empty() && self.demand.want(now()) == 0
     }
 
     /// No more of them, as the session is about to end.

@@ -99,7 +99,7 @@ async fn open(
         policy::admit_connection(policy, connection.remote_canonical().ip())?;
     }
     let viewing = tunnel.quota.view().map_err(Cause::ViewersOfKey)?;
-    tunnel.traffic.request();
+    tunnel.request();
     let ask = Ask { resendable: false, remote: connection.remote_canonical(), proto, unused: true };
     // What a viewer does while it waits is only looked at during an exchange.
     let _busy = connection.begin();
