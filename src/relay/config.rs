@@ -98,6 +98,8 @@ pub struct RelayConfig {
     pub jwt_secrets: Vec<Secret>,
     /// Whom workers of Taskcluster are let in by; `None`: none are.
     pub worker_tokens: Option<WorkerTokens>,
+    /// Whether a worker's stream, and with it its connection to the target, serves several requests, one behind the other.
+    pub worker_reuse: bool,
     /// Limits and deadlines.
     pub limits: Limits,
 }
@@ -136,6 +138,7 @@ impl Default for RelayConfig {
             static_keys: Vec::new(),
             jwt_secrets: Vec::new(),
             worker_tokens: None,
+            worker_reuse: true,
             limits: Limits::default(),
         }
     }

@@ -488,6 +488,13 @@ pub static OPTIONS: &[Opt] = &[
         },
         |config| config.worker_tokens.iter().filter_map(|tokens| tokens.audience.clone()).collect(),
     ),
+    option(
+        "worker-reuse",
+        "on|off",
+        "Whether a worker's connection to its target serves several requests, one behind the other, or one alone",
+        |config, values| put(&mut config.worker_reuse, switch(one(values)?)),
+        |config| vec![show_switch(config.worker_reuse)],
+    ),
     size!("head-bytes", head_bytes, KIB..=MIB, "Largest request head; beyond it 431"),
     count!("headers", headers, 10..=1000, "Most header lines of a request; beyond it 431"),
     size!("target-bytes", target_bytes, 256..=MIB, "Longest request target; beyond it 414"),

@@ -167,8 +167,12 @@ impl RelayConfig {
             self.jwt_secrets.iter().all(|secret| secrets.insert(secret.expose())),
             "jwt-secret: the same secret is given twice; once is enough".into(),
         );
-        if let Some(tokens) = &self.worker_tokens {
-            self.check_workers(tokens, errors);
+        match &self.worker_tokens {
+            Some(tokens) => self.check_workers(tokens, errors),
+            None => errors.unless(
+                self.worker_reuse,
+                "worker-reuse does nothing without worker-secret; give that, too".into(),
+            ),
         }
     }
 
@@ -284,6 +288,8 @@ mod tests {
             let errors = workers(texts).validate();
             assert!(errors.len() == 1 && errors[0].contains(named), "{errors:?} should name {named}");
         }
+        let no_workers = RelayConfig { worker_reuse: false, ..RelayConfig::default() };
+        assert!(no_workers.validate().concat().contains("worker-reuse"));
         let listen_none = RelayConfig { listen: vec![], ..RelayConfig::default() };
         assert_eq!(listen_none.validate().len(), 1);
     }

@@ -36,7 +36,7 @@ where
         speaks,
         owner: tunnel.owner.as_str().into(),
         tunnel: tunnel.name.as_str().into(),
-        reuse: tunnel.spec().reuse,
+        reuse: shared.config.worker_reuse,
         recent: false,
         id,
         pulse: tunnel.pulse_of(Identity { address, agent, speaks }, id, arrival),

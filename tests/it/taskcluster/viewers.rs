@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -39,6 +40,30 @@ async fn paths_arrive_as_they_were_written_without_the_id() {
     // Registration is at the root alone.
     let viewed = get(&rig, "/Worker/", "x-websocktunnel-id: Worker\r\n").await;
     assert_eq!(viewed.status, 200);
+}
+
+#[tokio::test]
+async fn each_request_has_a_stream_of_its_own_where_that_is_wanted() {
+    let rig = rig_with(|config| config.worker_reuse = false).await;
+    // A target that would keep its connections, and what each of them brought.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let _worker = Worker::start(rig.address, "worker", listener.local_addr().unwrap()).await;
+    let (ended, mut brought) = mpsc::channel(1);
+    let mut target = JoinSet::new();
+    target.spawn(async move {
+        while let Ok((mut io, _)) = listener.accept().await {
+            let mut requests = 0;
+            while read_head(&mut io).await.is_some() {
+                requests += 1;
+                io.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+            }
+            ended.send(requests).await.unwrap();
+        }
+    });
+    for _ in 0..3 {
+        assert_eq!(get(&rig, "/worker/", "").await.status, 200);
+        assert_eq!(soon(brought.recv()).await, Some(1));
+    }
 }
 
 #[tokio::test]
@@ -183,7 +208,7 @@ async fn interim_answers_trailers_and_truncation_are_what_they_are() {
 #[tokio::test]
 async fn a_worker_without_its_target_is_502_and_one_that_accepts_nothing_504() {
     let rig = rig_with(|config| config.limits.claim_wait = Duration::from_millis(300)).await;
-    let nowhere = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let nowhere = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let _worker = Worker::start(rig.address, "down", nowhere).await;
     for _ in 0..3 {
         assert_eq!(get(&rig, "/down/", "").await.status, 502);
@@ -349,7 +374,7 @@ async fn a_redirect_of_a_target_that_knows_its_prefix_is_left_alone() {
 #[tokio::test]
 async fn pings_and_pushes_go_both_ways_and_a_viewer_that_breaks_off_is_one_for_the_target() {
     let rig = rig().await;
-    let (tell, mut told) = tokio::sync::mpsc::channel(8);
+    let (tell, mut told) = mpsc::channel(8);
     let target = target(move |_, stream| {
         let tell = tell.clone();
         async move {
