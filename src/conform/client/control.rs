@@ -172,20 +172,24 @@ impl Control {
         }
     }
 
-    /// Fails if anything but pings and pongs has come until now.
-    pub(super) fn said_nothing(&mut self) -> Result<(), Ended> {
+    /// Fails if anything but pings and pongs has come, up to the pong of a ping that is sent now.
+    pub(super) async fn said_nothing(&mut self, wait: Duration) -> Result<(), Ended> {
+        const LAST: &[u8] = b"anything?";
         let expected = "nothing on the control socket but pings and pongs";
-        while let Ok(said) = self.heard.try_recv() {
-            match said {
-                Said::Ping | Said::Pong(_) => {}
-                Said::Message(bytes) => {
-                    return Err(Ended::failed(expected, format!("there came \"{}\"", first(&bytes))));
-                }
-                Said::End(end) => return Err(Ended::failed(expected, format!("there came {end}"))),
-                Said::Broken(ended) => return Err(ended),
-            }
+        self.frame(Opcode::Ping, true, LAST).await;
+        let until = Instant::now() + wait;
+        loop {
+            let came = match timeout_at(until, self.heard.recv()).await {
+                Ok(Some(Said::Pong(payload))) if payload == LAST => return Ok(()),
+                Ok(Some(Said::Ping | Said::Pong(_))) => continue,
+                Ok(Some(Said::Message(bytes))) => format!("there came \"{}\"", first(&bytes)),
+                Ok(Some(Said::End(end))) => format!("there came {end}"),
+                Ok(Some(Said::Broken(ended))) => return Err(ended),
+                Ok(None) => "the control socket had ended".to_owned(),
+                Err(_) => format!("no pong came within {wait:?}"),
+            };
+            return Err(Ended::failed(expected, came));
         }
-        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! A client that is told to stop: SIGTERM.
 
 use serde_json::json;
+use tokio::time::sleep;
 
 use super::cases;
 use super::reject::listen_again;
@@ -106,6 +107,7 @@ async fn goodbye_deletes(stage: Stage) -> Result<(), Ended> {
     closes(&mut session.control, &world).await?;
     visit.write(b"still here").await;
     data.brings(b"still here").await?;
+    sleep(world.settings.quiet / 2).await;
     if deleted(&world) {
         return Err(Ended::failed("no deletion while a data socket runs", "it came before"));
     }

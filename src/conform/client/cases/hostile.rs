@@ -104,10 +104,12 @@ async fn huge_data(stage: Stage) -> Result<(), Ended> {
     let mut world = stage.start()?;
     let session = world.session().await?;
     let (mut other, mut other_visit) = world.viewer(&session).await?;
-    let (mut data, _visit) = world.viewer(&session).await?;
+    let (mut data, mut visit) = world.viewer(&session).await?;
     data.raw(b"\x82\x7f\x00\x00\x01\x00\x00\x00\x00\x00").await?;
     let _ = data.raw(&vec![0; 1_000_000]).await;
     data.reset();
+    // The client knows when its target has seen the end, however that looks.
+    let _ = visit.rest(world.wait()).await;
     other_visit.write(RESPONSE).await;
     other.brings(RESPONSE).await?;
     world.serves(&session).await

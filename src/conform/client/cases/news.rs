@@ -73,7 +73,7 @@ async fn late_claim(stage: Stage) -> Result<(), Ended> {
     world.data_call(&id).await?.refuse(404, "connection_not_found").await;
     world.serves(&session).await?;
     match world.level {
-        Level::Base => session.control.said_nothing(),
+        Level::Base => session.control.said_nothing(world.wait()).await,
         // A `reject` of an id that is void is ignored by relays.
         Level::Two => Ok(()),
     }
@@ -147,5 +147,5 @@ async fn says_nothing(stage: Stage) -> Result<(), Ended> {
     let mut data = world.data(&id).await?;
     data.send(&crate::conform::client::world::request(&id)).await?;
     data.rest().await?;
-    session.control.said_nothing()
+    session.control.said_nothing(world.wait()).await
 }

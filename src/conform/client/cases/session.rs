@@ -1,7 +1,5 @@
 //! What only level two can say: cancel, drain, and fresh tokens.
 
-use std::time::Duration;
-
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -49,7 +47,7 @@ async fn cancel_at_once(stage: Stage) -> Result<(), Ended> {
     let id = Uuid::new_v4().to_string();
     session.control.at_once(&[connection(&id), json!({ "type": "cancel", "id": id })]).await;
     world.serves(&session).await?;
-    match world.data_call_within(&id, Duration::ZERO).await {
+    match world.data_call_within(&id, world.settings.quiet / 2).await {
         Err(_) => Ok(()),
         Ok(_) => {
             Err(Ended::failed("no data socket for a connection that was cancelled at once", "it was opened"))

@@ -119,8 +119,8 @@ async fn falls(stage: Stage) -> Result<(), Ended> {
     let (_, mut one) = next(&mut world, &session).await?;
     let (_, mut two) = next(&mut world, &session).await?;
     wants(&session, 1).await;
-    one.stays_silent(Duration::from_millis(300)).await?;
-    two.stays_silent(Duration::from_millis(300)).await?;
+    one.stays_silent(world.settings.quiet / 4).await?;
+    two.stays_silent(world.settings.quiet / 4).await?;
     // It is the relay that closes what is too much.
     one.dismiss(1000).await?;
     no_other(&mut world).await?;

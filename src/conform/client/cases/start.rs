@@ -114,7 +114,7 @@ async fn falls_back(stage: Stage) -> Result<(), Ended> {
         return Err(Ended::Skipped("the client does not offer adit.1".into()));
     }
     world.serves(&session).await?;
-    session.control.said_nothing()
+    session.control.said_nothing(world.wait()).await
 }
 
 async fn unknown_fields(stage: Stage) -> Result<(), Ended> {
