@@ -11,9 +11,10 @@ use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::call::Call;
+use super::world::LOOK_EVERY;
 use crate::conform::trace::{Trace, Way};
 use crate::sync::lock;
 
@@ -49,6 +50,14 @@ impl Port {
         let socket = bound(self.at)?;
         socket.listen(BACKLOG)?;
         TcpListener::from_std(socket.into())
+    }
+
+    /// Returns when connections are refused, which may be a moment after the listener was dropped: a program that is being
+    /// started, for another case, has a copy of it until it runs.
+    pub(super) async fn refuses(&self) {
+        while TcpStream::connect(self.at).await.is_ok() {
+            sleep(LOOK_EVERY).await;
+        }
     }
 }
 
@@ -120,6 +129,7 @@ impl Relay {
     pub(super) async fn leave(&mut self) {
         self.door.trace.text(Way::Sent, "relay", "nobody listens any more");
         self.accepting.shutdown().await;
+        self.port.refuses().await;
     }
 
     /// Method and target of all requests until now.
@@ -178,5 +188,27 @@ async fn usual(call: Call) {
         ("GET", "/v1/tunnels") => call.answer(200, &json!([])).await,
         ("DELETE", path) if path.starts_with("/v1/tunnels/") => call.answer_with(204, "", "").await,
         _ => call.refuse(404, "not_found").await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_is_left_when_no_program_that_is_being_started_holds_its_listener() {
+        let port = Arc::new(Port::any().unwrap());
+        let listener = port.listen().unwrap();
+        let copy = socket2::SockRef::from(&listener).try_clone().unwrap();
+        drop(listener);
+        let left = tokio::spawn({
+            let port = Arc::clone(&port);
+            async move { port.refuses().await }
+        });
+        TcpStream::connect(port.at).await.unwrap();
+        assert!(!left.is_finished());
+        drop(copy);
+        left.await.unwrap();
+        assert!(TcpStream::connect(port.at).await.is_err());
     }
 }

@@ -73,6 +73,7 @@ impl Target {
     pub(super) async fn leave(&mut self) {
         self.trace.text(Way::Sent, "target", "nobody listens any more");
         self.accepting.shutdown().await;
+        self.port.refuses().await;
     }
 
     /// Connections that are open and have brought no byte.

@@ -22,7 +22,7 @@ use crate::proto::frame::Opcode;
 use crate::proto::message::{ADIT_1, Level};
 
 /// What tells of no change is looked at so often.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// What a case gets: nothing runs yet.
 pub struct Stage {
