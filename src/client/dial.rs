@@ -134,21 +134,15 @@ impl Dialer {
     }
 
     async fn reach(&self) -> Result<RelayIo, DialError> {
-        let (authority, given_by) = (|| self.relay.authority().to_owned(), self.given_by);
-        let transport =
-            match self.proxies.towards(&self.relay) {
-                Some(found) => proxy::connect(&found, &self.relay).await.map_err(|error| {
-                    DialError::Proxy { proxy: proxy::shown(&found), authority: authority(), error }
-                })?,
-                None => {
-                    let addresses = tcp::resolve(self.relay.host(), self.relay.port()).await;
-                    let host = || self.relay.host().to_owned();
-                    let addresses =
-                        addresses.map_err(|error| DialError::Unresolved { host: host(), given_by, error })?;
-                    let refused = |error| DialError::Connect { authority: authority(), given_by, error };
-                    AnyStream::Tcp(tcp::connect(&addresses).await.map_err(refused)?)
-                }
-            };
+        let authority = || self.relay.authority().to_owned();
+        let transport = match self.proxies.towards(&self.relay) {
+            Some(found) => {
+                let shown = || proxy::shown(&found);
+                let failed = |error| DialError::Proxy { proxy: shown(), authority: authority(), error };
+                proxy::connect(&found, &self.relay).await.map_err(failed)?
+            }
+            None => self.straight().await?,
+        };
         if !self.relay.is_tls() {
             return Ok(RelayIo::Plain(transport));
         }
@@ -161,6 +155,15 @@ impl Dialer {
             Err(error) if tls::is_not_tls(&error) => Err(DialError::NotTls { authority: authority() }),
             Err(error) => Err(failed(tls::words(&error))),
         }
+    }
+
+    /// TCP without a proxy.
+    async fn straight(&self) -> Result<AnyStream, DialError> {
+        let (relay, given_by) = (&self.relay, self.given_by);
+        let unresolved = |error| DialError::Unresolved { host: relay.host().to_owned(), given_by, error };
+        let addresses = tcp::resolve(relay.host(), relay.port()).await.map_err(unresolved)?;
+        let refused = |error| DialError::Connect { authority: relay.authority().to_owned(), given_by, error };
+        tcp::connect(&addresses).await.map(AnyStream::Tcp).map_err(refused)
     }
 }
 

@@ -11,8 +11,8 @@ use crate::auth::Keys;
 
 /// How exact an expiry is, and how often idle data sockets are looked after.
 const TEND_EVERY: Duration = Duration::from_secs(1);
-/// A tunnel at rest is looked after at one of so many times: with thousands of clients the looks are a third of what an
-/// idle relay does.
+/// A tunnel at rest is looked after at one of so many times: if it were at each, with thousands of clients the looks would be
+/// a third of what an idle relay does.
 const RESTING: u8 = 8;
 /// Counters of at most this much time are lost when the process is killed.
 const SAVE_EVERY: Duration = Duration::from_secs(30);

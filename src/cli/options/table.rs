@@ -82,6 +82,19 @@ macro_rules! wait {
     };
 }
 
+/// Something that is done or not.
+macro_rules! on_off {
+    ($key:literal, $field:ident, $help:literal) => {
+        option(
+            $key,
+            "on|off",
+            $help,
+            |config, values| put(&mut config.$field, switch(one(values)?)),
+            |config| vec![show_switch(config.$field)],
+        )
+    };
+}
+
 /// A number of bytes among the limits.
 macro_rules! size {
     ($key:literal, $field:ident, $range:expr, $help:literal) => {
@@ -230,12 +243,10 @@ pub static OPTIONS: &[Opt] = &[
         |config, values| put(&mut config.acme.dns_hook, path(one(values)?).map(Some)),
         |config| config.acme.dns_hook.iter().map(|path| path.display().to_string()).collect(),
     ),
-    option(
+    on_off!(
         "https-redirect",
-        "on|off",
-        "Whether viewers and clients that come without TLS are led to https, where the public URL is https",
-        |config, values| put(&mut config.https_redirect, switch(one(values)?)),
-        |config| vec![show_switch(config.https_redirect)],
+        https_redirect,
+        "Whether viewers and clients that come without TLS are led to https, where the public URL is https"
     ),
     option(
         "admin-listen",
@@ -402,27 +413,21 @@ pub static OPTIONS: &[Opt] = &[
             |config| config.trusted_proxies.iter().map(ToString::to_string).collect(),
         )
     },
-    option(
+    on_off!(
         "accept-proxy-protocol",
-        "on|off",
+        accept_proxy_protocol,
         "Whether connections of trusted proxies begin with a PROXY header (v1 or v2), which says who the viewer is; one \
-         without it is closed",
-        |config, values| put(&mut config.accept_proxy_protocol, switch(one(values)?)),
-        |config| vec![show_switch(config.accept_proxy_protocol)],
+         without it is closed"
     ),
-    option(
+    on_off!(
         "path-routing",
-        "on|off",
-        "Whether tunnels are also reached at /t/NAME/ on the relay's own host",
-        |config, values| put(&mut config.path_routing, switch(one(values)?)),
-        |config| vec![show_switch(config.path_routing)],
+        path_routing,
+        "Whether tunnels are also reached at /t/NAME/ on the relay's own host"
     ),
-    option(
+    on_off!(
         "log-exchanges",
-        "on|off",
-        "One log record at level info for each request of a viewer, when it ends",
-        |config, values| put(&mut config.log_exchanges, switch(one(values)?)),
-        |config| vec![show_switch(config.log_exchanges)],
+        log_exchanges,
+        "One log record at level info for each request of a viewer, when it ends"
     ),
     Opt {
         repeat: true,
@@ -488,12 +493,10 @@ pub static OPTIONS: &[Opt] = &[
         },
         |config| config.worker_tokens.iter().filter_map(|tokens| tokens.audience.clone()).collect(),
     ),
-    option(
+    on_off!(
         "worker-reuse",
-        "on|off",
-        "Whether a worker's connection to its target serves several requests, one behind the other, or one alone",
-        |config, values| put(&mut config.worker_reuse, switch(one(values)?)),
-        |config| vec![show_switch(config.worker_reuse)],
+        worker_reuse,
+        "Whether a worker's connection to its target serves several requests, one behind the other, or one alone"
     ),
     size!("head-bytes", head_bytes, KIB..=MIB, "Largest request head; beyond it 431"),
     count!("headers", headers, 10..=1000, "Most header lines of a request; beyond it 431"),

@@ -53,9 +53,10 @@ impl IdleLanes {
         self.lanes.len()
     }
 
-    /// Drops what is over, dead or has spoken out of turn; pings the rest.
-    pub(super) fn tend(&mut self) {
+    /// Drops what is over, dead or has spoken out of turn; pings the rest. Whether there is none.
+    pub(super) fn tend(&mut self) -> bool {
         let now = Instant::now();
         self.lanes.retain_mut(|lane| now < lane.until && lane.resting.tend());
+        self.lanes.is_empty()
     }
 }

@@ -333,11 +333,7 @@ impl Session {
     /// Pings and weeds the waiting data sockets, and asks for as many standby ones as are justified; to be called about
     /// once a second. Whether there are none, and none is wanted.
     pub fn tend(&self) -> bool {
-        let mut rests = {
-            let mut idle = lock(&self.idle);
-            idle.tend();
-            idle.len() == 0
-        };
+        let mut rests = lock(&self.idle).tend();
         if let Some(standby) = self.standby() {
             rests &= lock(standby).tend();
         }
